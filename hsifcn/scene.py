@@ -1,0 +1,163 @@
+"""The types that carry a scene and its labels through the program.
+
+Rows come before columns everywhere, bands last.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of pixels: origin and size, in pixels."""
+
+    row: int
+    col: int
+    rows: int
+    cols: int
+
+    @property
+    def row_stop(self) -> int:
+        """First row below the window."""
+        return self.row + self.rows
+
+    @property
+    def col_stop(self) -> int:
+        """First column right of the window."""
+        return self.col + self.cols
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """The window as an index into a ``(rows, cols, ...)`` array."""
+        return slice(self.row, self.row_stop), slice(self.col, self.col_stop)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the pixels lie on the Earth.
+
+    Attributes
+    ----------
+    crs : str or None
+        Coordinate reference system as WKT; None where the file does not tell.
+    transform : tuple of 6 float
+        ``(a, b, c, d, e, f)``: the pixel corner (row, col) lies at ``x = a col + b row + c``,
+        ``y = d col + e row + f``, in units of the CRS.
+    """
+
+    crs: str | None
+    transform: tuple[float, float, float, float, float, float]
+
+
+class Scene(Protocol):
+    """One acquisition, read window by window.
+
+    A scene is lazy (nothing but headers is read when it is opened) and can be pickled (it carries
+    its path, never its array).
+    """
+
+    @property
+    def path(self) -> str:
+        """The path it was opened from, with ``:variable`` where one was named or found."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Rows, columns, bands."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the voxels in native byte order."""
+
+    @property
+    def interleave(self) -> str:
+        """Order on disk: ``bip``, ``bil`` or ``bsq``."""
+
+    @property
+    def wavelengths(self) -> npt.NDArray[np.float64] | None:
+        """(bands,) centre wavelengths in nm, or None where the file does not tell."""
+
+    @property
+    def good_bands(self) -> npt.NDArray[np.bool_]:
+        """(bands,) False for bands that the file marks as bad."""
+
+    @property
+    def nodata(self) -> float | None:
+        """The value of voxels that hold no measurement; NaN is never one, always."""
+
+    @property
+    def grid(self) -> Grid | None:
+        """Georeference, or None."""
+
+    def read(self, window: Window) -> npt.NDArray[Any]:
+        """Read all bands of a window.
+
+        Returns
+        -------
+        ndarray, (window.rows, window.cols, bands), ``dtype``, C order
+            A fresh array in native byte order.
+
+        Raises
+        ------
+        UnreadableFileError
+            The file changed or cannot be read.
+        """
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """Ground truth, or a classified map.
+
+    Attributes
+    ----------
+    labels : ndarray, (rows, cols), integer
+        0 = unlabelled, else the class, counted from 1.
+    class_names : tuple of str
+        Names of classes 1, 2, ...; unlabelled has none here.
+    colours : tuple of (red, green, blue), 0-255
+        Colours of classes 1, 2, ...
+    grid : Grid or None
+        Georeference.
+    """
+
+    labels: npt.NDArray[np.integer[Any]]
+    class_names: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...]
+    grid: Grid | None = None
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes, unlabelled left out."""
+        return len(self.class_names)
+
+
+def class_targets(labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
+    """Classes counted from 0 as networks want them; unlabelled becomes -1.
+
+    The only place where labels are shifted down; ``labels_of`` shifts them back.
+    """
+    return labels.astype(np.int64) - 1
+
+
+def labels_of(classes: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint16]:
+    """Labels counted from 1, of classes counted from 0; the inverse of ``class_targets``."""
+    return (classes + 1).astype(np.uint16)
+
+
+def default_class_names(n_classes: int) -> tuple[str, ...]:
+    """``class 1`` to ``class n``, for labels without names."""
+    return tuple(f"class {i}" for i in range(1, n_classes + 1))
+
+
+def default_colours(n_classes: int) -> tuple[tuple[int, int, int], ...]:
+    """Distinct colours: hues a golden angle apart, three levels of lightness in turn."""
+    colours = []
+    for i in range(n_classes):
+        rgb = colorsys.hls_to_rgb((i * 0.618034) % 1.0, (0.5, 0.35, 0.68)[i % 3], 0.75)
+        colours.append(tuple(round(255 * channel) for channel in rgb))
+    return tuple((r, g, b) for r, g, b in colours)
