@@ -1,0 +1,123 @@
+"""The networks: what each is called, how to build it, how far it sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from hsifcn.errors import SettingError
+from hsifcn.models import fcn
+from hsifcn.models.geometry import Geometry
+from hsifcn.models.patch import CastPatchCNN, PatchCNN
+
+DEFAULT_MODEL = "fcn1s"  # the one that measures best: benchmarks/main_job.py
+DEFAULT_PATCH = 15
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """All that is needed to build a network again; stored in the bundle.
+
+    Attributes
+    ----------
+    name : str
+        Key in ``MODELS``.
+    bands, classes : int
+        Channels in and out; unlabelled is no class.
+    stem, widths : tuple of int
+        Channels of the stem's 1x1 convolutions and of the stages behind it.
+    """
+
+    name: str
+    bands: int
+    classes: int
+    stem: tuple[int, ...]
+    widths: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Model:
+    """One entry of ``MODELS``.
+
+    Attributes
+    ----------
+    summary : str
+        For whom it is, in one line.
+    build : callable
+        Makes the network, freshly initialised, from a spec.
+    geometry : callable
+        Stride and receptive field from a spec, without building it.
+    stem, widths : tuple of int
+        Of the spec, unless said otherwise.
+    patch : int or None
+        Side of the training window of a patch CNN; None for networks over the whole scene.
+    """
+
+    summary: str
+    build: Callable[[ModelSpec], nn.Module]
+    geometry: Callable[[ModelSpec], Geometry]
+    stem: tuple[int, ...]
+    widths: tuple[int, ...]
+    patch: int | None = None
+
+
+def _fcn(finest: int, summary: str) -> Model:
+    return Model(
+        summary,
+        build=lambda s: fcn.FCN(s.bands, s.classes, finest, s.stem, s.widths),
+        geometry=lambda s: fcn.geometry(finest, len(s.widths)),
+        stem=(64, 64),
+        widths=(64, 96, 128, 192, 192),
+    )
+
+
+def _patch(patch: int) -> Model:
+    return Model(
+        f"patch CNN on {patch}x{patch} windows: the classical way, to compare with",
+        build=lambda s: PatchCNN(s.bands, s.classes, patch, s.stem, *s.widths),
+        geometry=lambda s: Geometry(stride=1, receptive_field=patch),
+        stem=(64, 64),
+        widths=(64, 128),
+        patch=patch,
+    )
+
+
+MODELS: dict[str, Model] = {
+    "fcn32s": _fcn(32, "coarsest scores only: the paper's first step, for comparison"),
+    "fcn16s": _fcn(16, "scores of stride 32 and 16"),
+    "fcn8s": _fcn(8, "the paper's FCN-8s: objects many pixels wide"),
+    "fcn4s": _fcn(4, "skips down to stride 4"),
+    "fcn2s": _fcn(2, "skips down to stride 2"),
+    "fcn1s": _fcn(1, "skips down to single pixels: fields and objects a few pixels wide"),
+    **{f"patch{n}": _patch(n) for n in range(5, 32, 2)},
+}
+
+
+def default_spec(name: str, bands: int, classes: int) -> ModelSpec:
+    """The spec of a model by name.
+
+    Raises
+    ------
+    SettingError
+        There is no model of that name.
+    """
+    if name not in MODELS:
+        raise SettingError(f"there is no model '{name}'", f"choose one of {', '.join(MODELS)}")
+    return ModelSpec(name, bands, classes, MODELS[name].stem, MODELS[name].widths)
+
+
+def build(spec: ModelSpec) -> nn.Module:
+    """A freshly initialised network; seed PyTorch before for a known one."""
+    return MODELS[spec.name].build(spec)
+
+
+def scene_form(network: nn.Module) -> nn.Module:
+    """The network as one that maps a scene to a score map: a patch CNN is cast."""
+    return CastPatchCNN(network) if isinstance(network, PatchCNN) else network
+
+
+def geometry(spec: ModelSpec) -> Geometry:
+    """Stride and receptive field of a spec."""
+    return MODELS[spec.name].geometry(spec)

@@ -1,0 +1,134 @@
+"""Fully convolutional networks over the whole scene: FCN-32s, 16s, 8s, and on to 4s, 2s, 1s.
+
+Long, Shelhamer, Darrell (2015), *Fully Convolutional Networks for Semantic Segmentation*, CVPR,
+and Shelhamer, Long, Darrell (2017), IEEE TPAMI 39(4), doi:10.1109/TPAMI.2016.2572683.
+
+- a spectral stem instead of the RGB input: 1x1 convolutions reduce the bands of each pixel;
+- an encoder of stages, two 3x3 convolutions and a 2x2 max-pool each, as in VGG; with five stages
+  the coarsest cells are 32 pixels wide;
+- the fully connected layer is a convolution on those cells (section 3.1): ``fr``;
+- every stage kept is *scored* by a 1x1 convolution, and the scores, not the features, are summed
+  from coarse to fine, each sum brought to the next finer grid by a learned transposed convolution
+  (sections 3.3 and 4.2). FCN-32s keeps the coarsest scores only; 16s adds those of pool4; 8s those
+  of pool3; 4s, 2s and 1s carry on to pool2, pool1 and the first stage at full resolution;
+- transposed convolutions start as bilinear interpolation, skip scorers at zero, so that each
+  network starts from what the next coarser one says.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from hsifcn.models.geometry import (
+    Geometry,
+    Span,
+    before_conv,
+    before_halving,
+    before_upsampling,
+    receptive_field,
+)
+from hsifcn.models.layers import (
+    ConvBlock,
+    ConvStack,
+    SpectralStem,
+    Upsample,
+    crop_to,
+    halve,
+    halve_mask,
+)
+
+
+class FCN(nn.Module):
+    """An FCN whose finest skip has stride ``finest``.
+
+    Parameters
+    ----------
+    bands, classes : int
+        Channels of the scene and of the score map.
+    finest : int
+        Stride of the finest scores that are summed: 1, 2, 4, ... up to ``2 ** len(widths)``.
+    stem : tuple of int
+        Channels of the stem's 1x1 convolutions.
+    widths : tuple of int
+        Channels of each encoder stage.
+    """
+
+    def __init__(
+        self, bands: int, classes: int, finest: int, stem: tuple[int, ...], widths: tuple[int, ...]
+    ) -> None:
+        super().__init__()
+        self.finest = finest
+        self.stem = SpectralStem(bands, stem)
+        self.stages = nn.ModuleList(
+            ConvStack((ConvBlock(i, o, 3), ConvBlock(o, o, 3)))
+            for i, o in zip((stem[-1], *widths), widths, strict=False)
+        )
+        self.fr = ConvBlock(widths[-1], widths[-1], 3)
+        self.score_fr = nn.Conv2d(widths[-1], classes, 1)
+        # What can be skipped to, coarse to fine: pool4, pool3, ..., and at stride 1 stage 1 itself.
+        n_skips = len(widths) - stride_exponent(finest)
+        skip_widths = (*reversed(widths[:-1]), widths[0])[:n_skips]
+        self.upscore2 = nn.ModuleList(Upsample(classes, 2) for _ in skip_widths)
+        self.score_skip = nn.ModuleList(nn.Conv2d(width, classes, 1) for width in skip_widths)
+        for score in self.score_skip:
+            nn.init.zeros_(score.weight)
+            nn.init.zeros_(score.bias)
+        self.upscore = Upsample(classes, finest) if finest > 1 else None
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Score every pixel.
+
+        Parameters
+        ----------
+        x : Tensor, (scenes, bands, rows, cols), float
+            Standardised spectra, any number of rows and columns.
+        valid : Tensor, (scenes, 1, rows, cols), bool, optional
+            Pixels that count in batch statistics when training; all by default.
+
+        Returns
+        -------
+        Tensor, (scenes, classes, rows, cols)
+            Logits.
+        """
+        scene = x
+        x = self.stem(x, valid)
+        skips = []
+        for stage in self.stages:
+            x = stage(x, valid)
+            if not skips:
+                skips.append(x)
+            x, valid = halve(x), halve_mask(valid)
+            skips.append(x)
+        scores = self.score_fr(self.fr(skips.pop(), valid))
+        for upscore2, score_skip in zip(self.upscore2, self.score_skip, strict=True):
+            skip = skips.pop()
+            scores = crop_to(upscore2(scores), skip) + score_skip(skip)
+        return scores if self.upscore is None else crop_to(self.upscore(scores), scene)
+
+
+def stride_exponent(stride: int) -> int:
+    """The k of ``stride = 2 ** k``."""
+    return stride.bit_length() - 1
+
+
+def geometry(finest: int, n_stages: int) -> Geometry:
+    """Stride and receptive field of an ``FCN`` with that many stages."""
+
+    def input_span(pixel: int) -> Span:
+        span = (pixel, pixel) if finest == 1 else before_upsampling((pixel, pixel), finest)
+        spans = []
+        for level in range(stride_exponent(finest), n_stages):
+            spans.append(before_encoder(span, level))
+            span = before_upsampling(span, 2)
+        spans.append(before_encoder(before_conv(span, 3), n_stages))
+        return min(first for first, _ in spans), max(last for _, last in spans)
+
+    stride = 2**n_stages
+    return Geometry(stride, receptive_field(input_span, stride))
+
+
+def before_encoder(span: Span, level: int) -> Span:
+    """Span in the scene of a span of pool ``level``, or of the first stage for level 0."""
+    for _ in range(level):
+        span = before_conv(before_conv(before_halving(span), 3), 3)
+    return span if level else before_conv(before_conv(span, 3), 3)

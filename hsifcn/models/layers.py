@@ -1,0 +1,118 @@
+"""The layers that every network is made of.
+
+All of them are local when predicting (batch norm uses stored statistics), so that a scene may be
+cut into tiles without changing a score. Tensors are ``(scenes, channels, rows, cols)``, laid out
+channels-last in memory.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch norm whose statistics may be taken over some of the pixels only.
+
+    With ``valid`` (bool, (scenes, 1, rows, cols)), pixels where it is False (no data, or not to be
+    looked at) are normalised but do not count in the mean and the variance. When predicting, the
+    stored statistics are used and ``valid`` plays no part.
+    """
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Normalise ``x``, (scenes, channels, rows, cols)."""
+        if valid is None or not self.training:
+            return super().forward(x)
+        mean, var = masked_moments(x, valid)
+        scale = self.weight * torch.rsqrt(var + self.eps)
+        shift = self.bias - mean * scale
+        return x * scale[:, None, None] + shift[:, None, None]
+
+
+def masked_moments(x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each channel of ``x`` over the pixels where ``valid`` is True."""
+    count = valid.sum().clamp(min=1)
+    mean = (x * valid).sum((0, 2, 3)) / count
+    var = ((x - mean[:, None, None]).square() * valid).sum((0, 2, 3)) / count
+    return mean, var
+
+
+class ConvBlock(nn.Module):
+    """Convolution, batch norm, ReLU. Size is kept (``padding`` as given, else half the kernel)."""
+
+    def __init__(
+        self, in_channels: int, channels: int, kernel: int, padding: int | None = None
+    ) -> None:
+        super().__init__()
+        padding = kernel // 2 if padding is None else padding
+        self.conv = nn.Conv2d(in_channels, channels, kernel, padding=padding, bias=False)
+        self.norm: BatchNorm | None = BatchNorm(channels)
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Map (scenes, in_channels, rows, cols) to (scenes, channels, rows, cols)."""
+        x = self.conv(x)
+        if self.norm is not None:
+            x = self.norm(x, valid)
+        return F.relu(x, inplace=True)
+
+    def fold(self) -> None:
+        """Put the batch norm, with its stored statistics, into the convolution."""
+        if self.norm is not None:
+            self.conv = fuse_conv_bn_eval(self.conv, self.norm)
+            self.norm = None
+
+
+class ConvStack(nn.ModuleList):
+    """Blocks one after the other, each given the same ``valid`` mask."""
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Run the blocks in order."""
+        for block in self:
+            x = block(x, valid)
+        return x
+
+
+class SpectralStem(ConvStack):
+    """Reduces the bands of every pixel by itself: 1x1 convolutions, the same for every network."""
+
+    def __init__(self, bands: int, widths: tuple[int, ...]) -> None:
+        channels = (bands, *widths)
+        super().__init__(ConvBlock(i, o, 1) for i, o in zip(channels, channels[1:], strict=False))
+
+
+class Upsample(nn.ConvTranspose2d):
+    """Learned upsampling by a whole factor: a transposed convolution that starts as bilinear.
+
+    One filter a class (groups = classes): scores of different classes do not mix. Kernel, stride
+    and padding are 2f, f and f/2, so that ``n`` cells become ``n f`` pixels, cell ``i`` covering
+    pixels ``i f`` to ``i f + f - 1``. Initialised as in the FCN paper, section 3.3 and 4.1.
+    """
+
+    def __init__(self, classes: int, factor: int) -> None:
+        super().__init__(
+            classes, classes, 2 * factor, factor, factor // 2, groups=classes, bias=False
+        )
+        ramp = 1 - (torch.arange(2 * factor) - (factor - 0.5)).abs() / factor
+        with torch.no_grad():
+            self.weight.copy_((ramp[:, None] * ramp[None, :]).expand_as(self.weight))
+
+
+def halve(x: Tensor) -> Tensor:
+    """Max-pool 2x2 to half the size, rounded up: an odd last row or column is pooled alone."""
+    return F.max_pool2d(x, 2, 2, ceil_mode=True)
+
+
+def halve_mask(valid: Tensor | None) -> Tensor | None:
+    """A cell is valid where any of its pixels is."""
+    return None if valid is None else halve(valid.float()) > 0
+
+
+def crop_to(x: Tensor, like: Tensor) -> Tensor:
+    """Cut off what upsampling made beyond the size of ``like``: at most a cell, bottom and right.
+
+    The paper's crop offsets are zero here by construction: ``halve`` and ``Upsample`` keep the
+    upper left corners together.
+    """
+    return x[..., : like.shape[-2], : like.shape[-1]]

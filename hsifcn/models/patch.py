@@ -1,0 +1,123 @@
+"""The patch CNN, and the same weights as a fully convolutional net.
+
+What most code does: a small 2-D CNN on the window round each pixel. Convolutions are valid, pools
+are unpadded and of odd size, and the scene is padded once, after scaling, by half a patch; so its
+fully connected layers are convolutions over what is left of the patch and ``cast`` gives the very
+same scores at every pixel of the scene, border included, in one pass (the FCN paper, section 3.1).
+Where the patch net strides, the cast net dilates what follows, instead of stitching shifted
+outputs together (section 3.2; "a trous").
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hsifcn.models.layers import ConvBlock, SpectralStem
+
+POOL = 3  # kernel of the max-pool, with stride 2: exact on odd sizes, no pixel left over
+
+
+def patch_plan(patch: int) -> tuple[tuple[str, ...], int]:
+    """Layers that bring an odd patch down to a few cells, and how many cells are left a side.
+
+    Twice a 3x3 convolution and a pool while the patch is large, then 3x3 convolutions.
+
+    >>> patch_plan(15)
+    (('conv', 'conv', 'pool', 'conv'), 3)
+    """
+    layers: list[str] = []
+    size = patch
+    while size >= 11 and size % 2:
+        layers += ["conv", "conv", "pool"]
+        size = (size - 4 - POOL) // 2 + 1
+    while size >= 5:
+        layers += ["conv"]
+        size -= 2
+    return tuple(layers), size
+
+
+class PatchCNN(nn.Module):
+    """Patch CNN; given a patch it gives one score a class, given a scene (cast) a score map.
+
+    Parameters
+    ----------
+    bands, classes : int
+        Channels of the scene and of the scores.
+    patch : int
+        Side of the window in pixels, odd, at least 5.
+    stem : tuple of int
+        Channels of the stem's 1x1 convolutions.
+    width, hidden : int
+        Channels of the 3x3 convolutions, units of the fully connected layer.
+    """
+
+    def __init__(
+        self, bands: int, classes: int, patch: int, stem: tuple[int, ...], width: int, hidden: int
+    ) -> None:
+        super().__init__()
+        self.patch = patch
+        self.plan, cells = patch_plan(patch)
+        self.stem = SpectralStem(bands, stem)
+        n_convs = self.plan.count("conv")
+        channels = (stem[-1], *(width,) * n_convs)
+        self.convs = nn.ModuleList(
+            ConvBlock(i, o, 3, padding=0) for i, o in zip(channels, channels[1:], strict=False)
+        )
+        self.full = ConvBlock(width, hidden, cells, padding=0)
+        self.dropout = nn.Dropout(0.5)
+        self.score = nn.Conv2d(hidden, classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Score patches.
+
+        Parameters
+        ----------
+        x : Tensor, (patches, bands, patch, patch), float
+            Standardised spectra.
+
+        Returns
+        -------
+        Tensor, (patches, classes, 1, 1)
+            Logits of the centre pixels.
+        """
+        x = self.stem(x)
+        convs = iter(self.convs)
+        for layer in self.plan:
+            x = next(convs)(x) if layer == "conv" else F.max_pool2d(x, POOL, 2)
+        return self.score(self.dropout(self.full(x)))
+
+
+class CastPatchCNN(nn.Module):
+    """A patch CNN's weights as a fully convolutional net: the same scores at every pixel.
+
+    Parameters
+    ----------
+    net : PatchCNN
+        Shares its weights, does not copy them.
+    """
+
+    def __init__(self, net: PatchCNN) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map standardised (scenes, bands, rows, cols) to logits (scenes, classes, rows, cols)."""
+        half = self.net.patch // 2
+        x = F.pad(x, (half, half, half, half))
+        x = self.net.stem(x)
+        convs = iter(self.net.convs)
+        dilation = 1
+        for layer in self.net.plan:
+            if layer == "conv":
+                x = dilated(next(convs), x, dilation)
+            else:
+                x = F.max_pool2d(x, POOL, 1, dilation=dilation)
+                dilation *= 2
+        return self.net.score(dilated(self.net.full, x, dilation))
+
+
+def dilated(block: ConvBlock, x: Tensor, dilation: int) -> Tensor:
+    """Run a valid convolution block with its taps ``dilation`` pixels apart."""
+    x = F.conv2d(x, block.conv.weight, block.conv.bias, dilation=dilation)
+    return F.relu(block.norm(x) if block.norm is not None else x)
