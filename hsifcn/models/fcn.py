@@ -70,9 +70,8 @@ class FCN(nn.Module):
         skip_widths = (*reversed(widths[:-1]), widths[0])[:n_skips]
         self.upscore2 = nn.ModuleList(Upsample(classes, 2) for _ in skip_widths)
         self.score_skip = nn.ModuleList(nn.Conv2d(width, classes, 1) for width in skip_widths)
-        for score in self.score_skip:
-            nn.init.zeros_(score.weight)
-            nn.init.zeros_(score.bias)
+        for parameter in self.score_skip.parameters():
+            nn.init.zeros_(parameter)
         self.upscore = Upsample(classes, finest) if finest > 1 else None
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -92,7 +91,7 @@ class FCN(nn.Module):
         """
         scene = x
         x = self.stem(x, valid)
-        skips = []
+        skips: list[Tensor] = []
         for stage in self.stages:
             x = stage(x, valid)
             if not skips:

@@ -7,6 +7,9 @@ channels-last in memory.
 
 from __future__ import annotations
 
+import itertools
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -79,7 +82,7 @@ class SpectralStem(ConvStack):
 
     def __init__(self, bands: int, widths: tuple[int, ...]) -> None:
         channels = (bands, *widths)
-        super().__init__(ConvBlock(i, o, 1) for i, o in zip(channels, channels[1:], strict=False))
+        super().__init__(ConvBlock(i, o, 1) for i, o in itertools.pairwise(channels))
 
 
 class Upsample(nn.ConvTranspose2d):
@@ -94,9 +97,10 @@ class Upsample(nn.ConvTranspose2d):
         super().__init__(
             classes, classes, 2 * factor, factor, factor // 2, groups=classes, bias=False
         )
-        ramp = 1 - (torch.arange(2 * factor) - (factor - 0.5)).abs() / factor
+        ramp = 1 - np.abs(np.arange(2 * factor) - (factor - 0.5)) / factor
+        bilinear = torch.from_numpy(np.outer(ramp, ramp).astype(np.float32))
         with torch.no_grad():
-            self.weight.copy_((ramp[:, None] * ramp[None, :]).expand_as(self.weight))
+            self.weight.copy_(bilinear.expand_as(self.weight))
 
 
 def halve(x: Tensor) -> Tensor:

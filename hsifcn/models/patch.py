@@ -10,6 +10,8 @@ outputs together (section 3.2; "a trous").
 
 from __future__ import annotations
 
+import itertools
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -62,7 +64,7 @@ class PatchCNN(nn.Module):
         n_convs = self.plan.count("conv")
         channels = (stem[-1], *(width,) * n_convs)
         self.convs = nn.ModuleList(
-            ConvBlock(i, o, 3, padding=0) for i, o in zip(channels, channels[1:], strict=False)
+            ConvBlock(i, o, 3, padding=0) for i, o in itertools.pairwise(channels)
         )
         self.full = ConvBlock(width, hidden, cells, padding=0)
         self.dropout = nn.Dropout(0.5)
@@ -85,7 +87,8 @@ class PatchCNN(nn.Module):
         convs = iter(self.convs)
         for layer in self.plan:
             x = next(convs)(x) if layer == "conv" else F.max_pool2d(x, POOL, 2)
-        return self.score(self.dropout(self.full(x)))
+        scores: Tensor = self.score(self.dropout(self.full(x)))
+        return scores
 
 
 class CastPatchCNN(nn.Module):
@@ -114,10 +117,12 @@ class CastPatchCNN(nn.Module):
             else:
                 x = F.max_pool2d(x, POOL, 1, dilation=dilation)
                 dilation *= 2
-        return self.net.score(dilated(self.net.full, x, dilation))
+        scores: Tensor = self.net.score(dilated(self.net.full, x, dilation))
+        return scores
 
 
-def dilated(block: ConvBlock, x: Tensor, dilation: int) -> Tensor:
+def dilated(block: nn.Module, x: Tensor, dilation: int) -> Tensor:
     """Run a valid convolution block with its taps ``dilation`` pixels apart."""
+    assert isinstance(block, ConvBlock)
     x = F.conv2d(x, block.conv.weight, block.conv.bias, dilation=dilation)
     return F.relu(block.norm(x) if block.norm is not None else x)

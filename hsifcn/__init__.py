@@ -1,0 +1,1 @@
+"""Whole-scene classification of hyperspectral cubes with fully convolutional networks."""

@@ -1,0 +1,5 @@
+"""``python -m hsifcn``: the command line."""
+
+from hsifcn.cli import main
+
+main()

@@ -1,0 +1,169 @@
+"""The saved model: weights and all that is needed to use them, in one ``.safetensors`` file.
+
+The file's header carries one key, ``hsifcn``, with sorted JSON; nothing is pickled, so loading a
+file from somebody else executes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from hsifcn.errors import UnreadableFileError
+from hsifcn.io.files import atomic_write
+from hsifcn.models import MODELS, ModelSpec, build
+from hsifcn.scaling import Scaling
+
+FORMAT = 1  # of the header; raised when an older hsifcn could not read it
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A trained model.
+
+    Attributes
+    ----------
+    spec : ModelSpec
+        How to build the network.
+    weights : dict of str to Tensor
+        Its ``state_dict``.
+    scaling : Scaling
+        Statistics of the training scenes, over the bands used.
+    good_bands : ndarray, (bands of the scene,), bool
+        Bands used; ``spec.bands`` of them are True.
+    wavelengths : ndarray, (bands of the scene,), float64, or None
+        Of the training scenes, nm.
+    class_names, colours : tuple
+        Of classes 1, 2, ...
+    settings : dict
+        How it was trained.
+    split : dict
+        Recipe, seed and digest of the split of each training scene.
+    versions : dict
+        Of the libraries it was trained with.
+    """
+
+    spec: ModelSpec
+    weights: dict[str, Tensor]
+    scaling: Scaling
+    good_bands: npt.NDArray[np.bool_]
+    wavelengths: npt.NDArray[np.float64] | None
+    class_names: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...]
+    settings: dict[str, Any]
+    split: list[dict[str, Any]]
+    versions: dict[str, str]
+
+    def network(self) -> nn.Module:
+        """The network with its weights, in evaluation mode, laid out channels-last."""
+        network = empty_network(self.spec)
+        network.load_state_dict(self.weights, assign=True)
+        return network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
+
+    def save(self, path: Path, *, overwrite: bool = False) -> None:
+        """Write the bundle, atomically.
+
+        Raises
+        ------
+        ExistingOutputError
+            The file exists and ``overwrite`` is False.
+        """
+        header = {
+            "format": FORMAT,
+            "spec": asdict(self.spec),
+            "scaling": {"mean": self.scaling.mean.tolist(), "std": self.scaling.std.tolist()},
+            "good_bands": self.good_bands.tolist(),
+            "wavelengths": None if self.wavelengths is None else self.wavelengths.tolist(),
+            "class_names": self.class_names,
+            "colours": self.colours,
+            "settings": self.settings,
+            "split": self.split,
+            "versions": self.versions,
+        }
+        contiguous = {name: tensor.contiguous() for name, tensor in self.weights.items()}
+        metadata = {"hsifcn": json.dumps(header, sort_keys=True)}
+        with atomic_write(path, overwrite=overwrite) as temporary:
+            safetensors.torch.save_file(contiguous, temporary, metadata=metadata)
+
+
+def empty_network(spec: ModelSpec) -> nn.Module:
+    """The network of a spec without memory for its weights."""
+    with torch.device("meta"):
+        return build(spec)
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Read a bundle.
+
+    Raises
+    ------
+    UnreadableFileError
+        The file is missing, damaged or no model of hsifcn.
+    """
+    if not path.is_file():
+        raise UnreadableFileError(f"{path} does not exist", "name a .safetensors model or a run")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("hsifcn", "null"))
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if header is None:
+            raise UnreadableFileError(f"{path} is no model of hsifcn", "train one: hsifcn train")
+        if header["format"] > FORMAT:
+            raise UnreadableFileError(f"{path} was written by a newer hsifcn", "update hsifcn")
+        return _from_header(header, weights)
+    except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise UnreadableFileError(
+            f"{path} is damaged or no model ({type(error).__name__}: {error})",
+            "copy it again or train anew",
+        ) from error
+
+
+def _from_header(header: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
+    """Build and check a bundle; any contradiction in the header is a ValueError."""
+    raw = header["spec"]
+    spec = ModelSpec(
+        str(raw["name"]),
+        int(raw["bands"]),
+        int(raw["classes"]),
+        tuple(int(width) for width in raw["stem"]),
+        tuple(int(width) for width in raw["widths"]),
+    )
+    if spec.name not in MODELS:
+        raise ValueError(f"there is no model '{spec.name}'")
+    expected = {name: tensor.shape for name, tensor in empty_network(spec).state_dict().items()}
+    if expected != {name: tensor.shape for name, tensor in weights.items()}:
+        raise ValueError("weights and spec differ")
+    scaling = Scaling(np.array(header["scaling"]["mean"]), np.array(header["scaling"]["std"]))
+    good_bands = np.array(header["good_bands"], bool)
+    wavelengths = header["wavelengths"]
+    names = tuple(str(name) for name in header["class_names"])
+    colours = tuple((int(r), int(g), int(b)) for r, g, b in header["colours"])
+    sizes = {spec.bands, len(scaling.mean), len(scaling.std), int(good_bands.sum())}
+    if len(sizes) > 1 or not {len(names), len(colours)} == {spec.classes}:
+        raise ValueError("counts of bands or classes differ")
+    if wavelengths is not None and len(wavelengths) != len(good_bands):
+        raise ValueError("counts of wavelengths and bands differ")
+    if not all(math.isfinite(value) and value > 0 for value in scaling.std):
+        raise ValueError("a standard deviation is not positive")
+    return Bundle(
+        spec=spec,
+        weights=weights,
+        scaling=scaling,
+        good_bands=good_bands,
+        wavelengths=None if wavelengths is None else np.array(wavelengths, float),
+        class_names=names,
+        colours=colours,
+        settings=dict(header["settings"]),
+        split=list(header["split"]),
+        versions=dict(header["versions"]),
+    )

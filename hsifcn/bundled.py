@@ -1,0 +1,25 @@
+"""The Indian Pines scene that comes with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def bundled_file(name: str) -> Path:
+    """Path of a file of the bundled scene, e.g. ``indian_pines_corrected.mat``.
+
+    A wheel carries ``data/`` inside the package; in a checkout it lies beside it.
+    """
+    package = Path(__file__).parent
+    inside = package / "data" / name
+    return inside if inside.exists() else package.parent / "data" / name
+
+
+def bundled_scene() -> dict[str, str]:
+    """Paths of the bundled scene: ``scene``, ``labels``, ``wavelengths``, ``class_names``."""
+    return {
+        "scene": str(bundled_file("indian_pines_corrected.mat")),
+        "labels": str(bundled_file("indian_pines_gt.mat")),
+        "wavelengths": str(bundled_file("wavelengths_nm.txt")),
+        "class_names": str(bundled_file("class_names.txt")),
+    }

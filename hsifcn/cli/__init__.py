@@ -1,0 +1,75 @@
+"""The command line. Each command is a thin module; errors become one line and an exit code here."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+
+import click
+
+from hsifcn.errors import HsifcnError
+
+COMMANDS = ("demo", "info", "split", "train", "predict", "evaluate", "compare-patch-vs-fcn")
+INTERRUPTED = 130
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module when the command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """List the commands in the order in which one meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import ``hsifcn.cli.<name>`` and take its ``command``."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"hsifcn.cli.{cmd_name.split('-')[0]}")
+        return module.command  # type: ignore[no-any-return]
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="hsifcn")
+def cli() -> None:
+    """Classify every pixel of a hyperspectral scene from a few labelled ones.
+
+    Start with 'hsifcn demo'; then 'hsifcn train cube.mat' learns from your scene, its labels found
+    beside it, and 'hsifcn predict' writes the map.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave with its exit code: 0, 2 bad input, 1 failed, 130 stopped."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    quiet = "-q" in arguments or "--quiet" in arguments
+    warnings.showwarning = lambda message, *_, **__: None if quiet else _say(f"warning: {message}")
+    try:
+        cli.main(arguments, prog_name="hsifcn", standalone_mode=False)
+        sys.stdout.flush()
+    except HsifcnError as error:
+        _leave(str(error), error.exit_code, debug)
+    except click.ClickException as error:
+        _leave(error.format_message(), 2, debug)
+    except (click.Abort, KeyboardInterrupt):
+        _leave("interrupted", INTERRUPTED, debug)
+    except BrokenPipeError:  # the reader of our output went away; nothing to tell anyone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (OSError, MemoryError, RuntimeError) as error:
+        _leave(f"{type(error).__name__}: {error}", 1, debug)
+
+
+def _say(text: str) -> None:
+    click.echo(" ".join(text.split()), err=True)
+
+
+def _leave(message: str, code: int, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    _say("interrupted" if code == INTERRUPTED else f"error: {message}")
+    sys.exit(code)

@@ -1,0 +1,133 @@
+"""``hsifcn compare-patch-vs-fcn``: the experiment of the project."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hsifcn.cli import options as opt
+
+
+@click.command(
+    "compare-patch-vs-fcn",
+    epilog="Example: hsifcn compare-patch-vs-fcn cube.mat -s fields:0.2:gap=2 --seeds 5",
+)
+@click.argument("scene", required=False)
+@opt.labels
+@click.option(
+    "-s", "--split", "recipes", multiple=True, metavar="SPEC",
+    help="Split to compare on, as for train; random:0.1 and checkerboard:14:gap=3 by default.",
+)  # fmt: skip
+@click.option("--patch", default=15, show_default=True, help="Side of the patches: 5, 7, ... 31.")
+@click.option("--models", metavar="A,B", help="patch, materialised, cast, fcn8s, fcn1s, ...")
+@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True)
+@opt.seed
+@click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps, if not the default.")
+@opt.options(opt.wavelengths, opt.class_names)
+@click.option("-o", "--out", metavar="DIR", help="runs/compare-<scene> by default.")
+@click.option("--resume", is_flag=True, help="Keep the results that are there already.")
+@opt.overwrite
+@opt.common
+def command(
+    output: opt.Output,
+    scene: str | None,
+    label_paths: tuple[str, ...],
+    recipes: tuple[str, ...],
+    patch: int,
+    models: str | None,
+    seeds: int,
+    seed: int,
+    steps: int | None,
+    wavelengths: str | None,
+    class_names: str | None,
+    out: str | None,
+    resume: bool,
+    overwrite: bool,
+) -> None:
+    """Compare patch CNNs with whole-scene FCNs in memory, time and accuracy.
+
+    Without SCENE, on the scene that comes with hsifcn.
+    """
+    from hsifcn.bundled import bundled_scene
+    from hsifcn.compare import DEFAULT_CONTENDERS, DEFAULT_SPLITS, Plan, compare
+    from hsifcn.io import scene_stem
+
+    if scene is None:
+        paths = bundled_scene()
+    else:
+        (found,) = opt.labels_of_scenes([scene], label_paths, output)
+        paths = {"scene": scene, "labels": found}
+    if wavelengths:
+        paths["wavelengths"] = wavelengths
+    if class_names:
+        paths["class_names"] = class_names
+    folder = Path(out) if out else Path("runs") / f"compare-{scene_stem(paths['scene'])}"
+    plan = Plan(
+        scene=paths["scene"],
+        labels=paths["labels"],
+        wavelengths=paths.get("wavelengths"),
+        class_names=paths.get("class_names"),
+        splits={recipe: recipe for recipe in recipes} or dict(DEFAULT_SPLITS),
+        contenders=tuple(models.split(",")) if models else DEFAULT_CONTENDERS,
+        patch=patch,
+        seeds=seeds,
+        first_seed=seed,
+        steps=steps,
+        command=" ".join(["hsifcn", *sys.argv[1:]]),
+    )
+    result = compare(plan, folder, say=output.message, resume=resume, overwrite=overwrite)
+    output.result(summary(result, folder), result)
+
+
+def summary(result: dict[str, Any], folder: Path) -> str:
+    """The comparison for people."""
+    from hsifcn.cli import tables
+
+    leakage = {split["name"]: split["leakage"] for split in result["splits"]}
+
+    def accuracy(row: dict[str, Any], key: str) -> str:
+        spread = row[key]["std"]
+        mean = tables.percent(row[key]["mean"])
+        return mean if spread is None else f"{mean} ± {tables.percent(spread)}"
+
+    def above(row: dict[str, Any], task: str, baseline: str) -> str:
+        return tables.megabytes(row[f"peak_{task}_bytes"] - row[baseline])
+
+    rows = []
+    for row in result["contenders"]:
+        if row["status"] != "done":
+            rows.append((row["label"], row["split"], row["status"], *[""] * 8))
+            continue
+        shares = leakage[row["split"]]
+        rows.append(
+            (
+                row["label"],
+                row["split"],
+                *(accuracy(row, key) for key in ("oa", "aa", "kappa")),
+                f"{tables.percent(shares['test_touching'], 0)} / "
+                f"{tables.percent(shares['test_within']['4'], 0)}",
+                tables.seconds(row["train_seconds"]),
+                tables.seconds(row["predict_seconds"]),
+                tables.megabytes(max(row["peak_train_bytes"], row["peak_predict_bytes"])),
+                above(row, "train", "train_baseline_bytes"),
+                above(row, "predict", "baseline_bytes"),
+            )
+        )
+    columns = (
+        "model", "split", "OA %", "AA %", "kappa %", "leakage %", "train s", "predict s",
+        "peak MB", "train MB", "predict MB",
+    )  # fmt: skip
+    reasons = [
+        f"{r['label']}, {r['split']}: {r['reason']}" for r in result["contenders"] if r["reason"]
+    ]
+    notes = [
+        "leakage: test pixels that touch a training pixel / within 4 px of one; train MB, predict "
+        "MB: peak memory above the process's baseline",
+        *reasons,
+        *result["verdict"],
+        f"report: {folder / 'report.html'}",
+    ]
+    return tables.table(columns, rows) + "\n\n" + "\n".join(notes)

@@ -1,0 +1,35 @@
+"""``hsifcn demo``: the main job on the scene that comes with hsifcn."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from hsifcn.cli import options as opt
+
+
+@click.command(epilog="Example: hsifcn demo -o runs/demo")
+@click.option("-o", "--out", default="runs/demo", show_default=True, metavar="DIR")
+@opt.options(opt.seed, opt.overwrite, opt.common)
+def command(output: opt.Output, seed: int, out: str, overwrite: bool) -> None:
+    """Train on the bundled scene, map it, compare with the patch CNN, write the page."""
+    from hsifcn.bundled import bundled_scene
+    from hsifcn.cli.compare import summary
+    from hsifcn.compare import Plan, compare
+    from hsifcn.models import DEFAULT_MODEL
+
+    bundled = bundled_scene()
+    plan = Plan(
+        scene=bundled["scene"],
+        labels=bundled["labels"],
+        wavelengths=bundled["wavelengths"],
+        class_names=bundled["class_names"],
+        contenders=("patch", "cast", DEFAULT_MODEL),
+        seeds=1,
+        first_seed=seed,
+        command=" ".join(["hsifcn", *sys.argv[1:]]),
+    )
+    result = compare(plan, Path(out), say=output.message, overwrite=overwrite)
+    output.result(summary(result, Path(out)), result)

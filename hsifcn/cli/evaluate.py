@@ -1,0 +1,69 @@
+"""``hsifcn evaluate``: a map against labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hsifcn.cli import options as opt
+
+
+@click.command(epilog="Example: hsifcn evaluate runs/cube/map.img cube_gt.mat --split split.npz")
+@click.argument("map_path", metavar="MAP")
+@click.argument("labels_path", metavar="LABELS")
+@click.option("--split", "split_path", metavar="split.npz", help="Count its test pixels only.")
+@opt.options(opt.class_names, opt.common)
+def command(
+    output: opt.Output,
+    map_path: str,
+    labels_path: str,
+    split_path: str | None,
+    class_names: str | None,
+) -> None:
+    """Measure a map: OA, AA, kappa, per class, confusion, area of each class, with intervals."""
+    from hsifcn.evaluate import evaluate
+    from hsifcn.io import open_labels
+    from hsifcn.run import read_split
+
+    split = read_split(Path(split_path)) if split_path else None
+    if split is None:
+        output.message("warning: all labelled pixels are counted, training pixels included")
+    predicted = open_labels(map_path)
+    truth = open_labels(labels_path, class_names=class_names)
+    result = evaluate(predicted, truth, split)
+    output.result(summary(result), result)
+
+
+def summary(result: dict[str, Any]) -> str:
+    """The measures for people."""
+    from hsifcn.cli import tables
+
+    def interval(bounds: list[float] | None, digits: int = 2) -> str:
+        if bounds is None:
+            return ""
+        low, high = (tables.percent(bound, digits) for bound in bounds)
+        return f" ({low} to {high})"
+
+    intervals = result["intervals"]
+    lines = {
+        name.upper() if len(name) == 2 else name: tables.percent(result[name])
+        + f" %{interval(intervals[name])}"
+        for name in ("oa", "aa", "kappa")
+    }
+    areas = tables.table(
+        ("class", "mapped %", "area %", "95 % interval"),
+        [
+            (
+                name,
+                tables.percent(area["mapped"]),
+                tables.percent(area["proportion"]),
+                interval(area["interval"]).strip(" ()") or "-",
+            )
+            for name, area in result["areas"].items()
+        ],
+    )
+    return "\n\n".join(
+        (tables.per_class(result), areas, tables.facts(lines), "\n".join(result["notes"]))
+    )

@@ -1,0 +1,154 @@
+"""Options that several commands share, each declared once, and where output goes."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+Command = Callable[..., Any]
+
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+class Size(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """Bytes as ``4G`` or ``800M`` (powers of 1000)."""
+
+    name = "size"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | None:
+        """Turn text into bytes."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)B?", str(value).strip(), re.IGNORECASE)
+        if not match or float(match[1]) <= 0:
+            self.fail(f"'{value}' is no size; write 4G or 800M", param, ctx)
+        return int(float(match[1]) * UNITS[match[2].upper()])
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where a command writes: messages to stderr, its result to stdout.
+
+    Attributes
+    ----------
+    quiet, verbose, json : bool
+        The options of the same names.
+    """
+
+    quiet: bool
+    verbose: bool
+    json: bool
+
+    def message(self, text: str) -> None:
+        """Say what is going on."""
+        if not self.quiet:
+            click.echo(text, err=True)
+
+    def detail(self, text: str) -> None:
+        """Say it where asked to be verbose."""
+        if self.verbose:
+            self.message(text)
+
+    def result(self, text: str, values: Mapping[str, Any]) -> None:
+        """Print the result: for people, or with ``--json`` for programs."""
+        click.echo(json.dumps(values, indent=1) if self.json else text)
+
+
+def common(command: Command) -> Command:
+    """Add ``--quiet --verbose --json --debug``; the command gets an ``Output`` first."""
+
+    @click.option("-q", "--quiet", is_flag=True, help="No messages on stderr.")
+    @click.option("-v", "--verbose", is_flag=True, help="More messages on stderr.")
+    @click.option("--json", "as_json", is_flag=True, help="The result as JSON on stdout.")
+    @click.option("--debug", is_flag=True, help="A traceback where something fails.")
+    @functools.wraps(command)
+    def wrapper(quiet: bool, verbose: bool, as_json: bool, debug: bool, **arguments: Any) -> Any:
+        return command(Output(quiet, verbose, as_json), **arguments)
+
+    return wrapper
+
+
+def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Apply several options, in the order in which the help shows them."""
+
+    def decorate(command: Command) -> Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
+
+
+labels = click.option(
+    "-l", "--labels", "label_paths", multiple=True, metavar="LABELS",
+    help="Label raster, one a scene; found in or beside the scene otherwise.",
+)  # fmt: skip
+split = click.option(
+    "-s", "--split", "recipe", default="random:0.1", show_default=True, metavar="SPEC",
+    help="random:0.1, per-class:50, blocks:16:gap=3:train=0.2, checkerboard:14:gap=3, "
+    "fields:0.2:gap=2 or fixed:TRAIN,TEST; :val=0.1 may be added.",
+)  # fmt: skip
+seed = click.option("--seed", default=0, show_default=True, help="Of split and training.")
+wavelengths = click.option(
+    "--wavelengths", metavar="FILE", help="Text file, a wavelength a line (nm or um)."
+)
+class_names = click.option(
+    "--class-names", metavar="FILE", help="Text file, the name of a class a line, from class 1."
+)
+max_memory = click.option(
+    "--max-memory", type=Size(), metavar="SIZE", help="Ceiling on resident memory: 4G, 800M."
+)
+device = click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto",
+    show_default=True, help="Where to compute.",
+)  # fmt: skip
+overwrite = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
+
+
+def choose_device(name: str) -> str:
+    """The device meant by ``auto``: CUDA or MPS where PyTorch has it."""
+    import torch
+
+    from hsifcn.errors import SettingError
+
+    present = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return next(device for device, found in present.items() if found)
+    if not present[name]:
+        raise SettingError(f"PyTorch finds no {name} device", "leave --device out")
+    return name
+
+
+def labels_of_scenes(scenes: Sequence[str], given: Sequence[str], output: Output) -> list[str]:
+    """The label file of each scene: as given, else found beside it and said so."""
+    from hsifcn.errors import SettingError
+    from hsifcn.io import find_labels
+
+    if not given:
+        found = [find_labels(scene) for scene in scenes]
+        for scene, path in zip(scenes, found, strict=True):
+            output.message(f"labels of {scene}: {path}")
+        return found
+    if len(given) != len(scenes):
+        raise SettingError(
+            f"{len(scenes)} scenes and {len(given)} label files", "give -l once a scene, in order"
+        )
+    return list(given)
+
+
+def absolute(path: str) -> str:
+    """The path made absolute, a ``:variable`` behind it kept."""
+    return str(Path(path).absolute())

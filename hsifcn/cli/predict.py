@@ -1,0 +1,90 @@
+"""``hsifcn predict``: the map of a scene."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hsifcn.cli import options as opt
+
+FORMATS = {"envi": ".img", "npy": ".npy", "mat": ".mat"}
+
+
+@click.command(
+    epilog="Example: hsifcn predict runs/cube other.hdr -o other_map.img --probabilities"
+)
+@click.argument("paths", nargs=-1, metavar="[MODEL] [SCENE...]")
+@click.option("-o", "--out", metavar="OUT", help="File for one scene, folder for several.")
+@click.option("-f", "--format", "form", type=click.Choice(list(FORMATS)), help="Of the map.")
+@click.option("--probabilities", is_flag=True, help="Write the probability of every class too.")
+@click.option(
+    "--reject", type=click.FloatRange(0, 1), default=0.0, metavar="P",
+    help="Leave pixels under this probability unclassified.",
+)  # fmt: skip
+@opt.options(opt.max_memory, opt.device, opt.wavelengths, opt.overwrite, opt.common)
+def command(
+    output: opt.Output,
+    paths: tuple[str, ...],
+    out: str | None,
+    form: str | None,
+    probabilities: bool,
+    reject: float,
+    max_memory: int | None,
+    device: str,
+    wavelengths: str | None,
+    overwrite: bool,
+) -> None:
+    """Map every pixel of a scene.
+
+    Without MODEL, the newest run's; without SCENE, the scene that it was trained on, mapped into
+    the run. One argument is a model if it is a run directory or a .safetensors file, else a scene.
+    """
+    from hsifcn.bundle import load_bundle
+    from hsifcn.io import open_scene
+    from hsifcn.predict import Predictor
+    from hsifcn.prediction_files import choose_targets, predict_to_file
+
+    targets = choose_targets(paths, out, FORMATS[form] if form else None, wavelengths)
+    predictor = Predictor(load_bundle(targets.model), opt.choose_device(device))
+    output.message(f"model: {targets.model}")
+    results = []
+    for scene_path, map_path in targets.scenes:
+        scene = open_scene(scene_path, wavelengths=targets.wavelengths)
+        results.append(
+            predict_to_file(
+                predictor,
+                targets.model,
+                scene,
+                map_path,
+                probabilities=probabilities,
+                reject=reject,
+                max_memory=max_memory,
+                overwrite=overwrite,
+            )
+        )
+        if results[-1]["unchanged"]:
+            output.message(f"{map_path} is already this very map; nothing to do")
+    text = "\n\n".join(summary(result, predictor.bundle.class_names) for result in results)
+    output.result(text, results[0] if len(results) == 1 else {"maps": results})
+
+
+def summary(result: dict[str, Any], class_names: tuple[str, ...]) -> str:
+    """The pixels of each class, and where the map is."""
+    from hsifcn.cli import tables
+
+    total = sum(result["counts"])
+    names = ("unclassified", *class_names)
+    text = tables.table(
+        ("class", "pixels", "%"),
+        [
+            (name, f"{count:,}", tables.percent(count / total, 1))
+            for name, count in zip(names, result["counts"], strict=True)
+            if count
+        ],
+    )
+    files = Path(result["map"]).as_posix()
+    if result["probabilities"]:
+        files += f", {result['probabilities']}"
+    return f"{text}\n\nmap: {files} ({tables.seconds(result['seconds'])} s)"

@@ -1,0 +1,39 @@
+"""The progress bar of training, on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from hsifcn.cli.options import Output
+
+OnStep = Callable[[int, float, float | None], None]
+
+
+@contextmanager
+def training_progress(output: Output, steps: int) -> Iterator[OnStep]:
+    """Give a ``train.Progress`` that draws a bar with loss, validation OA and the time left.
+
+    Silent with ``--quiet`` or where stderr is no terminal.
+    """
+    shown = sys.stderr.isatty() and not output.quiet
+    with Progress(
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]:.4f}  validation OA {task.fields[oa]}"),
+        TimeRemainingColumn(),
+        console=Console(file=sys.stderr),
+        disable=not shown,
+    ) as bar:
+        task = bar.add_task("training", total=steps, loss=float("nan"), oa="-")
+
+        def progress(step: int, loss: float, validation_oa: float | None) -> None:
+            oa = "-" if validation_oa is None else f"{100 * validation_oa:.1f} %"
+            bar.update(task, completed=step, loss=loss, oa=oa)
+
+        yield progress

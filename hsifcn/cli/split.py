@@ -1,0 +1,59 @@
+"""``hsifcn split``: choose training, validation and test pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from hsifcn.cli import options as opt
+
+
+@click.command(epilog="Example: hsifcn split cube.mat -s fields:0.2:gap=2 -o split.npz")
+@click.argument("scene")
+@opt.options(opt.labels, opt.split, opt.seed)
+@click.option("-o", "--out", required=True, metavar="split.npz", help="File to write.")
+@opt.options(opt.class_names, opt.overwrite, opt.common)
+def command(
+    output: opt.Output,
+    scene: str,
+    label_paths: tuple[str, ...],
+    recipe: str,
+    seed: int,
+    out: str,
+    class_names: str | None,
+    overwrite: bool,
+) -> None:
+    """Make a split and print how near its test pixels lie to the training pixels."""
+    from hsifcn.cli import tables
+    from hsifcn.io import open_labels
+    from hsifcn.run import split_labels, write_split
+    from hsifcn.splits import leakage_sentence
+
+    (path,) = opt.labels_of_scenes([scene], label_paths, output)
+    labels = open_labels(path, class_names=class_names)
+    split = split_labels(labels, recipe, seed)
+    write_split(Path(out), split, overwrite=overwrite)
+    for warning in split.warnings:
+        output.message(f"warning: {warning}")
+    leakage = split.leakage()
+    rows = []
+    for number, name in enumerate(labels.class_names, start=1):
+        mine = split.labels == number
+        masks = (split.train, split.validation, split.test)
+        rows.append((name, *(str(int((mine & mask).sum())) for mask in masks)))
+    text = tables.table(("class", "train", "validation", "test"), rows)
+    output.result(
+        f"{text}\n\n{split.n_train:,} training, {split.n_validation:,} validation, "
+        f"{split.n_test:,} test pixels; digest {split.digest}\n{leakage_sentence(leakage)}",
+        {
+            "recipe": split.recipe,
+            "seed": seed,
+            "digest": split.digest,
+            "n_train": split.n_train,
+            "n_validation": split.n_validation,
+            "n_test": split.n_test,
+            "leakage": leakage,
+            "out": out,
+        },
+    )

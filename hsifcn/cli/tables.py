@@ -1,0 +1,60 @@
+"""Results for people: tables on stdout."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+
+def percent(fraction: float | None, digits: int = 2) -> str:
+    """A fraction of 1 in per cent; a dash for none."""
+    return "-" if fraction is None else f"{100 * fraction:.{digits}f}"
+
+
+def megabytes(size: float | None) -> str:
+    """Bytes in MB."""
+    return "-" if size is None else f"{size / 1e6:,.0f}"
+
+
+def seconds(value: float | None) -> str:
+    """Seconds with three figures or so."""
+    return "-" if value is None else f"{value:.3f}" if value < 1 else f"{value:.1f}"
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of text: first column to the left, the others to the right."""
+    grid = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for number, column in enumerate(columns):
+        grid.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
+    for row in rows:
+        grid.add_row(*row)
+    text = io.StringIO()
+    Console(file=text, width=200, color_system=None).print(grid, markup=False)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines() if line.strip())
+
+
+def facts(values: Mapping[str, str]) -> str:
+    """Names and values below each other."""
+    width = max(len(name) for name in values)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in values.items())
+
+
+def per_class(metrics: Mapping[str, Any]) -> str:
+    """Accuracy a class: pixels, recall, precision, F1 and IoU in per cent."""
+    return table(
+        ("class", "train", "test", "recall %", "precision %", "F1 %", "IoU %"),
+        [
+            (
+                name,
+                "-" if row["n_train"] is None else str(row["n_train"]),
+                str(row["n_test"]),
+                *(percent(row[key], 1) for key in ("recall", "precision", "f1", "iou")),
+            )
+            for name, row in metrics["per_class"].items()
+        ],
+    )

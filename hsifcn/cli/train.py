@@ -1,0 +1,117 @@
+"""``hsifcn train``: learn from labelled pixels of whole scenes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from hsifcn.cli import options as opt
+
+
+@click.command(epilog="Example: hsifcn train cube.mat -s checkerboard:14:gap=3 -o runs/disjoint")
+@click.argument("scenes", nargs=-1, required=True, metavar="SCENE...")
+@opt.options(opt.labels, opt.split)
+@click.option("-m", "--model", help="fcn32s ... fcn1s, or patch15; the best one by default.")
+@opt.seed
+@click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps, if not the default.")
+@click.option("--inductive", is_flag=True, help="See no spectrum but the training pixels'.")
+@opt.options(opt.max_memory, opt.device, opt.wavelengths, opt.class_names)
+@click.option("-o", "--out", metavar="DIR", help="Run directory; runs/<scene> by default.")
+@click.option("--resume", is_flag=True, help="Go on with an unfinished run.")
+@opt.overwrite
+@opt.common
+def command(
+    output: opt.Output,
+    scenes: tuple[str, ...],
+    label_paths: tuple[str, ...],
+    recipe: str,
+    model: str | None,
+    seed: int,
+    steps: int | None,
+    inductive: bool,
+    max_memory: int | None,
+    device: str,
+    wavelengths: str | None,
+    class_names: str | None,
+    out: str | None,
+    resume: bool,
+    overwrite: bool,
+) -> None:
+    """Train on whole scenes, measure accuracy at the test pixels, fill a run directory."""
+    from hsifcn.cli.progress import training_progress
+    from hsifcn.io import scene_stem
+    from hsifcn.models import DEFAULT_MODEL
+    from hsifcn.run import open_inputs, prepare_run_directory, train_run
+    from hsifcn.train import default_settings
+
+    labels = opt.labels_of_scenes(scenes, label_paths, output)
+    inputs = open_inputs(
+        scenes, labels, recipe, seed, wavelengths=wavelengths, class_names=class_names
+    )
+    settings = default_settings(model or DEFAULT_MODEL, seed, steps=steps, inductive=inductive)
+    folder = Path(out) if out else Path("runs") / scene_stem(scenes[0])
+    if prepare_run_directory(folder, overwrite=overwrite, resume=resume):
+        output.message(f"{folder} is finished; nothing to do")
+        metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
+        output.result(summary(metrics, folder), metrics)
+        return
+    for split in inputs.splits:
+        for warning in split.warnings:
+            output.message(f"warning: {warning}")
+    config = {
+        "command": " ".join(["hsifcn", *sys.argv[1:]]),
+        "scenes": [opt.absolute(path) for path in scenes],
+        "labels": [opt.absolute(path) for path in labels],
+        "split": recipe,
+        "wavelengths": wavelengths and opt.absolute(wavelengths),
+        "class_names": class_names and opt.absolute(class_names),
+        "device": device,
+        "max_memory": max_memory,
+    }
+    try:
+        with training_progress(output, settings.steps) as progress:
+            metrics = train_run(
+                inputs,
+                settings,
+                folder,
+                device=opt.choose_device(device),
+                max_memory=max_memory,
+                progress=progress,
+                resume=resume,
+                config=config,
+            )
+    except KeyboardInterrupt:
+        if (folder / "checkpoint" / "model.safetensors").exists():
+            output.message(f"stopped; go on with --resume, or predict with {folder}/checkpoint")
+        raise
+    output.result(summary(metrics, folder), metrics)
+
+
+def summary(metrics: dict[str, object], folder: Path) -> str:
+    """The result of a run for people."""
+    from typing import Any, cast
+
+    from hsifcn.cli import tables
+    from hsifcn.splits import leakage_sentence
+
+    values = cast(dict[str, Any], metrics)
+    split = values["split"]
+    overview = tables.facts(
+        {
+            "model": f"{values['model']}, {values['params'] / 1e6:.2f} M parameters, "
+            f"{values['flops_per_pixel'] / 1e3:,.0f} kFLOP a pixel",
+            "split": f"{split['recipe']}, seed {split['seed']}: {split['n_train']:,} training, "
+            f"{split['n_validation']:,} validation, {split['n_test']:,} test pixels",
+            "leakage": leakage_sentence(split["leakage"]),
+            "accuracy": f"OA {tables.percent(values['oa'])} %, AA {tables.percent(values['aa'])} %,"
+            f" kappa {tables.percent(values['kappa'])} % (test pixels)",
+            "cost": f"trained in {tables.seconds(values['train_seconds'])} s, mapped in "
+            f"{tables.seconds(values['predict_seconds'])} s, peak memory "
+            f"{tables.megabytes(values['peak_rss_bytes'])} MB",
+            "run": f"{folder} (report.html, model.safetensors); next: hsifcn predict {folder}",
+        }
+    )
+    return f"{tables.per_class(values)}\n\n{overview}"

@@ -1,0 +1,95 @@
+"""Accuracy of a map, with intervals, and the area of each class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hsifcn.errors import MismatchError
+from hsifcn.intervals import area_estimates, bootstrap_over_fields
+from hsifcn.metrics import Accuracy, confusion_matrix
+from hsifcn.scene import LabelMap
+from hsifcn.splits import Split, fields, leakage_sentence
+
+INTERVAL_NOTE = (
+    "Intervals: 95 %, bootstrap over fields (8-connected areas of one label), since pixels of one "
+    "field are not independent."
+)
+AREA_NOTE = (
+    "Areas: stratified estimator of Olofsson et al. (2014), valid only where the counted pixels "
+    "are a probability sample of the map; labelled fields seldom are."
+)
+
+
+def evaluate(predicted: LabelMap, truth: LabelMap, split: Split | None = None) -> dict[str, Any]:
+    """Measure a label map.
+
+    Parameters
+    ----------
+    predicted, truth : LabelMap
+        Of the same size; 0 is unclassified in the map and left out of the truth.
+    split : Split, optional
+        Count its test pixels only, with its labels.
+
+    Returns
+    -------
+    dict
+        The keys of ``metrics.Accuracy.as_dict``, ``intervals`` (of OA, AA, kappa), ``areas`` (a
+        class: share of the map, estimated share, interval), ``split``, ``notes``.
+
+    Raises
+    ------
+    MismatchError
+        The sizes differ.
+    """
+    labels = truth.labels.astype(np.int64) if split is None else split.labels.astype(np.int64)
+    if predicted.labels.shape != labels.shape:
+        raise MismatchError(
+            f"the map is {predicted.labels.shape} pixels and the labels are {labels.shape}",
+            "evaluate a map of the labelled scene",
+        )
+    n_classes = max(truth.n_classes, predicted.n_classes, int(labels.max()))
+    names = (truth if truth.n_classes == n_classes else predicted).class_names
+    counted = labels if split is None else np.where(split.test, labels, 0)
+    confusion = confusion_matrix(counted, predicted.labels, n_classes)
+    n_train = None if split is None else split.n_train_per_class(n_classes)
+    intervals = bootstrap_over_fields(
+        counted, {"map": predicted.labels}, fields(labels), n_classes
+    )["map"]
+    mapped = np.bincount(predicted.labels.ravel(), minlength=n_classes + 1)
+    notes = [INTERVAL_NOTE, AREA_NOTE]
+    if split is not None:
+        notes.insert(0, f"Leakage: {leakage_sentence(split.leakage())}.")
+    return {
+        **Accuracy.from_confusion(confusion).as_dict(names, n_train),
+        "intervals": intervals,
+        "areas": _areas(confusion, np.append(mapped[1:], mapped[0]), names),
+        "split": None
+        if split is None
+        else {
+            "recipe": split.recipe,
+            "seed": split.seed,
+            "digest": split.digest,
+            "leakage": split.leakage(),
+        },
+        "notes": notes,
+    }
+
+
+def _areas(confusion: Any, mapped: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    estimates = area_estimates(confusion, mapped)
+
+    def known(value: float) -> float | None:
+        return None if np.isnan(value) else float(value)
+
+    return {
+        name: {
+            "mapped": float(mapped[i] / mapped.sum()),
+            "proportion": known(estimates.proportion[i]),
+            "interval": None
+            if np.isnan(estimates.interval[i]).any()
+            else [float(bound) for bound in estimates.interval[i]],
+        }
+        for i, name in enumerate(names)
+    }

@@ -1,0 +1,249 @@
+"""Files: scenes and labels in, rasters out.
+
+``FORMATS`` is the one table of formats. A new one is a module with a ``FORMAT`` and a line here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from hsifcn.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
+from hsifcn.io import envi, mat, npy
+from hsifcn.io.files import atomic_write, cannot_read
+from hsifcn.io.formats import Format, scene_stem, split_variable
+from hsifcn.io.labels import label_map, labels_beside, read_class_names
+from hsifcn.io.mat import list_variables
+from hsifcn.io.png import write_label_png, write_rgb_png
+from hsifcn.io.wavelengths import read_wavelengths
+from hsifcn.io.writer import RasterSpec, RasterWriter
+from hsifcn.scene import Grid, LabelMap, Scene
+
+__all__ = [
+    "FORMATS",
+    "RasterWriter",
+    "atomic_write",
+    "create_raster",
+    "find_labels",
+    "list_variables",
+    "open_labels",
+    "open_scene",
+    "scene_stem",
+    "write_label_png",
+    "write_rgb_png",
+]
+
+FORMATS: tuple[Format, ...] = (
+    envi.FORMAT,
+    mat.FORMAT,
+    npy.FORMAT,
+)
+
+
+def open_scene(
+    path: str | os.PathLike[str], *, wavelengths: str | os.PathLike[str] | None = None
+) -> Scene:
+    """Open a scene; its voxels are read later, window by window.
+
+    Parameters
+    ----------
+    path : path
+        A file of one of ``FORMATS``, with ``:variable`` where it holds several arrays.
+    wavelengths : path, optional
+        A text file with the wavelength of one band a line, in nm, or in µm if all are under 100.
+        It goes before what the scene's file tells.
+
+    Raises
+    ------
+    UnreadableFileError
+        A file is missing, damaged, or holds no cube.
+    AmbiguousInputError
+        The file holds several cubes; the message names them.
+    """
+    file, variable = split_variable(path)
+    with _reading(file):
+        scene = _format_of(file).open_scene(file, variable)
+    if wavelengths is None:
+        return scene
+    return dataclasses.replace(scene, wavelengths=read_wavelengths(wavelengths, scene.shape[2]))
+
+
+def open_labels(
+    path: str | os.PathLike[str], *, class_names: str | os.PathLike[str] | None = None
+) -> LabelMap:
+    """Read a label map.
+
+    Parameters
+    ----------
+    path : path
+        A file of one of ``FORMATS``, with ``:variable`` where it holds several maps. Whole
+        numbers in any type; 0, and what the file calls no-data, is unlabelled.
+    class_names : path, optional
+        A text file with the names of classes 1, 2, ..., one a line. It goes before the names in
+        the file; classes without a name are called by their number.
+
+    Returns
+    -------
+    LabelMap
+        Labels are uint8, or uint16 for more than 255 classes.
+
+    Raises
+    ------
+    LabelError
+        No label map: wrong shape, fractions, negative values, values above 1000, nothing labelled.
+    UnreadableFileError
+        A file is missing or damaged.
+    AmbiguousInputError
+        The file holds several maps; the message names them.
+    """
+    file, variable = split_variable(path)
+    names = read_class_names(class_names) if class_names is not None else ()
+    with _reading(file):
+        given = _format_of(file).read_labels(file, variable)
+    return label_map(os.fspath(path), given, names)
+
+
+def find_labels(scene: str | os.PathLike[str]) -> str:
+    """Find the labels of a scene.
+
+    They are an array of whole numbers of the cube's size in its own file, or else the one file
+    beside it that is named after it: its name, with ``_corrected`` or ``_cube`` left out or not,
+    then ``_gt`` or ``_labels``.
+
+    Returns
+    -------
+    str
+        A path that ``open_labels`` takes.
+
+    Raises
+    ------
+    LabelError
+        There are none.
+    AmbiguousInputError
+        There are several; the message names them.
+    """
+    file, _ = split_variable(scene)
+    rows, cols, _ = open_scene(scene).shape
+    with _reading(file):
+        found = _format_of(file).inner_labels(file, (rows, cols))
+        if not found:
+            found = labels_beside(
+                file,
+                [suffix for form in FORMATS for suffix in form.suffixes],
+                [suffix for form in FORMATS for suffix in form.label_suffixes],
+            )
+    if not found:
+        raise LabelError(
+            f"no labels for {os.fspath(scene)} were found in it or beside it", "name them with -l"
+        )
+    if len(found) > 1:
+        raise AmbiguousInputError(
+            f"{os.fspath(scene)} may have its labels in {', '.join(found)}", "name one with -l"
+        )
+    return found[0]
+
+
+def create_raster(
+    path: str | os.PathLike[str],
+    *,
+    shape: tuple[int, int] | tuple[int, int, int],
+    dtype: npt.DTypeLike,
+    overwrite: bool = False,
+    grid: Grid | None = None,
+    nodata: float | None = None,
+    class_names: Sequence[str] | None = None,
+    colours: Sequence[tuple[int, int, int]] | None = None,
+    band_names: Sequence[str] | None = None,
+    wavelengths: Sequence[float] | npt.NDArray[np.float64] | None = None,
+) -> RasterWriter:
+    """Begin a raster that is written window by window; the suffix decides the format.
+
+    What a format has no place for (an ``.npy`` file: all but the voxels) is left out.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    shape : tuple of int
+        (rows, cols) or (rows, cols, bands).
+    dtype : dtype
+        Type of the voxels.
+    overwrite : bool
+        Replace a raster that exists.
+    grid : Grid, optional
+        Georeference.
+    nodata : float, optional
+        The value of voxels that hold nothing.
+    class_names : sequence of str, optional
+        Names of classes 1, 2, ...: the raster is a classified map.
+    colours : sequence of (red, green, blue), 0-255, optional
+        Their colours.
+    band_names : sequence of str, optional
+        Names of the bands.
+    wavelengths : sequence of float, optional
+        Wavelengths of the bands, nm.
+
+    Returns
+    -------
+    RasterWriter
+        A context manager; the file appears when its block ends.
+
+    Raises
+    ------
+    ExistingOutputError
+        The raster or its header exists, or the header belongs to another raster.
+    SettingError
+        No format of that suffix, or it cannot hold such voxels.
+    FailedError
+        From the block: disk full, no permission.
+    """
+    target = Path(path)
+    if len(shape) not in {2, 3} or min(shape) < 1:
+        raise SettingError(f"{target} cannot have the shape {shape}", "give rows, cols, bands")
+    spec = RasterSpec(
+        path=target,
+        shape=tuple(shape),
+        dtype=np.dtype(dtype).newbyteorder("="),
+        overwrite=overwrite,
+        grid=grid,
+        nodata=nodata,
+        class_names=tuple(class_names or ()),
+        colours=tuple(colours or ()),
+        band_names=tuple(band_names or ()),
+        wavelengths=() if wavelengths is None else tuple(float(value) for value in wavelengths),
+    )
+    for form in FORMATS:
+        if target.suffix.lower() in form.write_suffixes:
+            return form.create(spec)
+    known = ", ".join(suffix for form in FORMATS for suffix in form.write_suffixes)
+    raise SettingError(f"{target} has a suffix of no raster format", f"use one of {known}")
+
+
+def _format_of(file: str) -> Format:
+    """Tell the format of a file by its suffix, else by what lies beside it."""
+    path = Path(file)
+    for form in FORMATS:
+        if path.suffix.lower() in form.suffixes:
+            return form
+    for form in FORMATS:
+        if form.accepts(path):
+            return form
+    known = ", ".join(suffix for form in FORMATS for suffix in form.suffixes)
+    raise UnreadableFileError(
+        f"{file} is of no known format", f"a scene or label map is one of {known}"
+    )
+
+
+@contextmanager
+def _reading(file: str) -> Iterator[None]:
+    """Turn what the system refuses into an error that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise cannot_read(file, error) from error

@@ -1,0 +1,110 @@
+"""What was taken out of files that cannot be read window by window, kept on disk.
+
+An entry is named after the file's path, size and time of change: a file that changes gets a new
+one. The folder is ``$HSIFCN_CACHE`` or ``~/.cache/hsifcn``; deleting it costs nothing but time.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from hsifcn.errors import UnreadableFileError
+from hsifcn.io.files import atomic_write
+
+LIMIT = 20 * 2**30  # bytes of all entries; the oldest go first
+_NAME = "entry-"  # begins the name of every entry, so that nothing else is ever removed
+
+
+@dataclass(frozen=True)
+class FileState:
+    """One state of a file: absolute path, bytes, time of change in ns."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+def state_of(path: str) -> FileState:
+    """Give the present state of a file."""
+    status = os.stat(path)
+    return FileState(os.path.abspath(path), status.st_size, status.st_mtime_ns)
+
+
+def entry(file: FileState, content: str, suffix: str) -> Path:
+    """Name the entry for some content of a file; it need not exist."""
+    key = "\0".join([file.path, str(file.size), str(file.mtime_ns), content])
+    digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:40]
+    return folder() / f"{_NAME}{digest}{suffix}"
+
+
+def is_complete(path: Path, size: int) -> bool:
+    """Tell whether an entry exists with its right size, and mark it as used."""
+    try:
+        complete = path.stat().st_size == size
+        if complete:
+            os.utime(path)
+    except OSError:
+        return False
+    return complete
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Give a temporary path that becomes the entry; the oldest entries make room afterwards."""
+    with atomic_write(path, overwrite=True) as temporary:
+        yield temporary
+    _evict(keep=path)
+
+
+def check_room(size: int, what: str) -> None:
+    """Raise UnreadableFileError where an entry of ``size`` bytes cannot be kept."""
+    free = shutil.disk_usage(folder()).free
+    if size > free:
+        raise UnreadableFileError(
+            f"{what} would take {size / 1e9:.1f} GB in {folder()}, where {free / 1e9:.1f} are free",
+            "make room, or set HSIFCN_CACHE to another folder",
+        )
+
+
+def folder() -> Path:
+    """Give the folder of the cache, or a temporary one where it cannot be written."""
+    chosen = os.environ.get("HSIFCN_CACHE") or os.path.expanduser("~/.cache/hsifcn")
+    path = Path(os.path.abspath(chosen))
+    with suppress(OSError):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.access(path, os.W_OK | os.X_OK):
+            return path
+    return Path(_temporary_folder(str(path)).name)
+
+
+@functools.cache
+def _temporary_folder(instead_of: str) -> tempfile.TemporaryDirectory[str]:
+    warnings.warn(
+        f"{instead_of} cannot be written; files are unpacked again for every run", stacklevel=2
+    )
+    return tempfile.TemporaryDirectory(prefix="hsifcn-", ignore_cleanup_errors=True)
+
+
+def _evict(keep: Path) -> None:
+    """Remove the entries that were used longest ago until all fit under ``LIMIT``."""
+    entries = []
+    for path in keep.parent.glob(f"{_NAME}*"):
+        with suppress(FileNotFoundError):  # another process may be evicting too
+            status = path.stat()
+            entries.append((status.st_mtime_ns, status.st_size, path))
+    total = sum(size for _, size, _ in entries)
+    for _, size, path in sorted(entries):
+        if total <= LIMIT:
+            return
+        if path != keep:
+            path.unlink(missing_ok=True)
+            total -= size

@@ -1,0 +1,260 @@
+"""ENVI rasters: a file of voxels, and a text header beside it.
+
+The header format is described in the ENVI documentation, "ENVI Header Files".
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from hsifcn.errors import (
+    AmbiguousInputError,
+    ExistingOutputError,
+    LabelError,
+    SettingError,
+    UnreadableFileError,
+)
+from hsifcn.io.envi_header import EnviHeader, format_header, read_header
+from hsifcn.io.envi_map import map_fields, read_grid
+from hsifcn.io.formats import FileScene, Format, GivenLabels, refuse_variable
+from hsifcn.io.raw import RawArray
+from hsifcn.io.wavelengths import are_wavelengths, to_nanometres
+from hsifcn.io.writer import RasterSpec, RasterWriter
+from hsifcn.scene import Window, default_colours
+
+_RASTER_SUFFIXES = (".img", ".dat", ".bil", ".bip", ".bsq", ".raw")
+_DTYPES = {
+    **{1: "u1", 2: "i2", 3: "i4", 4: "f4", 5: "f8"},
+    **{12: "u2", 13: "u4", 14: "i8", 15: "u8"},
+}
+_TYPE_CODES = {np.dtype(name): code for code, name in _DTYPES.items()}
+_CLASSIFICATION = "envi classification"
+_NOT_RASTERS = ("envi meta", "envi virtual mosaic")
+
+
+def open_scene(path: str, variable: str | None) -> FileScene:
+    """Open a raster as a scene, from its header or its file of voxels."""
+    refuse_variable(path, variable)
+    header, voxels = _open(Path(path))
+    if header.text("file type").lower() == _CLASSIFICATION:
+        raise UnreadableFileError(f"{path} is a classified map, not a cube", "give it with -l")
+    bands = voxels.shape[2]
+    units = header.text("wavelength units")
+    wavelengths = header.numbers("wavelength", bands)
+    fwhm = header.numbers("fwhm", bands)
+    if wavelengths is not None and not are_wavelengths(units):
+        wavelengths = fwhm = None
+    if wavelengths is not None:
+        if np.any(wavelengths <= 0):
+            raise header.fault("has a wavelength that is not positive")
+        in_nanometres = to_nanometres(wavelengths, units)
+        # Widths have the units of the wavelengths; by their size they could not be told.
+        fwhm = fwhm * (in_nanometres[0] / wavelengths[0]) if fwhm is not None else None
+        wavelengths = in_nanometres
+    good = header.numbers("bbl", bands)
+    nodata = header.number("data ignore value")
+    return FileScene(
+        path=path,
+        shape=voxels.shape,
+        dtype=voxels.dtype.newbyteorder("="),
+        interleave=voxels.interleave,
+        voxels=voxels,
+        good_bands=np.ones(bands, dtype=np.bool_) if good is None else good > 0,
+        wavelengths=wavelengths,
+        nodata=None if nodata is None or np.isnan(nodata) else nodata,
+        grid=read_grid(header),
+        fwhm=fwhm,
+        scale_factor=header.number("reflectance scale factor"),
+    )
+
+
+def read_labels(path: str, variable: str | None) -> GivenLabels:
+    """Read a classified map, or any raster of one band, as labels."""
+    refuse_variable(path, variable)
+    header, voxels = _open(Path(path))
+    rows, cols, bands = voxels.shape
+    if bands != 1:
+        raise LabelError(f"{path} has {bands} bands", "a label map has one")
+    labels = voxels.read(Window(0, 0, rows, cols))[:, :, 0]
+    nodata = header.number("data ignore value")
+    if nodata is not None:
+        labels[labels == np.float64(nodata)] = 0
+    return GivenLabels(
+        array=labels,
+        class_names=header.words("class names")[1:],
+        colours=_lookup(header)[1:],
+        grid=read_grid(header),
+    )
+
+
+def create(spec: RasterSpec) -> RasterWriter:
+    """Write a raster as BIP, with its header under the same name."""
+    if spec.dtype not in _TYPE_CODES:
+        raise SettingError(f"an ENVI raster cannot hold {spec.dtype}", "write .npy instead")
+    header = spec.path.with_suffix(".hdr")
+    if header.is_file():
+        others = [file for file in _rasters_of(header) if file.name != spec.path.name]
+        if others:
+            raise ExistingOutputError(f"{header} describes {others[0]}", "choose another name")
+    return RasterWriter(
+        spec,
+        header=(header, format_header(_fields(spec))),
+        stale=(header, spec.path.with_name(spec.path.name + ".hdr")),
+    )
+
+
+def accepts(path: Path) -> bool:
+    """Tell whether a file of any suffix has an ENVI header beside it."""
+    return _header_of(path) is not None
+
+
+FORMAT = Format(
+    name="ENVI",
+    suffixes=(".hdr", *_RASTER_SUFFIXES),
+    label_suffixes=(".hdr",),
+    write_suffixes=_RASTER_SUFFIXES,
+    open_scene=open_scene,
+    read_labels=read_labels,
+    create=create,
+    accepts=accepts,
+)
+
+
+def _open(path: Path) -> tuple[EnviHeader, RawArray]:
+    """Find the two files of a raster, and check that they fit together."""
+    if path.suffix.lower() == ".hdr":
+        header_path, rasters = path, _rasters_of(path)
+        if not rasters:
+            raise UnreadableFileError(
+                f"{path} has no raster beside it", f"name it {path.stem} with .img, .dat or .raw"
+            )
+        if len(rasters) > 1:
+            names = ", ".join(str(raster) for raster in rasters)
+            raise AmbiguousInputError(f"{path} may describe {names}", "name one of these")
+        raster = rasters[0]
+    else:
+        found = _header_of(path)
+        if found is None:
+            raise UnreadableFileError(
+                f"{path} has no ENVI header beside it", f"put {path.name}.hdr there"
+            )
+        header_path, raster = found, path
+    header = read_header(header_path)
+    return header, _voxels(header, raster)
+
+
+def _voxels(header: EnviHeader, raster: Path) -> RawArray:
+    """Where the voxels lie in the file, by the header."""
+    if header.text("file type").lower() in _NOT_RASTERS:
+        raise header.fault("describes other files, not voxels", "give one of those")
+    if header.count("file compression", default=0):
+        raise header.fault("says that the raster is compressed", "save it without compression")
+    for key in ("major frame offsets", "minor frame offsets"):
+        if any(word not in {"0", "0.0"} for word in header.words(key)):
+            raise header.fault(f"has '{key}', which hsifcn does not read", "save it without")
+    shape = tuple(header.count(key, least=1) for key in ("lines", "samples", "bands"))
+    code = header.count("data type")
+    if code not in _DTYPES:
+        kind = "complex" if code in {6, 9} else "unknown"
+        raise header.fault(f"has the {kind} data type {code}", "save real numbers")
+    if "interleave" not in header.fields:
+        raise header.fault("has no 'interleave'", "add a line 'interleave = bsq', bil or bip")
+    interleave = header.text("interleave").lower()
+    if interleave not in {"bip", "bil", "bsq"}:
+        raise header.fault(f"has the unknown interleave {interleave[:40]!r}", "use bip, bil or bsq")
+    dtype = np.dtype(_DTYPES[code]).newbyteorder(_byte_order(header, code))
+    rows, cols, bands = shape
+    offset = header.count("header offset", default=0)
+    voxels = RawArray(os.path.abspath(raster), offset, (rows, cols, bands), dtype, interleave)
+    size, needed = raster.stat().st_size, offset + voxels.nbytes
+    if size < needed:
+        raise UnreadableFileError(
+            f"{raster} is truncated: {size} bytes where {header.path} asks for {needed}",
+            "copy it again, or correct the header",
+        )
+    if size > needed:
+        warnings.warn(
+            f"{raster} holds {size - needed} bytes more than its header tells of", stacklevel=2
+        )
+    return voxels
+
+
+def _byte_order(header: EnviHeader, code: int) -> Literal["<", ">"]:
+    if "byte order" not in header.fields and code != 1:
+        warnings.warn(f"{header.path} has no 'byte order'; 0 is assumed", stacklevel=2)
+    order = header.count("byte order", default=0)
+    if order not in {0, 1}:
+        raise header.fault(f"has the unknown byte order {order}", "use 0 or 1")
+    return ">" if order else "<"
+
+
+def _header_of(raster: Path) -> Path | None:
+    """Find the header of a raster: ``x.img.hdr`` before ``x.hdr``."""
+    stems = [raster.name]
+    if raster.suffix.lower() in _RASTER_SUFFIXES:
+        stems.append(raster.stem)
+    headers = [file for file in _files_beside(raster) if file.suffix.lower() == ".hdr"]
+    found = [file for stem in stems for file in headers if file.stem == stem]
+    return found[0] if found else None
+
+
+def _rasters_of(header: Path) -> list[Path]:
+    """Find the rasters that a header describes: one, where the folder is in order."""
+    base = header.stem
+    return [
+        file
+        for file in _files_beside(header)
+        if (file.name == base or (file.stem == base and file.suffix.lower() in _RASTER_SUFFIXES))
+        and (found := _header_of(file)) is not None
+        and found.name == header.name
+    ]
+
+
+def _files_beside(path: Path) -> list[Path]:
+    return sorted(file for file in path.parent.iterdir() if file.is_file())
+
+
+def _lookup(header: EnviHeader) -> tuple[tuple[int, int, int], ...]:
+    """Colours of classes 0, 1, ... of a classified map."""
+    n_values = len(header.words("class lookup"))
+    values = header.numbers("class lookup", 3 * (n_values // 3))
+    if values is None:
+        return ()
+    channels: npt.NDArray[np.int64] = np.clip(values, 0, 255).astype(np.int64)
+    return tuple((int(r), int(g), int(b)) for r, g, b in channels.reshape(-1, 3))
+
+
+def _fields(spec: RasterSpec) -> dict[str, str | int | float | tuple[object, ...]]:
+    """Fields of the header of a new raster."""
+    fields: dict[str, str | int | float | tuple[object, ...]] = {
+        "samples": spec.shape[1],
+        "lines": spec.shape[0],
+        "bands": spec.bands,
+        "header offset": 0,
+        "file type": "ENVI Classification" if spec.class_names else "ENVI Standard",
+        "data type": _TYPE_CODES[spec.dtype],
+        "interleave": "bip",
+        "byte order": int(sys.byteorder == "big"),
+    }
+    if spec.class_names:
+        n_classes = len(spec.class_names)
+        colours = (*spec.colours, *default_colours(n_classes)[len(spec.colours) :])
+        fields["classes"] = n_classes + 1
+        fields["class names"] = ("Unclassified", *spec.class_names)
+        fields["class lookup"] = (0, 0, 0, *(v for colour in colours[:n_classes] for v in colour))
+    if spec.nodata is not None:
+        fields["data ignore value"] = f"{spec.nodata:.17g}"
+    if spec.band_names:
+        fields["band names"] = spec.band_names
+    if spec.wavelengths:
+        fields["wavelength units"] = "Nanometers"
+        fields["wavelength"] = spec.wavelengths
+    fields.update(map_fields(spec.grid))
+    return fields

@@ -1,0 +1,115 @@
+"""Small files: written whole or not at all, and text read whatever its encoding."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hsifcn.errors import ExistingOutputError, FailedError, UnreadableFileError
+
+_TEXT_LIMIT = 16 * 2**20  # bytes; no header or list of names comes near
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+    """Give a temporary path whose file takes the place of ``path`` when the block ends well.
+
+    The temporary file lies beside the target and keeps its suffix. It is flushed to disk before
+    it is renamed, and removed when the block raises.
+
+    Parameters
+    ----------
+    path : path
+        The file to write.
+    overwrite : bool
+        Replace a file that exists.
+
+    Yields
+    ------
+    Path
+        Where to write; nothing exists there yet.
+
+    Raises
+    ------
+    ExistingOutputError
+        ``path`` exists and ``overwrite`` is false, or it is a folder.
+    FailedError
+        The file cannot be written: disk full, no permission, no such folder.
+    """
+    target = Path(path)
+    refuse_existing(target, overwrite)
+    temporary = temporary_beside(target)
+    try:
+        yield temporary
+        sync(temporary)
+        refuse_existing(target, overwrite)
+        temporary.replace(target)
+        sync(target.parent)
+    except OSError as error:
+        raise cannot_write(target, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Raise ExistingOutputError where writing ``path`` would lose something."""
+    if path.is_dir():
+        raise ExistingOutputError(f"{path} is a folder", "name a file")
+    if path.exists() and not overwrite:
+        raise ExistingOutputError(f"{path} exists", "add --overwrite or choose another name")
+
+
+def temporary_beside(path: Path) -> Path:
+    """Give a free name in the folder of ``path``, hidden, with the same suffix."""
+    return path.with_name(f".{path.stem}.{secrets.token_hex(6)}{path.suffix}")
+
+
+def sync(path: Path) -> None:
+    """Flush a file, or the entries of a folder, to disk."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows cannot open a folder
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def cannot_write(path: Path, error: OSError) -> FailedError:
+    """Name the file that could not be written, and why."""
+    return FailedError(
+        f"{path} cannot be written: {error.strerror or error}",
+        "check the folder, its permissions and the free space",
+    )
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """Read a small text file: UTF-8, with or without a byte order mark, else Latin-1.
+
+    Raises
+    ------
+    UnreadableFileError
+        The file is missing, cannot be read, or is far too large for a text file.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read(_TEXT_LIMIT + 1)
+    except (OSError, ValueError) as error:
+        raise cannot_read(path, error) from error
+    if len(content) > _TEXT_LIMIT:
+        raise UnreadableFileError(f"{os.fspath(path)} is too large for a text file")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def cannot_read(path: str | os.PathLike[str], error: Exception) -> UnreadableFileError:
+    """Name the file that could not be read, and why."""
+    if isinstance(error, FileNotFoundError):
+        return UnreadableFileError(f"{os.fspath(path)} does not exist", "check the path")
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return UnreadableFileError(f"{os.fspath(path)} cannot be read: {reason}")

@@ -1,0 +1,154 @@
+"""What a file format offers. A new format is one module that fills in a ``Format``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from hsifcn.errors import SettingError, UnreadableFileError
+from hsifcn.io.writer import RasterSpec, RasterWriter
+from hsifcn.scene import Grid, Window
+
+
+class Voxels(Protocol):
+    """Where a scene's voxels come from; ``RawArray`` is one."""
+
+    def read(self, window: Window) -> npt.NDArray[Any]:
+        """Read all bands of a window, as ``Scene.read`` does."""
+
+
+@dataclass(frozen=True, eq=False)
+class FileScene:
+    """A scene in a file; see ``hsifcn.scene.Scene`` for what its attributes mean.
+
+    Attributes
+    ----------
+    voxels : Voxels
+        Reads the windows. It opens the file for each, so that the scene can be pickled.
+    fwhm : ndarray, (bands,), float64, or None
+        Full widths at half maximum, nm.
+    scale_factor : float or None
+        Voxels divided by it are reflectances; reading does not divide.
+    """
+
+    path: str
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    interleave: str
+    voxels: Voxels
+    good_bands: npt.NDArray[np.bool_]
+    wavelengths: npt.NDArray[np.float64] | None = None
+    nodata: float | None = None
+    grid: Grid | None = None
+    fwhm: npt.NDArray[np.float64] | None = None
+    scale_factor: float | None = None
+
+    def read(self, window: Window) -> npt.NDArray[Any]:
+        """Read all bands of a window: (window.rows, window.cols, bands), native, C order."""
+        return self.voxels.read(window)
+
+
+@dataclass(frozen=True)
+class GivenLabels:
+    """Labels as a file gives them, not yet checked.
+
+    Attributes
+    ----------
+    array : ndarray, (rows, cols) or (rows, cols, 1)
+        Any numeric type.
+    class_names, colours : tuple
+        Of classes 1, 2, ...; fewer than there are classes, or none.
+    """
+
+    array: npt.NDArray[Any]
+    class_names: tuple[str, ...] = ()
+    colours: tuple[tuple[int, int, int], ...] = ()
+    grid: Grid | None = None
+
+
+def no_inner_labels(path: str, size: tuple[int, int]) -> list[str]:
+    """Find no labels: in most formats a file holds a cube and nothing besides."""
+    return []
+
+
+@dataclass(frozen=True)
+class Format:
+    """One file format.
+
+    Attributes
+    ----------
+    name : str
+        As messages call it.
+    suffixes : tuple of str
+        What its files end in, lower case.
+    label_suffixes : tuple of str
+        Those under which ``find_labels`` looks for labels.
+    write_suffixes : tuple of str
+        Those under which ``create_raster`` writes it.
+    open_scene : callable
+        ``(path, variable or None) -> FileScene``.
+    read_labels : callable
+        ``(path, variable or None) -> GivenLabels``.
+    create : callable
+        ``(spec) -> RasterWriter``.
+    accepts : callable
+        ``(path) -> bool`` for a file with none of the suffixes of any format.
+    inner_labels : callable
+        ``(path, (rows, cols)) -> paths`` of label maps of that size inside a scene's own file.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    label_suffixes: tuple[str, ...]
+    write_suffixes: tuple[str, ...]
+    open_scene: Callable[[str, str | None], FileScene]
+    read_labels: Callable[[str, str | None], GivenLabels]
+    create: Callable[[RasterSpec], RasterWriter]
+    accepts: Callable[[Path], bool] = lambda path: False
+    inner_labels: Callable[[str, tuple[int, int]], list[str]] = no_inner_labels
+
+
+def split_variable(path: str | os.PathLike[str]) -> tuple[str, str | None]:
+    """Split ``file.mat:variable`` into file and variable; the file must exist.
+
+    A colon in the name of an existing file is part of the name.
+
+    Raises
+    ------
+    UnreadableFileError
+        No such file.
+    """
+    text = os.fspath(path)
+    if os.path.exists(text):
+        if os.path.isdir(text):
+            raise UnreadableFileError(f"{text} is a folder", "name a file in it")
+        return text, None
+    for i, character in enumerate(text):
+        if character == ":" and os.path.isfile(text[:i]):
+            return text[:i], text[i + 1 :]
+    raise UnreadableFileError(f"{text} does not exist", "check the path")
+
+
+def scene_stem(path: str | os.PathLike[str]) -> str:
+    """Give the name of a scene's file without folder, suffix and variable: what runs are called."""
+    return Path(split_variable(path)[0]).stem
+
+
+def refuse_variable(path: str, variable: str | None) -> None:
+    """Raise where a variable is named in a file that holds one array only."""
+    if variable is not None:
+        raise SettingError(f"{path} holds one array without a name", f"leave out ':{variable}'")
+
+
+def not_a_cube(path: str, shape: tuple[int, ...]) -> UnreadableFileError:
+    """Say that an array is no cube, and what it may be."""
+    remedy = "a cube has the shape (rows, cols, bands)"
+    if len(shape) == 2:
+        remedy += "; give a label map with -l"
+    return UnreadableFileError(f"{path} has {len(shape)} dimensions, {shape}", remedy)

@@ -1,0 +1,170 @@
+"""Raw arrays on disk, read window by window into a buffer.
+
+Nothing is mapped into memory: mapped pages count as resident, and a file that shrinks kills the
+process that mapped it. The stored order of the axes is all that tells the interleaves apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from hsifcn.errors import UnreadableFileError
+from hsifcn.io.files import cannot_read
+from hsifcn.scene import Window
+
+# Axes (0 rows, 1 columns, 2 bands) from the slowest to the fastest on disk.
+ORDERS: dict[str, tuple[int, int, int]] = {
+    "bip": (0, 1, 2),
+    "bil": (0, 2, 1),
+    "bsq": (2, 0, 1),
+    "bsq-columns": (2, 1, 0),  # a Fortran-ordered (rows, cols, bands) array
+}
+_BUFFER_BYTES = 32 * 2**20  # what a read holds besides its result
+
+
+@dataclass(frozen=True)
+class RawArray:
+    """An array of voxels somewhere in a file.
+
+    Attributes
+    ----------
+    path : str
+        The file.
+    offset : int
+        Bytes before the first voxel.
+    shape : tuple of int
+        Rows, columns, bands.
+    dtype : dtype
+        Type on disk, byte order included.
+    order : str
+        A key of ``ORDERS``.
+    """
+
+    path: str
+    offset: int
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    order: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole array on disk."""
+        rows, cols, bands = self.shape
+        return rows * cols * bands * self.dtype.itemsize
+
+    @property
+    def interleave(self) -> str:
+        """The interleave as the field names it."""
+        return self.order[:3]
+
+    def read(self, window: Window) -> npt.NDArray[Any]:
+        """Read all bands of a window.
+
+        Returns
+        -------
+        ndarray, (window.rows, window.cols, bands), native byte order, C order
+            A fresh array.
+
+        Raises
+        ------
+        UnreadableFileError
+            The file is gone, shorter than it was, or cannot be read.
+        ValueError
+            The window reaches out of the array.
+        """
+        self._check(window)
+        result = np.empty(
+            (window.rows, window.cols, self.shape[2]), dtype=self.dtype.newbyteorder("=")
+        )
+        try:
+            with open(self.path, "rb", buffering=0) as file:
+                if self.order == "bip":
+                    self._read_stored(file, window, result)
+                    return result
+                for part in self._parts(window):
+                    row, col = part.row - window.row, part.col - window.col
+                    block = result[row : row + part.rows, col : col + part.cols]
+                    block[...] = self._read_part(file, part)
+        except OSError as error:
+            raise cannot_read(self.path, error) from error
+        return result
+
+    def _check(self, window: Window) -> None:
+        inside = (
+            min(window.row, window.col, window.rows, window.cols) >= 0
+            and window.row_stop <= self.shape[0]
+            and window.col_stop <= self.shape[1]
+        )
+        if not inside:
+            raise ValueError(f"{window} reaches out of an array of {self.shape}")
+
+    def _parts(self, window: Window) -> Iterator[Window]:
+        """Cut a window along its slower axis on disk, into parts that fit into the buffer."""
+        lines, line = window.rows, window.cols
+        if self.order == "bsq-columns":
+            lines, line = line, lines
+        step = max(1, _BUFFER_BYTES // max(1, line * self.shape[2] * self.dtype.itemsize))
+        for start in range(0, lines, step):
+            count = min(step, lines - start)
+            if self.order == "bsq-columns":
+                yield Window(window.row, window.col + start, window.rows, count)
+            else:
+                yield Window(window.row + start, window.col, count, window.cols)
+
+    def _read_part(self, file: BinaryIO, part: Window) -> npt.NDArray[Any]:
+        """Read a part, its axes turned to rows, columns, bands."""
+        stored = self._read_stored(file, part, self._buffer(part))
+        return stored.transpose(np.argsort(ORDERS[self.order]))
+
+    def _buffer(self, window: Window) -> npt.NDArray[Any]:
+        extent = (window.rows, window.cols, self.shape[2])
+        return np.empty([extent[axis] for axis in ORDERS[self.order]], self.dtype.newbyteorder("="))
+
+    def _read_stored(
+        self, file: BinaryIO, window: Window, buffer: npt.NDArray[Any]
+    ) -> npt.NDArray[Any]:
+        """Fill ``buffer``, whose axes are in stored order, with a window of the file.
+
+        Axes that the window covers whole are joined to the next slower one, so that a window of
+        full width is one read a band (BSQ) or one altogether (BIL, BIP).
+        """
+        order = ORDERS[self.order]
+        sizes = [self.shape[axis] for axis in order]
+        starts = [(window.row, window.col, 0)[axis] for axis in order]
+        counts = list(buffer.shape)
+        while len(sizes) > 1 and counts[-1] == sizes[-1]:
+            size = sizes.pop()
+            starts.pop()
+            counts.pop()
+            starts[-1], counts[-1], sizes[-1] = (
+                starts[-1] * size,
+                counts[-1] * size,
+                sizes[-1] * size,
+            )
+
+        itemsize = self.dtype.itemsize
+        run = counts[-1] * itemsize
+        target = buffer.reshape(-1).view(np.uint8).data
+        for i, index in enumerate(np.ndindex(*counts[:-1])):
+            position = 0
+            for start, step, size in zip(starts, (*index, 0), sizes, strict=True):
+                position = position * size + start + step
+            self._fill(file, target[i * run : (i + 1) * run], position * itemsize)
+        if self.dtype.newbyteorder("=") != self.dtype:
+            buffer.byteswap(inplace=True)
+        return buffer
+
+    def _fill(self, file: BinaryIO, target: memoryview, position: int) -> None:
+        file.seek(self.offset + position)
+        while target:
+            count = file.readinto(target)  # type: ignore[attr-defined]
+            if not count:
+                raise UnreadableFileError(
+                    f"{self.path} ends too early", "it changed while it was read; copy it again"
+                )
+            target = target[count:]

@@ -1,0 +1,93 @@
+"""Wavelengths: units, and text files of them."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+import numpy as np
+import numpy.typing as npt
+
+from hsifcn.errors import UnreadableFileError
+from hsifcn.io.files import read_text
+
+_NANOMETRES = {"nanometers", "nanometres", "nanometer", "nanometre", "nm"}
+_MICROMETRES = {
+    *("micrometers", "micrometres", "micrometer", "micrometre"),
+    *("microns", "micron", "um", "µm", "μm"),
+}
+_NO_WAVELENGTHS = {"index", "wavenumber", "ghz", "mhz"}
+
+
+def to_nanometres(values: npt.NDArray[np.float64], units: str = "") -> npt.NDArray[np.float64]:
+    """Convert wavelengths to nm.
+
+    Parameters
+    ----------
+    values : ndarray, (bands,), float64
+        Wavelengths, or widths together with ``units``.
+    units : str
+        As a file names them. Under any other name than those of nm and µm, values that are all
+        under 100 are taken as µm: no imaging spectrometer measures below 100 nm.
+    """
+    units = units.strip().lower()
+    micrometres = units in _MICROMETRES
+    if units not in _MICROMETRES | _NANOMETRES:
+        micrometres = bool(np.all(values < 100))
+    return values * 1000.0 if micrometres else values
+
+
+def are_wavelengths(units: str) -> bool:
+    """Tell whether the units measure a length; ENVI may list band numbers or frequencies."""
+    return units.strip().lower() not in _NO_WAVELENGTHS
+
+
+def read_wavelengths(path: str | os.PathLike[str], bands: int) -> npt.NDArray[np.float64]:
+    """Read a text file with the centre wavelength of one band a line.
+
+    Parameters
+    ----------
+    path : path
+        The text file. Values that are all under 100 are µm, else nm.
+    bands : int
+        How many it must hold.
+
+    Returns
+    -------
+    ndarray, (bands,), float64
+        Wavelengths in nm.
+
+    Raises
+    ------
+    UnreadableFileError
+        The file is missing, a line is no positive number, or there are not ``bands`` of them.
+
+    Warns
+    -----
+    UserWarning
+        The wavelengths do not increase.
+    """
+    name = os.fspath(path)
+    values = []
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            value = float(line)
+        except ValueError:
+            value = np.nan
+        if not 0 < value < np.inf:
+            raise UnreadableFileError(
+                f"{name}, line {number}, is no wavelength: {line.strip()[:40]!r}",
+                "write one number a line",
+            )
+        values.append(value)
+    if len(values) != bands:
+        raise UnreadableFileError(
+            f"{name} holds {len(values)} wavelengths but the scene has {bands} bands",
+            "give one a band",
+        )
+    wavelengths = to_nanometres(np.array(values, dtype=np.float64))
+    if np.any(np.diff(wavelengths) <= 0):
+        warnings.warn(f"the wavelengths in {name} do not increase", stacklevel=2)
+    return wavelengths

@@ -1,0 +1,47 @@
+"""The loss: cross-entropy at the labelled pixels, rare classes weighted up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def class_weights(counts: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float32]:
+    """Weights 1/sqrt(n), of mean 1 over the training pixels; 0 for a class without any.
+
+    Parameters
+    ----------
+    counts : ndarray, (classes,), integer
+        Training pixels a class.
+    """
+    weights = np.where(counts > 0, 1 / np.sqrt(np.maximum(counts, 1)), 0.0)
+    scaled: npt.NDArray[np.float64] = weights * counts.sum() / (weights * counts).sum()
+    return scaled.astype(np.float32)
+
+
+def labelled_cross_entropy(
+    logits: Tensor, pixels: Tensor, targets: Tensor, weights: Tensor, label_smoothing: float
+) -> Tensor:
+    """Weighted cross-entropy, summed over some pixels of a scene.
+
+    Divide by the summed weights of all scenes and ranks together, never by each one's own.
+
+    Parameters
+    ----------
+    logits : Tensor, (1, classes, rows, cols)
+    pixels : Tensor, (n,), int64
+        Flat indices, ``row * cols + col``.
+    targets : Tensor, (n,), int64
+        Classes from 0.
+    weights : Tensor, (classes,), float
+    label_smoothing : float
+        Share of the target that is spread over all classes.
+    """
+    scores = logits.flatten(2)[0].index_select(1, pixels).t()
+    return F.cross_entropy(
+        scores, targets, weight=weights, reduction="sum", label_smoothing=label_smoothing
+    )

@@ -1,0 +1,126 @@
+"""Seconds, peak memory and FLOPs, measured; and what they were measured on."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import os
+import platform
+import resource
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+_STATUS = Path("/proc/self/status")
+_CLEAR_REFS = Path("/proc/self/clear_refs")
+
+
+def peak_rss_bytes() -> int:
+    """Peak resident memory of this process, bytes.
+
+    VmHWM where there is a ``/proc``: unlike ``ru_maxrss`` it is not inherited from the parent.
+    """
+    if _STATUS.exists():
+        return _status_bytes("VmHWM")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def rss_bytes() -> int:
+    """Resident memory of this process now, bytes (the peak where the system does not tell)."""
+    return _status_bytes("VmRSS") if _STATUS.exists() else peak_rss_bytes()
+
+
+def reset_peak() -> bool:
+    """Start a new peak from the memory held now; False where the system cannot."""
+    try:
+        _CLEAR_REFS.write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _status_bytes(field: str) -> int:
+    for line in _STATUS.read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"{_STATUS} has no {field}")
+
+
+def release_freed_memory() -> None:
+    """Give freed memory back to the system, where the C library keeps it (glibc does)."""
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "malloc_trim"):
+            libc.malloc_trim(0)
+
+
+class Stopwatch:
+    """Wall seconds of a ``with`` block, in ``seconds``."""
+
+    seconds: float = 0.0
+
+    def __enter__(self) -> Self:
+        self._start = time.perf_counter()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.seconds = time.perf_counter() - self._start
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, of hsifcn and of what it computes with."""
+    packages = ("hsifcn", "torch", "numpy", "scipy", "spectral", "h5py", "safetensors")
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "unknown"
+    return found
+
+
+def machine() -> dict[str, str | int]:
+    """Processor, cores that may be used, memory and system, for reports."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "processor": _processor(),
+        "cores": usable_cores(),
+        "memory_bytes": memory,
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def count_flops(network: object, *inputs: object) -> int:
+    """FLOPs of a forward pass (a multiply-add counts two), by PyTorch's own counter."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    with torch.inference_mode(), counter:
+        network(*inputs)  # type: ignore[operator]
+    return int(counter.get_total_flops())

@@ -1,0 +1,55 @@
+"""The classical way to map a scene with a patch CNN: one window a pixel.
+
+``hsifcn predict`` casts patch CNNs instead; this is here to be compared with.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hsifcn.bundle import Bundle
+from hsifcn.models import MODELS
+from hsifcn.models.layers import ConvBlock
+from hsifcn.objectives import Patches
+from hsifcn.predict import check_scene
+from hsifcn.scene import Scene
+from hsifcn.training_data import read_standardised
+
+
+class PatchPredictor:
+    """A patch CNN that scores the window round each pixel.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        Of a patch model.
+    materialised : bool
+        Store the windows of all pixels first, as most code does, instead of gathering them batch
+        by batch.
+    """
+
+    def __init__(self, bundle: Bundle, *, materialised: bool) -> None:
+        patch = MODELS[bundle.spec.name].patch
+        assert patch is not None
+        self.patch = patch
+        self.bundle = bundle
+        self.materialised = materialised
+        self.network = bundle.network()
+        for block in [m for m in self.network.modules() if isinstance(m, ConvBlock)]:
+            block.fold()
+        self.stored_bytes = 0
+
+    @torch.inference_mode()
+    def whole_scene_logits(self, scene: Scene) -> npt.NDArray[np.float32]:
+        """Logits of every pixel, (classes, rows, cols)."""
+        check_scene(self.bundle, scene)
+        cube, _ = read_standardised(scene, self.bundle.good_bands, self.bundle.scaling)
+        rows, cols = scene.shape[:2]
+        patches = Patches([(cube, torch.arange(rows * cols))], self.patch, self.materialised)
+        if patches.stored is not None:
+            self.stored_bytes = patches.stored.numel() * patches.stored.element_size()
+        scores = torch.cat([self.network(chunk)[:, :, 0, 0] for chunk in patches.chunks()])
+        logits: npt.NDArray[np.float32] = scores.t().reshape(-1, rows, cols).numpy()
+        return logits

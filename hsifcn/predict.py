@@ -1,0 +1,306 @@
+"""From a model and a scene to scores and a label map, tile by tile."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from hsifcn.bundle import Bundle
+from hsifcn.errors import MemoryCeilingError, MismatchError
+from hsifcn.io import create_raster
+from hsifcn.measure import Stopwatch, rss_bytes
+from hsifcn.models import MODELS, ModelSpec, geometry
+from hsifcn.models.folding import RawSceneNetwork
+from hsifcn.scaling import read_bands, valid_pixels
+from hsifcn.scene import Scene, Window, labels_of
+from hsifcn.tiles import Tile, crop, plan_tiles
+
+FREE_SHARE = 0.6  # of the free memory that prediction takes unless told otherwise
+LARGEST_TILE = 2_000_000  # pixels read for one tile; larger ones gain nothing
+WAVELENGTH_TOLERANCE = 0.25  # of the spacing of bands; calibrations drift by less
+
+
+class Predictor:
+    """A model ready to score windows of scenes.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    device : str
+        ``cpu``, ``cuda`` or ``mps``.
+    """
+
+    def __init__(self, bundle: Bundle, device: str = "cpu") -> None:
+        self.bundle = bundle
+        self.device = torch.device(device)
+        self.geometry = geometry(bundle.spec)
+        self.network = RawSceneNetwork(bundle.network(), bundle.scaling).to(self.device)
+
+    @torch.inference_mode()
+    def scores(self, scene: Scene, window: Window) -> tuple[Tensor, npt.NDArray[np.bool_]]:
+        """Score a window as if it were a scene of its own.
+
+        Returns
+        -------
+        logits : Tensor, (classes, rows, cols), float32, on the predictor's device
+        valid : ndarray, (rows, cols), bool
+            False where the scene holds no measurement; the logits there mean nothing.
+        """
+        block = read_bands(scene, window, self.bundle.good_bands)
+        valid = valid_pixels(block, scene.nodata)
+        spectra = torch.from_numpy(_for_torch(block)).to(self.device).float()
+        if not valid.all():
+            spectra[torch.from_numpy(~valid).to(self.device)] = self.network.get_buffer("mean")
+        return self.network(spectra.permute(2, 0, 1)[None])[0], valid
+
+    def tiles(self, scene: Scene, max_memory: int | None = None) -> list[Tile]:
+        """How to cut a scene so that scoring it stays within ``max_memory`` bytes, all included.
+
+        Raises
+        ------
+        MemoryCeilingError
+            Not even the smallest tile fits.
+        """
+        rows, cols, _ = scene.shape
+        halo = self.geometry.halo
+        side = largest_side(self.bundle.spec, scene, max_memory)
+        if halo is None or rows * cols <= side * side:
+            return plan_tiles(rows, cols, tile=max(rows, cols), halo=0, stride=self.geometry.stride)
+        tile = side - 2 * (halo + self.geometry.stride)
+        if tile < self.geometry.stride:
+            least = (2 * halo + 3 * self.geometry.stride) ** 2
+            needed = rss_bytes() + least * bytes_per_pixel(self.bundle.spec, scene)
+            raise MemoryCeilingError(
+                f"{scene.path} cannot be scored within the memory given",
+                f"the smallest tile takes --max-memory {-(-needed // 10**6)}M",
+            )
+        return plan_tiles(rows, cols, tile=tile, halo=halo, stride=self.geometry.stride)
+
+    def score_scene(
+        self, scene: Scene, max_memory: int | None = None
+    ) -> Iterator[tuple[Window, Tensor, npt.NDArray[np.bool_]]]:
+        """Score a scene tile by tile: the very scores that it would get whole.
+
+        Yields
+        ------
+        core : Window
+            Cores cover the scene once.
+        logits : Tensor, (classes, core.rows, core.cols), float32
+        valid : ndarray, (core.rows, core.cols), bool
+        """
+        check_scene(self.bundle, scene)
+        for tile in self.tiles(scene, max_memory):
+            logits, valid = self.scores(scene, tile.read)
+            rows, cols = crop(tile)
+            yield tile.core, logits[:, rows, cols], valid[rows, cols]
+
+    def whole_scene_logits(
+        self, scene: Scene, max_memory: int | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Logits of every pixel, (classes, rows, cols)."""
+        rows, cols, _ = scene.shape
+        scores = np.empty((self.bundle.spec.classes, rows, cols), np.float32)
+        for core, logits, _ in self.score_scene(scene, max_memory):
+            scores[(slice(None), *core.slices)] = logits.cpu().numpy()
+        return scores
+
+    def label_map(self, scene: Scene, max_memory: int | None = None) -> npt.NDArray[np.uint16]:
+        """Label of every pixel, (rows, cols), 0 where there is no measurement."""
+        labels = np.zeros(scene.shape[:2], np.uint16)
+        for core, logits, valid in self.score_scene(scene, max_memory):
+            labels[core.slices] = most_probable(logits, valid)
+        return labels
+
+
+def most_probable(
+    logits: Tensor, valid: npt.NDArray[np.bool_], reject: float = 0.0
+) -> npt.NDArray[np.uint16]:
+    """Label of the best class; 0 where invalid, or where its probability is under ``reject``."""
+    labels = labels_of(logits.argmax(0).cpu().numpy())
+    keep = valid
+    if reject > 0:
+        keep = keep & (logits.softmax(0).amax(0) >= reject).cpu().numpy()
+    return np.where(keep, labels, np.uint16(0))
+
+
+def check_scene(bundle: Bundle, scene: Scene) -> None:
+    """Make sure that a scene has the bands that a model was trained on.
+
+    Raises
+    ------
+    MismatchError
+        It has another number of bands, or other wavelengths.
+    """
+    bands = len(bundle.good_bands)
+    if scene.shape[2] != bands:
+        raise MismatchError(
+            f"{scene.path} has {scene.shape[2]} bands, the model was trained on {bands}",
+            "predict a scene of the same sensor and band selection, or train on this one",
+        )
+    if bundle.wavelengths is None or scene.wavelengths is None:
+        return
+    spacing = float(np.median(np.abs(np.diff(bundle.wavelengths)))) if bands > 1 else 1.0
+    shift = np.abs(bundle.wavelengths - scene.wavelengths)
+    worst = int(shift.argmax())
+    if shift[worst] > WAVELENGTH_TOLERANCE * spacing:
+        raise MismatchError(
+            f"band {worst + 1} of {scene.path} lies at {scene.wavelengths[worst]:.1f} nm, the "
+            f"model's at {bundle.wavelengths[worst]:.1f} nm",
+            "predict a scene of the same sensor, or train on this one",
+        )
+
+
+def bytes_per_pixel(spec: ModelSpec, scene: Scene) -> int:
+    """Memory that scoring takes a pixel read: the block, its float copy, the widest layers."""
+    bands = scene.shape[2]
+    block = bands * (scene.dtype.itemsize + 4)
+    if MODELS[spec.name].patch is None:
+        kept = sum(width / 4**level for level, width in enumerate(spec.widths))
+        layers = 4 * (2 * max(*spec.stem, *spec.widths[:1]) + kept + 2 * spec.classes)
+    else:
+        layers = 4 * (bands + 2 * max(*spec.stem, *spec.widths) + 2 * spec.classes)
+    return int(block + layers)
+
+
+def largest_side(spec: ModelSpec, scene: Scene, max_memory: int | None) -> int:
+    """Side in pixels of the largest square that may be read at once."""
+    used = rss_bytes()
+    ceiling = used + int(FREE_SHARE * free_memory()) if max_memory is None else max_memory
+    pixels = max(0, ceiling - used) // bytes_per_pixel(spec, scene)
+    return int(min(pixels, LARGEST_TILE) ** 0.5)
+
+
+def free_memory() -> int:
+    """Bytes of memory that can be had without swapping."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def _for_torch(block: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The block in a type that PyTorch has, converted only where it has not."""
+    if block.dtype in (np.uint16, np.uint32, np.uint64):
+        return block.astype(np.float32)
+    return block
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What ``write_prediction`` did.
+
+    Attributes
+    ----------
+    map_path, probabilities_path : Path, Path or None
+        Files written.
+    shape : tuple of int
+        Rows and columns.
+    counts : tuple of int, (classes + 1,)
+        Pixels left unclassified, then pixels of each class.
+    tiles : int
+        Pieces that the scene was scored in.
+    seconds : float
+        Reading, scoring and writing.
+    """
+
+    map_path: Path
+    probabilities_path: Path | None
+    shape: tuple[int, int]
+    counts: tuple[int, ...]
+    tiles: int
+    seconds: float
+
+
+def probabilities_path(map_path: Path) -> Path:
+    """Where the probabilities of a map are written: beside it."""
+    return map_path.with_name(f"{map_path.stem}_probabilities{map_path.suffix}")
+
+
+def write_prediction(
+    predictor: Predictor,
+    scene: Scene,
+    map_path: Path,
+    *,
+    probabilities: bool = False,
+    reject: float = 0.0,
+    max_memory: int | None = None,
+    overwrite: bool = False,
+) -> Prediction:
+    """Map a scene to a file, as it is scored.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    scene : Scene
+    map_path : Path
+        Its suffix decides the format; label 0 is unclassified.
+    probabilities : bool
+        Write the probability of every class too, (rows, cols, classes) float32; NaN where there
+        is no measurement.
+    reject : float
+        Pixels whose best probability is under this stay unclassified.
+    max_memory : int, optional
+        Ceiling on the process's resident memory, bytes.
+    overwrite : bool
+
+    Raises
+    ------
+    MismatchError, MemoryCeilingError, ExistingOutputError, FailedError
+    """
+    bundle = predictor.bundle
+    classes = bundle.spec.classes
+    counts = np.zeros(classes + 1, np.int64)
+    n_tiles = 0
+    with Stopwatch() as watch, ExitStack() as files:
+        labels_file = files.enter_context(
+            create_raster(
+                map_path,
+                shape=(*scene.shape[:2], 1),
+                dtype=np.dtype(np.uint8 if classes < 256 else np.uint16),
+                overwrite=overwrite,
+                grid=scene.grid,
+                class_names=bundle.class_names,
+                colours=bundle.colours,
+            )
+        )
+        scores_file = None
+        if probabilities:
+            scores_file = files.enter_context(
+                create_raster(
+                    probabilities_path(map_path),
+                    shape=(*scene.shape[:2], classes),
+                    dtype=np.dtype(np.float32),
+                    overwrite=overwrite,
+                    grid=scene.grid,
+                    nodata=float("nan"),
+                    band_names=bundle.class_names,
+                )
+            )
+        for core, logits, valid in predictor.score_scene(scene, max_memory):
+            labels = most_probable(logits, valid, reject)
+            labels_file.write(core, labels)
+            counts += np.bincount(labels.ravel(), minlength=classes + 1)
+            if scores_file is not None:
+                shares = logits.softmax(0).permute(1, 2, 0).cpu().numpy()
+                scores_file.write(core, np.where(valid[..., None], shares, np.float32("nan")))
+            n_tiles += 1
+    return Prediction(
+        map_path=map_path,
+        probabilities_path=probabilities_path(map_path) if probabilities else None,
+        shape=scene.shape[:2],
+        counts=tuple(int(count) for count in counts),
+        tiles=n_tiles,
+        seconds=watch.seconds,
+    )

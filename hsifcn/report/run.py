@@ -1,0 +1,213 @@
+"""The page of one training run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hsifcn.quicklook import SPLIT_COLOURS
+from hsifcn.report import formats, page
+from hsifcn.report.figures import training_charts
+from hsifcn.report.tables import Column, Table, build_confusion, build_table
+
+Values = Mapping[str, Any]
+
+IMAGE_CAPTIONS = {
+    "quicklook": "The scene in about its natural colours",
+    "truth": "Ground truth; unlabelled pixels are dark",
+    "map": "The map: every pixel of the scene classified",
+    "split": "The split: which labelled pixels were used for what",
+}
+
+
+def write_run_report(
+    path: str | os.PathLike[str],
+    *,
+    metrics: Values,
+    log: Sequence[Values],
+    images: Mapping[str, npt.NDArray[np.uint8]],
+) -> None:
+    """Write the page of one training run.
+
+    Parameters
+    ----------
+    path : path
+        The HTML file, replaced if it exists.
+    metrics : dict
+        What ``metrics.json`` holds, and optionally ``scene`` (its name), ``colours`` (a list of
+        ``[red, green, blue]``, 0-255, one a class) and ``command`` (the exact command line).
+        What is missing or None is left out.
+    log : list of dict
+        Rows with ``step``, ``loss``, ``lr``, ``validation_oa`` (a fraction, or None) and
+        ``seconds``.
+    images : dict
+        Any of ``quicklook``, ``truth``, ``map``, ``split``: (rows, cols, 3) uint8. The split has
+        the colours of ``hsifcn.quicklook.SPLIT_COLOURS``.
+
+    Raises
+    ------
+    FailedError
+        The page cannot be written.
+    """
+    metrics = page.as_json(metrics)
+    split = metrics.get("split") or {}
+    leakage = split.get("leakage") or {}
+    names = metrics.get("class_names") or []
+    confusion = build_confusion(metrics.get("confusion"), names)
+    values = {
+        "metrics": metrics,
+        "headline": _headline(metrics),
+        "facts": _facts(metrics, split),
+        "leaky": page.is_leaky(leakage),
+        "leakage_sentence": page.leakage_sentence(leakage),
+        "leakage": _leakage(leakage),
+        "images": [
+            page.picture(images[name], caption)
+            for name, caption in IMAGE_CAPTIONS.items()
+            if name in images
+        ],
+        "legend": page.legend(names, metrics.get("colours") or []),
+        "split_legend": list(SPLIT_COLOURS.items()) if "split" in images else [],
+        "charts": training_charts(page.as_json(list(log))),
+        "training_sentence": _training_sentence(log),
+        "confusion": confusion,
+        "confusion_sentence": _confusion_sentence(metrics["confusion"], names) if confusion else "",
+        "per_class": _per_class(metrics.get("per_class") or {}),
+        "machine": _machine(metrics),
+    }
+    page.write_page(path, "run.html.j2", values)
+
+
+def _headline(metrics: Values) -> list[tuple[str, str, str]]:
+    """List the figures on top of the page: name, number, unit."""
+    figures = [
+        ("overall accuracy", formats.percent(metrics.get("oa")), "%"),
+        ("average accuracy", formats.percent(metrics.get("aa")), "%"),
+        ("kappa", formats.percent(metrics.get("kappa")), "%"),
+        ("training", formats.seconds(metrics.get("train_seconds")), ""),
+        ("prediction", formats.seconds(metrics.get("predict_seconds")), ""),
+        ("peak memory", formats.size(metrics.get("peak_rss_bytes")), ""),
+    ]
+    return [figure for figure in figures if figure[1] != formats.NOTHING]
+
+
+def _facts(metrics: Values, split: Values) -> list[tuple[str, str]]:
+    """Model, split and cost, each in words with its numbers."""
+    model = [str(metrics.get("model") or "")]
+    if metrics.get("params"):
+        model.append(f"{formats.count(metrics['params'])} parameters")
+    if metrics.get("flops_per_pixel"):
+        model.append(f"{formats.operations(metrics['flops_per_pixel'])} a pixel")
+    field = (split.get("leakage") or {}).get("receptive_field_px")
+    if field:
+        model.append(f"receptive field {formats.count(field)} px")
+    recipe = [str(split.get("recipe") or "")]
+    if split.get("seed") is not None:
+        recipe.append(f"seed {split['seed']}")
+    for part in ("train", "validation", "test"):
+        if split.get(f"n_{part}") is not None:
+            name = "training" if part == "train" else part
+            recipe.append(f"{formats.count(split[f'n_{part}'])} {name} pixels")
+    training = [formats.seconds(metrics.get("train_seconds"))]
+    if metrics.get("steps") is not None:
+        training.append(f"{formats.count(metrics['steps'])} steps")
+    if metrics.get("seed") is not None:
+        training.append(f"seed {metrics['seed']}")
+    memory = [formats.size(metrics.get("peak_rss_bytes"))]
+    if metrics.get("baseline_rss_bytes") is not None:
+        memory.append(f"{formats.size(metrics['baseline_rss_bytes'])} of it before the work began")
+    facts = {
+        "model": model,
+        "split": recipe,
+        "training": training,
+        "prediction": [formats.seconds(metrics.get("predict_seconds"))],
+        "peak memory": memory,
+    }
+    return [
+        (name, ", ".join(part for part in parts if part))
+        for name, parts in facts.items()
+        if parts[0] not in ("", formats.NOTHING)
+    ]
+
+
+def _leakage(leakage: Values) -> list[tuple[str, str]]:
+    """Shares of the test pixels by what they lie near to, in per cent."""
+    rows: list[tuple[str, object]] = [
+        ("touch a training or validation pixel", leakage.get("test_touching"))
+    ]
+    for radius, share in (leakage.get("test_within") or {}).items():
+        if radius == "receptive_field":
+            field = leakage.get("receptive_field_px")
+            extent = f" ({formats.count(field)} px)" if field else ""
+            rows.append((f"have one within the receptive field{extent}", share))
+        else:
+            rows.append((f"have one within {radius} px", share))
+    rows.append(("lie in a field that has one", leakage.get("test_in_shared_fields")))
+    return [
+        (text, formats.percent(share, 1))
+        for text, share in rows
+        if formats.finite(share) is not None
+    ]
+
+
+def _training_sentence(log: Sequence[Values]) -> str:
+    """Say what the training curves show."""
+    losses = [row["loss"] for row in log if formats.finite(row.get("loss")) is not None]
+    checked = [row for row in log if formats.finite(row.get("validation_oa")) is not None]
+    sentence = ""
+    if len(losses) > 1:
+        last = formats.count(log[-1]["step"])
+        sentence = (
+            f"The loss went from {formats.significant(losses[0])} to "
+            f"{formats.significant(losses[-1])} by step {last}."
+        )
+    if checked:
+        best = max(checked, key=lambda row: row["validation_oa"])
+        sentence += (
+            f" The highest validation accuracy, {formats.percent(best['validation_oa'])} %, "
+            f"came at step {formats.count(best['step'])}."
+        )
+    return sentence.strip()
+
+
+def _confusion_sentence(confusion: Sequence[Sequence[int]], names: Sequence[str]) -> str:
+    """Name the most frequent confusion."""
+    counts = np.array(confusion)
+    wrong = counts - np.diag(np.diag(counts))
+    if not wrong.any():
+        return "Not one test pixel is wrong."
+    true, mapped = divmod(int(wrong.argmax()), len(counts))
+    number, total = int(wrong[true, mapped]), int(counts[true].sum())
+    return (
+        f"{int(wrong.sum()):,} of {int(counts.sum()):,} test pixels are wrong. The most frequent "
+        f"confusion: {number:,} of {total:,} pixels of {names[true]} "
+        f"({page.percent_of(number / total)}) are mapped as {names[mapped]}."
+    )
+
+
+def _per_class(per_class: Values) -> Table | None:
+    rows = [
+        {"name": name, "number": number, **(figures or {})}
+        for number, (name, figures) in enumerate(per_class.items(), start=1)
+    ]
+    columns = [
+        Column("class", lambda row: f"{row['number']} {row['name']}", numeric=False),
+        Column("training", lambda row: formats.count(row.get("n_train")), "pixels"),
+        Column("test", lambda row: formats.count(row.get("n_test")), "pixels"),
+        Column("recall", lambda row: formats.percent(row.get("recall")), "per cent"),
+        Column("precision", lambda row: formats.percent(row.get("precision")), "per cent"),
+        Column("F1", lambda row: formats.percent(row.get("f1")), "per cent"),
+        Column("IoU", lambda row: formats.percent(row.get("iou")), "per cent"),
+    ]
+    return build_table(columns, [("", rows)])
+
+
+def _machine(metrics: Values) -> list[tuple[str, str]]:
+    """Where and with what it was run."""
+    parts = {key: metrics.get(key) for key in ("device", "threads", "environment", "versions")}
+    digest = (metrics.get("split") or {}).get("digest")
+    return list(formats.flatten({**parts, "split digest": digest}))

@@ -1,0 +1,334 @@
+"""A run: from scenes, labels and settings to a run directory with the model and its figures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hsifcn.errors import ExistingOutputError, MismatchError, UnreadableFileError
+from hsifcn.io import open_labels, open_scene, write_label_png
+from hsifcn.io.files import atomic_write
+from hsifcn.measure import Stopwatch, count_flops, machine, peak_rss_bytes, rss_bytes, versions
+from hsifcn.metrics import Accuracy, confusion_matrix
+from hsifcn.models import ModelSpec, build, geometry, scene_form
+from hsifcn.predict import Predictor
+from hsifcn.quicklook import SPLIT_COLOURS, label_image, rgb_quicklook
+from hsifcn.report import write_run_report
+from hsifcn.scene import LabelMap, Scene, default_class_names, default_colours
+from hsifcn.splits import Split, make_split, parse_split
+from hsifcn.train import Progress, Settings, Trained, train
+
+LOG_COLUMNS = ("step", "loss", "lr", "validation_oa", "seconds")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Scenes with their labels and splits, one of each a scene.
+
+    Attributes
+    ----------
+    scenes, labels, splits : tuples of the same length
+    class_names, colours : tuples
+        Of classes 1, 2, ... over all scenes.
+    """
+
+    scenes: tuple[Scene, ...]
+    labels: tuple[LabelMap, ...]
+    splits: tuple[Split, ...]
+    class_names: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...]
+
+
+def open_inputs(
+    scenes: Sequence[str],
+    labels: Sequence[str],
+    recipe: str,
+    seed: int,
+    *,
+    wavelengths: str | None = None,
+    class_names: str | None = None,
+) -> Inputs:
+    """Open scenes and labels, and split the labels.
+
+    Parameters
+    ----------
+    scenes, labels : sequences of str, the same length
+        Paths.
+    recipe : str
+        Of ``splits.make_split``.
+    seed : int
+    wavelengths, class_names : str, optional
+        Text files.
+    """
+    opened = tuple(open_scene(path, wavelengths=wavelengths) for path in scenes)
+    maps = tuple(open_labels(path, class_names=class_names) for path in labels)
+    for scene, label_map, path in zip(opened, maps, labels, strict=True):
+        if label_map.labels.shape != scene.shape[:2]:
+            rows, cols = label_map.labels.shape
+            raise MismatchError(
+                f"{path} is {rows}x{cols} pixels, {scene.path} is {scene.shape[0]}x"
+                f"{scene.shape[1]}",
+                "give labels of the scene's size",
+            )
+    splits = tuple(split_labels(label_map, recipe, seed) for label_map in maps)
+    richest = max(maps, key=lambda label_map: label_map.n_classes)
+    n_classes = max(int(split.labels.max()) for split in splits)
+    names, colours = richest.class_names, richest.colours
+    if n_classes > len(names):  # a fixed split brings labels of its own
+        names += default_class_names(n_classes)[len(names) :]
+        colours += default_colours(n_classes)[len(colours) :]
+    return Inputs(opened, maps, splits, names, colours)
+
+
+def split_labels(labels: LabelMap, recipe: str, seed: int) -> Split:
+    """Make the split of one label map, reading the label files of a fixed one."""
+    parsed = parse_split(recipe)
+    fixed = None
+    if parsed.kind == "fixed":
+        fixed = (open_labels(parsed.train_path).labels, open_labels(parsed.test_path).labels)
+    return make_split(labels.labels, recipe, seed=seed, fixed=fixed)
+
+
+def prepare_run_directory(out: Path, *, overwrite: bool, resume: bool) -> bool:
+    """Make a run directory ready; True where it holds a finished run to be left as it is.
+
+    Raises
+    ------
+    ExistingOutputError
+        It holds a finished run, or things that are no run, and may not be overwritten.
+    """
+    if out.exists() and not out.is_dir():
+        raise ExistingOutputError(f"{out} is a file", "name a folder with -o")
+    finished = (out / "metrics.json").exists()
+    if finished and resume:
+        return True
+    unfinished = (out / "checkpoint").is_dir()
+    if out.is_dir() and any(out.iterdir()) and not (overwrite or (unfinished and not finished)):
+        raise ExistingOutputError(
+            f"{out} exists", "add --overwrite, or choose another folder with -o"
+        )
+    if not resume:
+        shutil.rmtree(out / "checkpoint", ignore_errors=True)
+    (out / "metrics.json").unlink(missing_ok=True)
+    (out / "checkpoint").mkdir(parents=True, exist_ok=True)
+    return False
+
+
+def train_run(
+    inputs: Inputs,
+    settings: Settings,
+    out: Path,
+    *,
+    device: str = "cpu",
+    max_memory: int | None = None,
+    progress: Progress = lambda step, loss, validation_oa: None,
+    resume: bool = False,
+    config: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Train, map the scenes, measure accuracy at the test pixels and fill the run directory.
+
+    Parameters
+    ----------
+    inputs : Inputs
+    settings : Settings
+    out : Path
+        Of ``prepare_run_directory``.
+    config : mapping
+        What was asked for, to be stored; ``metrics.json`` comes last and marks a finished run.
+
+    Returns
+    -------
+    dict
+        What ``metrics.json`` holds; see the docs for its keys.
+    """
+    baseline = rss_bytes()
+    trained = train(
+        inputs.scenes,
+        inputs.splits,
+        settings,
+        class_names=inputs.class_names,
+        colours=inputs.colours,
+        device=device,
+        progress=progress,
+        checkpoint=out / "checkpoint",
+        resume=resume,
+    )
+    predictor = Predictor(trained.bundle, device)
+    with Stopwatch() as prediction:
+        maps = [predictor.label_map(scene, max_memory) for scene in inputs.scenes]
+    metrics = {
+        **model_record(trained.bundle.spec),
+        "seed": settings.seed,
+        "split": split_record(inputs, trained.bundle.spec),
+        **accuracy_record(inputs, maps),
+        "train_seconds": trained.seconds,
+        "predict_seconds": prediction.seconds,
+        "steps": settings.steps,
+        "best_step": trained.best_step,
+        "transductive": not settings.inductive,
+        "peak_rss_bytes": peak_rss_bytes(),
+        "baseline_rss_bytes": baseline,
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "machine": machine(),
+        "versions": versions(),
+        "scene": ", ".join(Path(scene.path).name for scene in inputs.scenes),
+        "colours": [list(colour) for colour in inputs.colours],
+        "command": config.get("command"),
+    }
+    write_run(out, inputs, trained, maps[0], metrics, config)
+    return metrics
+
+
+def model_record(spec: ModelSpec) -> dict[str, Any]:
+    """Name, parameters and cost of a network."""
+    side = 8 * geometry(spec).stride
+    with torch.device("meta"):
+        network = build(spec)
+        flops = count_flops(scene_form(network).eval(), torch.empty(1, spec.bands, side, side))
+    return {
+        "model": spec.name,
+        "params": sum(parameter.numel() for parameter in network.parameters()),
+        "flops_per_pixel": flops / side**2,
+    }
+
+
+def split_record(inputs: Inputs, spec: ModelSpec) -> dict[str, Any]:
+    """What the split was and how much leaks across it, all scenes together."""
+    splits = inputs.splits
+    field = geometry(spec).receptive_field
+    return {
+        "recipe": splits[0].recipe,
+        "seed": splits[0].seed,
+        "digest": "+".join(split.digest for split in splits),
+        "n_train": sum(split.n_train for split in splits),
+        "n_validation": sum(split.n_validation for split in splits),
+        "n_test": sum(split.n_test for split in splits),
+        "leakage": pooled_leakage(splits, field),
+    }
+
+
+def pooled_leakage(splits: Sequence[Split], receptive_field: int | None) -> dict[str, Any]:
+    """Leakage over all scenes: shares weighted by test pixels."""
+    reports = [split.leakage(receptive_field) for split in splits]
+    weights = np.array([split.n_test for split in splits], float)
+    weights /= weights.sum()
+
+    def pool(values: Sequence[float]) -> float:
+        return float(np.dot(weights, values))
+
+    return {
+        "test_touching": pool([report["test_touching"] for report in reports]),
+        "test_within": {
+            reach: pool([report["test_within"][reach] for report in reports])
+            for reach in reports[0]["test_within"]
+        },
+        "test_in_shared_fields": pool([report["test_in_shared_fields"] for report in reports]),
+        "receptive_field_px": receptive_field,
+    }
+
+
+def accuracy_record(inputs: Inputs, maps: Sequence[npt.NDArray[np.integer[Any]]]) -> dict[str, Any]:
+    """Accuracy at the test pixels of all scenes."""
+    n_classes = len(inputs.class_names)
+    confusion = sum(
+        confusion_matrix(np.where(split.test, split.labels, 0), labels, n_classes)
+        for split, labels in zip(inputs.splits, maps, strict=True)
+    )
+    n_train = np.sum([split.n_train_per_class(n_classes) for split in inputs.splits], axis=0)
+    return Accuracy.from_confusion(np.asarray(confusion)).as_dict(
+        inputs.class_names, n_train.tolist()
+    )
+
+
+def write_run(
+    out: Path,
+    inputs: Inputs,
+    trained: Trained,
+    label_map: npt.NDArray[np.uint16],
+    metrics: Mapping[str, Any],
+    config: Mapping[str, Any],
+) -> None:
+    """Fill a run directory; ``metrics.json`` is written last."""
+    trained.bundle.save(out / "model.safetensors", overwrite=True)
+    write_split(out / "split.npz", inputs.splits[0], overwrite=True)
+    write_json(out / "config.json", {**config, "settings": trained.bundle.settings})
+    with (
+        atomic_write(out / "log.csv", overwrite=True) as temporary,
+        temporary.open("w", newline="") as file,
+    ):
+        writer = csv.DictWriter(file, LOG_COLUMNS)
+        writer.writeheader()
+        writer.writerows(trained.log)
+    write_label_png(out / "map.png", label_map, inputs.colours, overwrite=True)
+    split = inputs.splits[0]
+    write_run_report(
+        out / "report.html",
+        metrics=metrics,
+        log=trained.log,
+        images={
+            "quicklook": rgb_quicklook(inputs.scenes[0]),
+            "truth": label_image(split.labels, inputs.colours),
+            "map": label_image(label_map, inputs.colours),
+            "split": label_image(
+                split.train + 2 * split.validation + 3 * split.test, tuple(SPLIT_COLOURS.values())
+            ),
+        },
+    )
+    write_json(out / "metrics.json", metrics)
+    shutil.rmtree(out / "checkpoint", ignore_errors=True)
+
+
+def write_split(path: Path, split: Split, *, overwrite: bool) -> None:
+    """Write the masks, labels and recipe of a split as ``.npz``."""
+    with atomic_write(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(
+            file,
+            train=split.train,
+            validation=split.validation,
+            test=split.test,
+            labels=split.labels,
+            recipe=np.array(split.recipe),
+            seed=np.array(split.seed),
+        )
+
+
+def read_split(path: Path) -> Split:
+    """Read a split that ``write_split`` wrote.
+
+    Raises
+    ------
+    UnreadableFileError
+        It is missing, damaged or no split.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return Split(
+                labels=arrays["labels"].astype(np.uint16),
+                train=arrays["train"].astype(bool),
+                validation=arrays["validation"].astype(bool),
+                test=arrays["test"].astype(bool),
+                recipe=str(arrays["recipe"]),
+                seed=int(arrays["seed"]),
+            )
+    except FileNotFoundError as error:
+        raise UnreadableFileError(f"{path} does not exist", "check the path") from error
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UnreadableFileError(f"{path} is no split", "make one: hsifcn split") from error
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write JSON, atomically, replacing what was there."""
+    with atomic_write(path, overwrite=True) as temporary:
+        temporary.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", "utf-8")

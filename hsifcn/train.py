@@ -1,0 +1,307 @@
+"""Training: one loop for every network, settings that suit every scene.
+
+No test label is ever seen: objectives are made of the training and validation pixels only.
+Unlabelled pixels are seen as spectra (band statistics, batch norm) unless ``Settings.inductive``.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from hsifcn.bundle import Bundle
+from hsifcn.checkpoint import TrainingState
+from hsifcn.errors import FailedError, LabelError, SettingError
+from hsifcn.measure import release_freed_memory, versions
+from hsifcn.models import DEFAULT_MODEL, MODELS, ModelSpec, build, default_spec
+from hsifcn.models.batchnorm import reestimate
+from hsifcn.objectives import Objective, PatchObjective, SceneObjective
+from hsifcn.optimiser import AdamW
+from hsifcn.scene import Scene
+from hsifcn.splits import Split
+from hsifcn.training_data import load_training_scene, scene_scaling, usable_bands
+
+SELECT_FROM = 0.3  # share of the steps after which the best state is looked for
+PATCH_STEPS = 600  # steps of a patch CNN
+SAVE_EVERY_S = 60.0  # seconds between two saved states
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train; the same for every scene, stored in the bundle.
+
+    Attributes
+    ----------
+    model : str
+        Key of ``models.MODELS``.
+    seed : int
+        Of initialisation and augmentation.
+    steps : int
+        Optimiser steps; a whole-scene network sees each scene once a step.
+    learning_rate, weight_decay : float
+        Of AdamW; the rate rises and falls in one cycle (Smith, Topin 2019, arXiv:1708.07120).
+    averaging : float
+        Decay of the moving average of the weights, which is what is evaluated and kept.
+    label_smoothing : float
+        Share of the target spread over all classes (Szegedy et al. 2016, arXiv:1512.00567).
+    evaluate_every : int
+        Steps between two looks at the validation pixels.
+    inductive : bool
+        Take band statistics and batch norm from training pixels only, not from the whole scene.
+    materialised : bool
+        Patch CNNs only: store every patch, as most code does.
+    """
+
+    model: str = DEFAULT_MODEL
+    seed: int = 0
+    steps: int = 300
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+    averaging: float = 0.97
+    label_smoothing: float = 0.1
+    evaluate_every: int = 10
+    inductive: bool = False
+    materialised: bool = False
+
+
+def default_settings(
+    model: str = DEFAULT_MODEL, seed: int = 0, *, steps: int | None = None, inductive: bool = False
+) -> Settings:
+    """The settings for a model, whatever the scene; patch CNNs see a batch a step, not a scene."""
+    if model not in MODELS:
+        raise SettingError(f"there is no model '{model}'", f"choose one of {', '.join(MODELS)}")
+    settings = Settings(model, seed, inductive=inductive)
+    if MODELS[model].patch is not None:
+        settings = replace(settings, steps=PATCH_STEPS, evaluate_every=50)
+    return settings if steps is None else replace(settings, steps=steps)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training gives.
+
+    Attributes
+    ----------
+    bundle : Bundle
+        The model of the best state.
+    log : list of dict
+        ``step, loss, lr, validation_oa, seconds``, a row each look at the validation pixels.
+    best_step : int
+        The step whose averaged weights were kept.
+    seconds : float
+        Of training, reading the scenes left out.
+    """
+
+    bundle: Bundle
+    log: list[dict[str, Any]]
+    best_step: int
+    seconds: float
+
+
+Progress = Callable[[int, float, float | None], None]
+"""Called after each step with the step, its loss and the last validation OA."""
+
+
+def train(
+    scenes: Sequence[Scene],
+    splits: Sequence[Split],
+    settings: Settings,
+    *,
+    class_names: Sequence[str],
+    colours: Sequence[tuple[int, int, int]],
+    device: str = "cpu",
+    progress: Progress = lambda step, loss, validation_oa: None,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+) -> Trained:
+    """Train a network on whole scenes.
+
+    Parameters
+    ----------
+    scenes, splits : sequences of the same length
+        Scenes of one sensor, and the split of the labels of each.
+    settings : Settings
+    class_names, colours : sequences, (classes,)
+        Of classes 1, 2, ...
+    device : str
+        ``cpu``, ``cuda`` or ``mps``.
+    progress : callable
+    checkpoint : Path, optional
+        Folder for the state of an unfinished run; an interrupt leaves there a state to resume from
+        and a model to predict with.
+    resume : bool
+        Go on from the state in ``checkpoint``, if there is one.
+
+    Raises
+    ------
+    LabelError
+        No training pixel holds a measurement, or labels and scene differ in size.
+    FailedError
+        The loss became NaN.
+    KeyboardInterrupt
+        By the user, after the checkpoint was written.
+    """
+    bands = usable_bands(scenes)
+    scaling = scene_scaling(scenes, splits, bands, settings.inductive)
+    spec = default_spec(settings.model, int(bands.sum()), len(class_names))
+    objective = make_objective(
+        [
+            load_training_scene(
+                scene,
+                split,
+                bands,
+                scaling,
+                inductive=settings.inductive,
+                device=torch.device(device),
+            )
+            for scene, split in zip(scenes, splits, strict=True)
+        ],
+        spec,
+        settings,
+    )
+    split_record = [{"recipe": s.recipe, "seed": s.seed, "digest": s.digest} for s in splits]
+
+    def bundle_of(network: nn.Module) -> Bundle:
+        return Bundle(
+            spec=spec,
+            weights={name: tensor.cpu() for name, tensor in network.state_dict().items()},
+            scaling=scaling,
+            good_bands=bands,
+            wavelengths=scenes[0].wavelengths,
+            class_names=tuple(class_names),
+            colours=tuple(colours),
+            settings=asdict(settings),
+            split=split_record,
+            versions=versions(),
+        )
+
+    state = initial_state(spec, settings, device)
+    identity = {"settings": asdict(settings), "split": split_record, "mean": scaling.mean.tolist()}
+    if checkpoint and resume:
+        state.load(checkpoint, identity)
+    release_freed_memory()
+    try:
+        run_steps(state, objective, settings, progress, checkpoint, identity)
+    except KeyboardInterrupt:
+        if checkpoint and state.step:
+            state.save(checkpoint, identity)
+            reestimate(state.averaged, objective.run, objective.calls)
+            bundle_of(state.averaged).save(checkpoint / "model.safetensors", overwrite=True)
+        raise
+    state.averaged.load_state_dict(state.best)
+    reestimate(state.averaged, objective.run, objective.calls)
+    return Trained(bundle_of(state.averaged), state.log, state.best_step, state.seconds)
+
+
+def make_objective(
+    scenes: Sequence[Any], spec: ModelSpec, settings: Settings
+) -> SceneObjective | PatchObjective:
+    """The objective that suits a network."""
+    if not any(len(scene.pixels) for scene in scenes):
+        raise LabelError(
+            "no training pixel holds a measurement", "check no-data values and labels: hsifcn info"
+        )
+    patch = MODELS[spec.name].patch
+    if patch is None:
+        return SceneObjective(scenes, spec.classes, settings.label_smoothing)
+    return PatchObjective(
+        scenes, spec.classes, settings.label_smoothing, patch, settings.materialised
+    )
+
+
+def initial_state(spec: ModelSpec, settings: Settings, device: str) -> TrainingState:
+    """A freshly initialised network, its average and its optimiser."""
+    torch.manual_seed(settings.seed)
+    network = build(spec).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    averaged = copy.deepcopy(network).requires_grad_(False)
+    optimiser = AdamW(network.parameters(), settings.weight_decay)
+    return TrainingState(network, averaged, optimiser, 0, float("inf"), 0, {}, [], 0.0)
+
+
+def learning_rate(step: int, settings: Settings) -> float:
+    """One cycle: up along a cosine for a fifth of the steps, then down to a thousandth."""
+    warm = max(1, round(0.2 * settings.steps))
+    low = settings.learning_rate / (25 if step < warm else 1000)
+    phase = step / warm if step < warm else 1 - (step - warm) / max(1, settings.steps - warm)
+    return float(low + (settings.learning_rate - low) * (1 - np.cos(np.pi * phase)) / 2)
+
+
+def run_steps(
+    state: TrainingState,
+    objective: Objective,
+    settings: Settings,
+    progress: Progress,
+    checkpoint: Path | None,
+    identity: dict[str, Any],
+) -> None:
+    """Train from ``state.step`` to the last step, keeping the best averaged weights."""
+    started = time.perf_counter() - state.seconds
+    saved = time.perf_counter()
+    validation_oa = None
+    while state.step < settings.steps:
+        rng = np.random.default_rng([settings.seed, state.step])  # so that a resumed run agrees
+        torch.manual_seed(int(rng.integers(2**31)))
+        lr = learning_rate(state.step, settings)
+        state.network.train()
+        loss = objective.backward(state.network, rng)
+        if not np.isfinite(loss):
+            raise FailedError(
+                f"training diverged at step {state.step + 1} (loss {loss})",
+                "check the scene for extreme values: hsifcn info",
+            )
+        state.optimiser.step(lr)
+        state.step += 1
+        average(state, settings.averaging)
+        last = state.step == settings.steps
+        if last or state.step % settings.evaluate_every == 0:
+            validation_loss, validation_oa = evaluate(state, objective)
+            late = state.step >= SELECT_FROM * settings.steps
+            if (last and not state.best) or (late and validation_loss <= state.best_loss):
+                state.best_loss, state.best_step = validation_loss, state.step
+                state.best = {n: t.clone() for n, t in state.averaged.state_dict().items()}
+            state.seconds = time.perf_counter() - started
+            state.log.append(
+                {
+                    "step": state.step,
+                    "loss": loss,
+                    "lr": lr,
+                    "validation_oa": validation_oa,
+                    "seconds": state.seconds,
+                }
+            )
+        if checkpoint and time.perf_counter() - saved > SAVE_EVERY_S:
+            state.save(checkpoint, identity)
+            saved = time.perf_counter()
+        progress(state.step, loss, validation_oa)
+
+
+@torch.no_grad()
+def average(state: TrainingState, decay: float) -> None:
+    """Move the averaged weights, and batch statistics, towards the network's."""
+    decay = min(decay, state.step / (state.step + 9))  # forget the first steps sooner
+    for averaged, network in (
+        (state.averaged.parameters(), state.network.parameters()),
+        (state.averaged.buffers(), state.network.buffers()),
+    ):
+        pairs = [(a, n) for a, n in zip(averaged, network, strict=True) if a.is_floating_point()]
+        torch._foreach_lerp_([a for a, _ in pairs], [n for _, n in pairs], 1 - decay)
+
+
+def evaluate(state: TrainingState, objective: Objective) -> tuple[float, float | None]:
+    """Loss and OA of the averaged weights at the validation pixels.
+
+    Without any, the loss falls from step to step, so that the last state is kept.
+    """
+    if not objective.n_validation:
+        return -float(state.step), None
+    scores, targets = objective.validation_scores(state.averaged)
+    loss = torch.nn.functional.cross_entropy(scores, targets).item()
+    return loss, (scores.argmax(1) == targets).float().mean().item()

@@ -1,0 +1,162 @@
+"""Scenes as networks train on them: standardised cubes with the labels that may be seen."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from hsifcn.augment import channels_last
+from hsifcn.errors import LabelError, MismatchError, UnreadableFileError
+from hsifcn.scaling import Scaling, fit_scaling, read_bands, strips, valid_pixels
+from hsifcn.scene import Scene, class_targets
+from hsifcn.splits import Split
+
+
+@dataclass(frozen=True)
+class TrainingScene:
+    """A scene as the network sees it, with the labels it may learn from; no others.
+
+    Attributes
+    ----------
+    cube : Tensor, (1, bands, rows, cols), float32, channels-last
+        Standardised; pixels without a measurement are 0, the band mean.
+    counted : Tensor, (1, 1, rows, cols), bool, or None
+        Pixels that count in batch statistics; None where all do.
+    pixels, targets : Tensor, (n,), int64
+        Flat indices (``row * cols + col``) and classes (from 0) of the training pixels.
+    validation_pixels, validation_targets : Tensor, (m,), int64
+        The same of the validation pixels.
+    """
+
+    cube: Tensor
+    counted: Tensor | None
+    pixels: Tensor
+    targets: Tensor
+    validation_pixels: Tensor
+    validation_targets: Tensor
+
+
+def usable_bands(scenes: Sequence[Scene]) -> npt.NDArray[np.bool_]:
+    """Bands that the files call good and that vary in every scene, (bands,) bool.
+
+    Raises
+    ------
+    MismatchError
+        The scenes have different bands.
+    UnreadableFileError
+        No band is left.
+    """
+    first = scenes[0]
+    usable = np.ones(first.shape[2], bool)
+    for scene in scenes:
+        if scene.shape[2] != first.shape[2]:
+            raise MismatchError(
+                f"{scene.path} has {scene.shape[2]} bands, {first.path} has {first.shape[2]}",
+                "train on scenes of one sensor",
+            )
+        usable &= scene.good_bands & varying_bands(scene)
+    if not usable.any():
+        raise UnreadableFileError(
+            f"{first.path} has no usable band", "look at it with hsifcn info: all are bad or flat"
+        )
+    flat = int((first.good_bands & ~usable).sum())
+    if flat:
+        warnings.warn(f"{flat} bands of {first.path} are flat or empty: left out", stacklevel=2)
+    return usable
+
+
+def varying_bands(scene: Scene) -> npt.NDArray[np.bool_]:
+    """Bands with two different measured values or more, (bands,) bool."""
+    low = np.full(scene.shape[2], np.inf)
+    high = -low
+    for window in strips(scene.shape):
+        block = scene.read(window).reshape(-1, scene.shape[2]).astype(np.float32, copy=False)
+        measured = np.isfinite(block)
+        if scene.nodata is not None:
+            measured &= block != np.float32(scene.nodata)
+        low = np.minimum(low, np.min(block, axis=0, where=measured, initial=np.inf))
+        high = np.maximum(high, np.max(block, axis=0, where=measured, initial=-np.inf))
+    return np.asarray(high > low)
+
+
+def scene_scaling(
+    scenes: Sequence[Scene], splits: Sequence[Split], bands: npt.NDArray[np.bool_], inductive: bool
+) -> Scaling:
+    """Band statistics over the scenes' valid pixels, or over their training pixels only."""
+
+    def spectra() -> Any:
+        for scene, split in zip(scenes, splits, strict=True):
+            for window in strips(scene.shape):
+                block = read_bands(scene, window, bands)
+                taken = valid_pixels(block, scene.nodata)
+                if inductive:
+                    taken &= split.train[window.slices]
+                yield block[taken]
+
+    return fit_scaling(spectra())
+
+
+def read_standardised(
+    scene: Scene, bands: npt.NDArray[np.bool_], scaling: Scaling
+) -> tuple[Tensor, npt.NDArray[np.bool_]]:
+    """Read a whole scene, standardised.
+
+    Returns
+    -------
+    cube : Tensor, (1, bands, rows, cols), float32, channels-last
+    valid : ndarray, (rows, cols), bool
+        False where there is no measurement; the cube is 0 there.
+    """
+    rows, cols, _ = scene.shape
+    cube = np.empty((rows, cols, int(bands.sum())), np.float32)
+    valid = np.empty((rows, cols), bool)
+    for window in strips(scene.shape):
+        block = read_bands(scene, window, bands)
+        valid[window.slices] = valid_pixels(block, scene.nodata)
+        cube[window.slices] = scaling.apply(block, valid[window.slices])
+    return channels_last(torch.from_numpy(cube).permute(2, 0, 1)[None]), valid
+
+
+def load_training_scene(
+    scene: Scene,
+    split: Split,
+    bands: npt.NDArray[np.bool_],
+    scaling: Scaling,
+    *,
+    inductive: bool,
+    device: torch.device,
+) -> TrainingScene:
+    """Read and standardise a scene.
+
+    Raises
+    ------
+    LabelError
+        Labels and scene differ in size.
+    """
+    rows, cols, _ = scene.shape
+    if split.labels.shape != (rows, cols):
+        raise LabelError(
+            f"the labels are {split.labels.shape[0]}x{split.labels.shape[1]} pixels, {scene.path} "
+            f"is {rows}x{cols}",
+            "give labels of the scene's size",
+        )
+    cube, valid = read_standardised(scene, bands, scaling)
+    counted = valid & split.train if inductive else valid
+    targets = class_targets(split.labels)
+
+    def learn_from(mask: npt.NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
+        taken = mask & valid
+        pixels = torch.from_numpy(np.flatnonzero(taken))
+        return pixels.to(device), torch.from_numpy(targets[taken]).to(device)
+
+    mask = None if counted.all() else torch.from_numpy(counted)[None, None].to(device)
+    return TrainingScene(
+        cube.to(device), mask, *learn_from(split.train), *learn_from(split.validation)
+    )

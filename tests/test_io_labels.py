@@ -1,0 +1,220 @@
+import warnings
+
+import numpy as np
+import pytest
+from io_samples import sample_cube, sample_labels, write_envi, write_v73
+from scipy.io import savemat
+
+from hsifcn.errors import AmbiguousInputError, LabelError, UnreadableFileError
+from hsifcn.io import find_labels, open_labels, open_scene
+from hsifcn.scene import default_colours
+
+
+@pytest.fixture(autouse=True)
+def cache_folder(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("HSIFCN_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def saved(path, array):
+    if path.suffix == ".mat":
+        savemat(path, {"map": array})
+    elif path.suffix == ".npy":
+        np.save(path, array)
+    else:
+        write_envi(path, array[:, :, None])
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".mat", ".npy", ".img"])
+@pytest.mark.parametrize("dtype", ["u1", "i4", "f8"])
+def test_labels_come_as_small_integers(tmp_path, suffix, dtype):
+    read = open_labels(saved(tmp_path / f"gt{suffix}", sample_labels(dtype=dtype)))
+    assert read.labels.dtype == np.uint8
+    np.testing.assert_array_equal(read.labels, sample_labels())
+    assert read.class_names == ("class 1", "class 2", "class 3")
+    assert read.colours == default_colours(3)
+    assert read.n_classes == 3
+
+
+def test_other_shapes_and_types(tmp_path):
+    for array in (
+        sample_labels()[:, :, None],
+        np.asfortranarray(sample_labels(dtype=">i2")),
+        sample_labels().astype(float),
+    ):
+        np.save(tmp_path / "gt.npy", array)
+        np.testing.assert_array_equal(open_labels(tmp_path / "gt.npy").labels, sample_labels())
+    np.save(tmp_path / "gt.npy", sample_labels() > 0)
+    assert open_labels(tmp_path / "gt.npy").n_classes == 1
+    np.save(tmp_path / "gt.npy", sample_labels((1, 7)) * 300.0)
+    read = open_labels(tmp_path / "gt.npy")
+    assert (read.labels.dtype, read.n_classes) == (np.uint16, 900)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.ones(5), r"shape \(5,\); a label map is"),
+        (np.ones((4, 5, 2)), r"shape \(4, 5, 2\)"),
+        (np.full((4, 5), 1.5), "no whole numbers"),
+        (np.where(sample_labels() > 1, np.nan, 1.0), "no whole numbers"),
+        (np.full((4, 5), np.inf), "no whole numbers"),
+        (sample_labels(dtype="i2") - 1, "negative labels; 0 must mean unlabelled"),
+        (np.full((4, 5), -1), "negative labels"),
+        (np.zeros((4, 5), "u1"), "labels no pixel"),
+        (np.full((4, 5), 1001), "labels up to 1001; 0 must mean unlabelled"),
+        (np.full((4, 5), 2**63, "u8"), "labels up to 9223372036854775808"),
+    ],
+)
+def test_what_is_no_label_map_is_refused(tmp_path, array, message):
+    np.save(tmp_path / "gt.npy", array)
+    with pytest.raises(LabelError, match=message) as caught:
+        open_labels(tmp_path / "gt.npy")
+    assert "gt.npy" in str(caught.value)
+
+
+def test_envi_class_maps_keep_names_colours_and_place(tmp_path):
+    raster = write_envi(
+        tmp_path / "gt.img",
+        sample_labels()[:, :, None],
+        file_type="ENVI Classification",
+        classes=5,
+        class_names="{Unclassified,\n corn , woods,grass, town}",
+        class_lookup="{0,0,0, 1,2,3, 4,5,6, 7,8,9}",
+        map_info="{Arbitrary, 1, 1, 0, 0, 2, 2}",
+    )
+    read = open_labels(raster)
+    assert read.class_names == ("corn", "woods", "grass", "town")
+    assert read.colours == ((1, 2, 3), (4, 5, 6), (7, 8, 9), default_colours(4)[3])
+    assert read.grid.transform == (2, 0, 0, 0, -2, 0)
+    np.testing.assert_array_equal(read.labels, sample_labels())
+
+
+def test_no_data_is_unlabelled(tmp_path):
+    labels = sample_labels(dtype="i2")
+    raster = write_envi(
+        tmp_path / "gt.img",
+        np.where(labels == 0, -9999, labels).astype("i2")[:, :, None],
+        data_ignore_value=-9999,
+    )
+    np.testing.assert_array_equal(open_labels(raster).labels, labels)
+
+
+def test_envi_rasters_of_several_bands_are_no_labels(tmp_path):
+    with pytest.raises(LabelError, match="has 3 bands"):
+        open_labels(write_envi(tmp_path / "gt.img", sample_cube()))
+    raster = write_envi(tmp_path / "y.img", sample_labels()[:, :, None], class_lookup="{1, 2}")
+    with pytest.raises(UnreadableFileError, match="class lookup"):
+        open_labels(raster)
+
+
+def test_names_from_a_file(tmp_path):
+    path = saved(tmp_path / "gt.npy", sample_labels())
+    names = tmp_path / "names.txt"
+    names.write_bytes("\ufeffcorn\r\n\r\n Wälder \n".encode())
+    assert open_labels(path, class_names=names).class_names == ("corn", "Wälder", "class 3")
+    names.write_bytes("a\nb\nc\nWälder\n".encode("latin-1"))
+    assert open_labels(path, class_names=names).n_classes == 4
+    names.write_text("\n")
+    with pytest.raises(LabelError, match=r"names\.txt holds 0 class names"):
+        open_labels(path, class_names=names)
+    with pytest.raises(UnreadableFileError, match=r"none\.txt does not exist"):
+        open_labels(path, class_names=tmp_path / "none.txt")
+
+
+def test_missing_labels(tmp_path):
+    with pytest.raises(UnreadableFileError, match=r"gt\.mat does not exist"):
+        open_labels(tmp_path / "gt.mat")
+
+
+@pytest.mark.parametrize(
+    ("scene", "labels"),
+    [
+        ("x.mat", "x_gt.mat"),
+        ("x.npy", "x_labels.npy"),
+        ("Pines_corrected.mat", "Pines_gt.mat"),
+        ("Pines_corrected.mat", "Pines_corrected_gt.mat"),
+        ("PaviaU.npy", "paviau_GT.npy"),
+        ("a_cube.img", "a_labels.img"),
+        ("a_cube.npy", "a_gt.dat"),
+    ],
+)
+def test_labels_are_found_beside_a_scene(tmp_path, scene, labels):
+    for name in ("unrelated_gt.npy", "x_gt2.npy", "gt.npy"):
+        np.save(tmp_path / name, sample_labels())
+    path = tmp_path / scene
+    if path.suffix == ".img":
+        write_envi(path, sample_cube())
+    else:
+        saved(path, sample_cube())
+    saved(tmp_path / labels, sample_labels())
+    found = find_labels(path)
+    assert found.startswith(str((tmp_path / labels).with_suffix("")))
+    np.testing.assert_array_equal(open_labels(found).labels, sample_labels())
+
+
+def test_labels_are_found_beside_an_envi_scene_by_its_header(tmp_path):
+    write_envi(tmp_path / "x.img", sample_cube(), header=tmp_path / "x.img.hdr")
+    saved(tmp_path / "x_gt.npy", sample_labels())
+    assert find_labels(tmp_path / "x.img.hdr") == str(tmp_path / "x_gt.npy")
+
+
+@pytest.mark.parametrize("dtype", ["u1", "f8"])
+def test_labels_in_the_scene_file_come_first(tmp_path, dtype):
+    content = {
+        "cube": sample_cube(),
+        "gt": sample_labels(dtype=dtype),
+        "mean": sample_cube().mean(axis=2) / 7,  # of the cube's size, but no labels
+        "other": sample_labels((5, 4)),
+    }
+    savemat(tmp_path / "x.mat", content)
+    saved(tmp_path / "x_gt.npy", sample_labels())
+    assert find_labels(tmp_path / "x.mat") == f"{tmp_path}/x.mat:gt"
+    write_v73(tmp_path / "y.mat", **content)
+    assert find_labels(f"{tmp_path}/y.mat:cube") == f"{tmp_path}/y.mat:gt"
+
+
+def test_none_or_several_labels_are_told(tmp_path):
+    path = saved(tmp_path / "x.npy", sample_cube())
+    with pytest.raises(LabelError, match=r"no labels for .*x\.npy"):
+        find_labels(path)
+    saved(tmp_path / "x_gt.npy", sample_labels())
+    saved(tmp_path / "x_labels.img", sample_labels())
+    with pytest.raises(AmbiguousInputError, match=r"x_gt\.npy, .*x_labels\.hdr; name one with -l"):
+        find_labels(path)
+    savemat(tmp_path / "y.mat", {"c": sample_cube(), "a": sample_labels(), "b": sample_labels()})
+    with pytest.raises(AmbiguousInputError, match=r"y\.mat:a, .*y\.mat:b"):
+        find_labels(tmp_path / "y.mat")
+
+
+def test_wavelengths_from_a_file(tmp_path):
+    path = saved(tmp_path / "x.npy", sample_cube())
+    text = tmp_path / "w.txt"
+    text.write_bytes(b"\xef\xbb\xbf400.5\r\n500\r\n\r\n6.5e2\r\n")
+    np.testing.assert_array_equal(open_scene(path, wavelengths=text).wavelengths, [400.5, 500, 650])
+    text.write_text("0.4\n0.5\n2.5\n")
+    np.testing.assert_allclose(open_scene(path, wavelengths=text).wavelengths, [400, 500, 2500])
+    text.write_text("500\n400\n600\n")
+    with pytest.warns(UserWarning, match="do not increase"):
+        open_scene(path, wavelengths=text)
+    for content, message in (
+        ("400\n500\n", "holds 2 wavelengths but the scene has 3 bands"),
+        ("400\nband\n500", r"line 2, is no wavelength: 'band'"),
+        ("400\n-1\n500", "line 2"),
+        ("400\nnan\n500", "line 2"),
+    ):
+        text.write_text(content)
+        with pytest.raises(UnreadableFileError, match=message):
+            open_scene(path, wavelengths=text)
+    with pytest.raises(UnreadableFileError, match="does not exist"):
+        open_scene(path, wavelengths=tmp_path / "none.txt")
+
+
+def test_wavelengths_from_a_file_go_before_those_of_the_scene(tmp_path):
+    raster = write_envi(tmp_path / "x.img", sample_cube(), wavelength="{1, 2, 3}", bbl="{1, 0, 1}")
+    (tmp_path / "w.txt").write_text("400\n500\n600\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scene = open_scene(raster, wavelengths=tmp_path / "w.txt")
+    assert scene.wavelengths.tolist() == [400, 500, 600]
+    assert scene.good_bands.tolist() == [True, False, True]

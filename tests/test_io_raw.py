@@ -1,0 +1,109 @@
+import os
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from io_samples import sample_cube
+
+from hsifcn.errors import UnreadableFileError
+from hsifcn.io import raw
+from hsifcn.io.raw import ORDERS, RawArray
+from hsifcn.scene import Window
+
+
+def stored(path, cube, order, offset=0):
+    path.write_bytes(b"x" * offset + np.ascontiguousarray(cube.transpose(ORDERS[order])).tobytes())
+    return RawArray(str(path), offset, cube.shape, cube.dtype, order)
+
+
+@st.composite
+def windows(draw, rows, cols):
+    row, col = draw(st.integers(0, rows)), draw(st.integers(0, cols))
+    return Window(row, col, draw(st.integers(0, rows - row)), draw(st.integers(0, cols - col)))
+
+
+@settings(deadline=None, max_examples=150)
+@given(data=st.data(), order=st.sampled_from(sorted(ORDERS)), dtype=st.sampled_from(["<u2", ">f4"]))
+def test_any_window_is_a_slice_of_the_whole(tmp_path_factory, data, order, dtype):
+    shape = data.draw(st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 4)))
+    window = data.draw(windows(*shape[:2]))
+    cube = sample_cube(shape, dtype)
+    array = stored(
+        tmp_path_factory.getbasetemp() / "raw", cube, order, data.draw(st.integers(0, 9))
+    )
+    block = array.read(window)
+    np.testing.assert_array_equal(block, cube[window.slices])
+    assert block.dtype == cube.dtype.newbyteorder("=")
+    assert block.dtype.isnative
+    assert block.flags.c_contiguous
+    assert block.flags.owndata or block.base is None or block.size == 0
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_read_larger_than_the_buffer_comes_in_parts(tmp_path, order, monkeypatch):
+    cube = sample_cube((9, 8, 5))
+    array = stored(tmp_path / "raw", cube, order)
+    monkeypatch.setattr(raw, "_BUFFER_BYTES", 2 * 8 * 5 * 4)
+    np.testing.assert_array_equal(array.read(Window(1, 2, 7, 5)), cube[1:8, 2:7])
+
+
+class Counting:
+    """Stands in for a file and notes what is read of it."""
+
+    def __init__(self, file):
+        self.file, self.sizes = file, []
+
+    def seek(self, position):
+        self.file.seek(position)
+
+    def readinto(self, target):
+        self.sizes.append(len(target))
+        return self.file.readinto(target)
+
+
+@pytest.mark.parametrize(
+    ("order", "full_width", "part"),
+    [
+        ("bip", [3 * 5 * 4], [2 * 4] * 3),
+        ("bil", [3 * 5 * 4], [2] * 4 * 3),
+        ("bsq", [3 * 5] * 4, [2] * 3 * 4),
+        ("bsq-columns", [3] * 5 * 4, [3] * 2 * 4),
+    ],
+)
+def test_no_more_is_read_than_the_window_and_in_few_pieces(tmp_path, order, full_width, part):
+    array = stored(tmp_path / "raw", sample_cube((6, 5, 4), "u1"), order)
+    with open(array.path, "rb") as file:
+        for window, sizes in ((Window(2, 0, 3, 5), full_width), (Window(2, 1, 3, 2), part)):
+            counting = Counting(file)
+            array._read_stored(counting, window, array._buffer(window))
+            assert counting.sizes == sizes
+
+
+@pytest.mark.parametrize("order", ["bip", "bsq"])
+def test_a_read_holds_little_besides_its_result(tmp_path, order, monkeypatch):
+    monkeypatch.setattr(raw, "_BUFFER_BYTES", 2**18)
+    array = stored(tmp_path / "raw", sample_cube((100, 100, 100), "u2"), order)
+    tracemalloc.start()
+    block = array.read(Window(0, 0, 100, 100))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert block.nbytes == 2_000_000
+    assert peak < block.nbytes + 2**19
+
+
+def test_a_file_that_shrinks_or_goes_is_an_error(tmp_path):
+    array = stored(tmp_path / "raw", sample_cube(), "bsq")
+    os.truncate(array.path, 10)
+    with pytest.raises(UnreadableFileError, match="ends too early"):
+        array.read(Window(0, 0, 4, 5))
+    os.remove(array.path)
+    with pytest.raises(UnreadableFileError, match="does not exist"):
+        array.read(Window(0, 0, 4, 5))
+
+
+@pytest.mark.parametrize("window", [Window(-1, 0, 1, 1), Window(0, 4, 1, 2), Window(3, 0, 2, 1)])
+def test_a_window_must_lie_inside(tmp_path, window):
+    with pytest.raises(ValueError, match="reaches out"):
+        stored(tmp_path / "raw", sample_cube(), "bip").read(window)
