@@ -1,1 +1,31 @@
-"""Whole-scene classification of hyperspectral cubes with fully convolutional networks."""
+"""Whole-scene classification of hyperspectral cubes with fully convolutional networks.
+
+Names are imported when they are first used: ``import hsifcn`` alone loads neither PyTorch nor the
+readers.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOME = {
+    "open_scene": "hsifcn.io",
+    "open_labels": "hsifcn.io",
+    "make_split": "hsifcn.splits",
+    "Settings": "hsifcn.train",
+    "default_settings": "hsifcn.train",
+    "train": "hsifcn.train",
+    "load_model": "hsifcn.predict",
+    "predict": "hsifcn.predict",
+    "evaluate": "hsifcn.evaluate",
+    "Plan": "hsifcn.comparison",
+    "compare": "hsifcn.compare",
+}
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'hsifcn' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOME[name]), name)

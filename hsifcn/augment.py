@@ -1,4 +1,4 @@
-"""The eight flips and transposes of the square, and back."""
+"""Augmentation: the eight flips and transposes of the square, and gain and offset of bands."""
 
 from __future__ import annotations
 
@@ -27,3 +27,20 @@ def undo(x: Tensor, symmetry: int) -> Tensor:
 def channels_last(x: Tensor) -> Tensor:
     """The same tensor, its channels beside each other in memory."""
     return x.contiguous(memory_format=torch.channels_last)
+
+
+def jitter_bands(x: Tensor, scale: float) -> Tensor:
+    """Multiply each band by about 1 and shift it a little, all pixels alike.
+
+    Illumination, calibration and soil differ so from place to place.
+
+    Parameters
+    ----------
+    x : Tensor, (scenes, bands, rows, cols)
+        Standardised.
+    scale : float
+        Standard deviation of gain and offset, the same unit as ``x``; drawn from PyTorch's
+        generator.
+    """
+    gain, offset = scale * torch.randn(2, 1, x.shape[1], 1, 1, device=x.device)
+    return x.mul(1 + gain).add_(offset)

@@ -7,7 +7,6 @@ file from somebody else executes nothing.
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,10 @@ from hsifcn.models import MODELS, ModelSpec, build
 from hsifcn.scaling import Scaling
 
 FORMAT = 1  # of the header; raised when an older hsifcn could not read it
+_DAMAGE = (  # what a header or weights changed at will lead to, from here, NumPy or PyTorch
+    *(safetensors.SafetensorError, OSError, ValueError, TypeError, LookupError, AttributeError),
+    *(ArithmeticError, RuntimeError),
+)
 
 
 @dataclass(frozen=True)
@@ -121,9 +124,9 @@ def load_bundle(path: Path) -> Bundle:
         if header["format"] > FORMAT:
             raise UnreadableFileError(f"{path} was written by a newer hsifcn", "update hsifcn")
         return _from_header(header, weights)
-    except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+    except _DAMAGE as error:
         raise UnreadableFileError(
-            f"{path} is damaged or no model ({type(error).__name__}: {error})",
+            f"{path} is damaged or no model ({type(error).__name__}: {str(error)[:100]})",
             "copy it again or train anew",
         ) from error
 
@@ -140,12 +143,13 @@ def _from_header(header: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
     )
     if spec.name not in MODELS:
         raise ValueError(f"there is no model '{spec.name}'")
-    expected = {name: tensor.shape for name, tensor in empty_network(spec).state_dict().items()}
-    if expected != {name: tensor.shape for name, tensor in weights.items()}:
+    # Compared with as many layers as there are weights, not with all that a header may ask for.
+    n_layers = len(spec.stem) + len(spec.widths)
+    if n_layers > len(weights) or _kinds(weights) != _kinds(empty_network(spec).state_dict()):
         raise ValueError("weights and spec differ")
-    scaling = Scaling(np.array(header["scaling"]["mean"]), np.array(header["scaling"]["std"]))
-    good_bands = np.array(header["good_bands"], bool)
-    wavelengths = header["wavelengths"]
+    scaling = Scaling(_numbers(header["scaling"]["mean"]), _numbers(header["scaling"]["std"]))
+    good_bands = _numbers(header["good_bands"]).astype(bool)
+    wavelengths = None if header["wavelengths"] is None else _numbers(header["wavelengths"])
     names = tuple(str(name) for name in header["class_names"])
     colours = tuple((int(r), int(g), int(b)) for r, g, b in header["colours"])
     sizes = {spec.bands, len(scaling.mean), len(scaling.std), int(good_bands.sum())}
@@ -153,17 +157,32 @@ def _from_header(header: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
         raise ValueError("counts of bands or classes differ")
     if wavelengths is not None and len(wavelengths) != len(good_bands):
         raise ValueError("counts of wavelengths and bands differ")
-    if not all(math.isfinite(value) and value > 0 for value in scaling.std):
+    if not (scaling.std > 0).all():
         raise ValueError("a standard deviation is not positive")
+    if not all(0 <= channel <= 255 for colour in colours for channel in colour):
+        raise ValueError("a colour is out of 0-255")
     return Bundle(
         spec=spec,
         weights=weights,
         scaling=scaling,
         good_bands=good_bands,
-        wavelengths=None if wavelengths is None else np.array(wavelengths, float),
+        wavelengths=wavelengths,
         class_names=names,
         colours=colours,
         settings=dict(header["settings"]),
         split=list(header["split"]),
         versions=dict(header["versions"]),
     )
+
+
+def _kinds(weights: dict[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    """Shape and type of every tensor."""
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in weights.items()}
+
+
+def _numbers(values: Any) -> npt.NDArray[np.float64]:
+    """A list of finite numbers as an array."""
+    numbers = np.array(values, np.float64)
+    if numbers.ndim != 1 or not np.isfinite(numbers).all():
+        raise ValueError("a list of numbers holds something else")
+    return numbers

@@ -30,8 +30,8 @@ class TrainingState:
         With its moments.
     step : int
         Steps done.
-    best_loss, best_step : float, int
-        Least validation loss, and the step that had it.
+    best_oa, best_step : float, int
+        Greatest validation OA, -1 before the first look, and the last step that had it.
     best : dict of str to Tensor
         The averaged weights of that step.
     log : list of dict
@@ -44,7 +44,7 @@ class TrainingState:
     averaged: nn.Module
     optimiser: AdamW
     step: int
-    best_loss: float
+    best_oa: float
     best_step: int
     best: dict[str, Tensor]
     log: list[dict[str, Any]]
@@ -56,7 +56,7 @@ class TrainingState:
         tensors |= {f"averaged.{name}": t for name, t in self.averaged.state_dict().items()}
         tensors |= {f"best.{name}": t for name, t in self.best.items()}
         tensors |= {f"optimiser.{name}": t for name, t in self.optimiser.state().items()}
-        keys = ("step", "best_loss", "best_step", "log", "seconds")
+        keys = ("step", "best_oa", "best_step", "log", "seconds")
         header = {key: getattr(self, key) for key in keys} | {"identity": identity}
         contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
         with atomic_write(folder / STATE, overwrite=True) as temporary:
@@ -85,7 +85,7 @@ class TrainingState:
             raise UnreadableFileError(
                 f"{path} is damaged", "start anew with --overwrite"
             ) from error
-        if header["identity"] != identity:
+        if json.dumps(header["identity"]) != json.dumps(identity, sort_keys=True):
             raise SettingError(
                 f"{folder} was left by a run with other settings or input",
                 "repeat its options, or start anew with --overwrite",
@@ -95,7 +95,7 @@ class TrainingState:
         self.best = _under(tensors, "best.")
         self.optimiser.load_state(_under(tensors, "optimiser."))
         self.step, self.best_step = header["step"], header["best_step"]
-        self.best_loss, self.seconds = header["best_loss"], header["seconds"]
+        self.best_oa, self.seconds = header["best_oa"], header["seconds"]
         self.log = header["log"]
         return True
 

@@ -8,60 +8,60 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from hsifcn.bundle import load_bundle
+from hsifcn.classical import fit, spectral_features
 from hsifcn.errors import HsifcnError
 from hsifcn.io import open_scene
 from hsifcn.measure import Stopwatch, peak_rss_bytes, reset_peak, rss_bytes
-from hsifcn.models import MODELS, ModelSpec, build
-from hsifcn.objectives import PATCH_BATCH
-from hsifcn.patch_predict import PatchPredictor
-from hsifcn.predict import Predictor
 from hsifcn.run import read_split, write_json
+from hsifcn.scene import Scene, labels_of
 from hsifcn.train import default_settings, train
+
+Job = dict[str, Any]
 
 
 def main(job_path: str) -> None:
-    """Do the job described in a JSON file and write its result beside it."""
+    """Do the job described in a JSON file and write its result where the job says."""
     job = json.loads(Path(job_path).read_text("utf-8"))
-    task = {"train": train_job, "predict": predict_job}[job["task"]]
-    scene = open_scene(job["scene"])
-    baseline = rss_bytes()
-    reset_peak()
-    write_json(Path(job["result"]), {**task(job, scene), "baseline_bytes": baseline})
+    task = {"train": train_job, "predict": predict_job, "classical": classical_job}[job["task"]]
+    write_json(Path(job["result"]), task(job, open_scene(job["scene"])))
 
 
-def train_job(job: dict[str, Any], scene: Any) -> dict[str, Any]:
+def train_job(job: Job, scene: Scene) -> Job:
     """Train a network and save its bundle."""
-    from dataclasses import replace
-
     split = read_split(Path(job["split"]))
     settings = default_settings(job["model"], job["seed"], steps=job["steps"])
     settings = replace(settings, materialised=job["storage"] == "materialised")
+    baseline = start_measuring()
     trained = train(
         [scene], [split], settings, class_names=job["class_names"], colours=job["colours"]
     )
     peak = peak_rss_bytes()
     trained.bundle.save(Path(job["bundle"]), overwrite=True)
-    to_best = [row["seconds"] for row in trained.log if row["step"] <= trained.best_step]
+    looks = [row["seconds"] for row in trained.log if row["step"] <= trained.best_step]
     return {
         "params": sum(tensor.numel() for tensor in trained.bundle.network().parameters()),
         "train_seconds": trained.seconds,
-        "train_seconds_to_best": max(to_best, default=trained.seconds),
+        "train_seconds_to_best": max(looks, default=trained.seconds),
         "peak_train_bytes": peak,
-        "flops_train_step": train_step_flops(trained.bundle.spec, scene.shape[:2]),
+        "train_baseline_bytes": baseline,
         "train_oa_curve": [[row["seconds"], row["validation_oa"]] for row in trained.log],
     }
 
 
-def predict_job(job: dict[str, Any], scene: Any) -> dict[str, Any]:
+def predict_job(job: Job, scene: Scene) -> Job:
     """Score every pixel of the scene; keep labels and logits."""
+    from hsifcn.bundle import load_bundle
+    from hsifcn.patch_predict import PatchPredictor
+    from hsifcn.predict import Predictor
+
     bundle = load_bundle(Path(job["bundle"]))
+    baseline = start_measuring()
     predictor: Predictor | PatchPredictor
     if job["storage"] == "scene":
         predictor = Predictor(bundle)
@@ -70,26 +70,48 @@ def predict_job(job: dict[str, Any], scene: Any) -> dict[str, Any]:
     with Stopwatch() as watch:
         logits = predictor.whole_scene_logits(scene)
     peak = peak_rss_bytes()
-    np.save(job["logits"], logits)
+    if job["logits"]:
+        np.save(job["logits"], logits)
+    np.save(job["map"], labels_of(logits.argmax(0)))
     return {
         "predict_seconds": watch.seconds,
         "peak_predict_bytes": peak,
-        "patch_store_bytes": getattr(predictor, "stored_bytes", 0),
+        "baseline_bytes": baseline,
     }
 
 
-def train_step_flops(spec: ModelSpec, size: tuple[int, int]) -> int:
-    """FLOPs of one training step, forward and backward, by PyTorch's counter."""
-    from torch.utils.flop_counter import FlopCounterMode
+def classical_job(job: Job, scene: Scene) -> Job:
+    """Fit a classical reference and map the scene, measured apart."""
+    from hsifcn.training_data import read_standardised, scene_scaling, usable_bands
 
-    patch = MODELS[spec.name].patch
-    shape = (1, *size) if patch is None else (PATCH_BATCH, patch, patch)
-    with torch.device("meta"):
-        network = build(spec)
-        x = torch.empty(shape[0], spec.bands, *shape[1:])
-    with FlopCounterMode(display=False) as counter:
-        network(x).sum().backward()
-    return int(counter.get_total_flops())
+    split = read_split(Path(job["split"]))
+    train_baseline = start_measuring()
+    bands = usable_bands([scene])
+    cube, _ = read_standardised(scene, bands, scene_scaling([scene], [split], bands, False))
+    averaged = job["model"].endswith("7x7")
+    with Stopwatch() as training:
+        features = spectral_features(cube[0].permute(1, 2, 0).numpy(), averaged)
+        classifier = fit(job["model"].removesuffix("7x7"), features, split, job["seed"])
+    train_peak = peak_rss_bytes()
+    baseline = start_measuring()
+    with Stopwatch() as prediction:
+        features = spectral_features(cube[0].permute(1, 2, 0).numpy(), averaged)
+        labels = classifier.predict(features).reshape(scene.shape[:2])
+    np.save(job["map"], labels.astype(np.uint16))
+    return {
+        "train_seconds": training.seconds,
+        "peak_train_bytes": train_peak,
+        "train_baseline_bytes": train_baseline,
+        "predict_seconds": prediction.seconds,
+        "peak_predict_bytes": peak_rss_bytes(),
+        "baseline_bytes": baseline,
+    }
+
+
+def start_measuring() -> int:
+    """Start a new peak of memory; returns what is held now, bytes."""
+    reset_peak()
+    return rss_bytes()
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hsifcn.errors import SettingError
+from hsifcn.models import MODELS
 
 
 @dataclass(frozen=True)
@@ -18,12 +20,12 @@ class Contender:
     label : str
         For people.
     kind : str
-        ``patch``, ``cast`` or ``fcn``.
+        ``classical``, ``patch``, ``cast`` or ``fcn``.
     storage : str
         How its input is kept: ``materialised`` (every patch copied), ``windowed`` (gathered batch
         by batch) or ``scene``.
     model : str
-        Key of ``models.MODELS``.
+        Key of ``models.MODELS``; for a classical one, of ``CLASSICAL``.
     weights_of : str or None
         The contender whose trained weights it takes, None where it trains its own.
     """
@@ -36,11 +38,22 @@ class Contender:
     weights_of: str | None = None
 
 
-def contenders(patch: int, default_model: str) -> dict[str, Contender]:
+CLASSICAL = {
+    "svm": "SVM, single spectra",
+    "svm7x7": "SVM, 7x7 means",
+    "rf": "random forest, single spectra",
+    "rf7x7": "random forest, 7x7 means",
+}
+
+
+def contenders(patch: int) -> dict[str, Contender]:
     """All that can take part, by name, with patches of that side."""
     side = f"{patch}x{patch}"
     model = f"patch{patch}"
     table = [
+        Contender(name, label, "classical", "scene", name) for name, label in CLASSICAL.items()
+    ]
+    table += [
         Contender("patch", f"patch CNN {side}, windowed", "patch", "windowed", model),
         Contender(
             "materialised",
@@ -52,15 +65,13 @@ def contenders(patch: int, default_model: str) -> dict[str, Contender]:
         ),
         Contender("cast", f"patch CNN {side}, cast", "cast", "scene", model, "patch"),
     ]
-    for name in dict.fromkeys(
-        ["fcn8s", default_model, "fcn32s", "fcn16s", "fcn4s", "fcn2s", "fcn1s"]
-    ):
-        label = f"{name.upper().replace('FCN', 'FCN-').replace('S', 's')}"
-        table.append(Contender(name, label, "fcn", "scene", name))
+    for name, entry in MODELS.items():
+        if entry.patch is None:
+            table.append(Contender(name, f"FCN {name}", "fcn", "scene", name))
     return {contender.name: contender for contender in table}
 
 
-def choose_contenders(names: list[str], patch: int, default_model: str) -> list[Contender]:
+def choose_contenders(names: Sequence[str], patch: int) -> list[Contender]:
     """The named contenders, in that order, each after the one whose weights it takes.
 
     Raises
@@ -70,7 +81,7 @@ def choose_contenders(names: list[str], patch: int, default_model: str) -> list[
     """
     if patch not in range(5, 32, 2):
         raise SettingError(f"patches of {patch} pixels are not offered", "take 5, 7, ... or 31")
-    known = contenders(patch, default_model)
+    known = contenders(patch)
     for name in names:
         if name not in known:
             raise SettingError(f"there is no contender '{name}'", f"choose from {', '.join(known)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hsifcn.errors import MismatchError
 from hsifcn.intervals import area_estimates, bootstrap_over_fields
@@ -30,7 +31,7 @@ def evaluate(predicted: LabelMap, truth: LabelMap, split: Split | None = None) -
     predicted, truth : LabelMap
         Of the same size; 0 is unclassified in the map and left out of the truth.
     split : Split, optional
-        Count its test pixels only, with its labels.
+        Count its test pixels only.
 
     Returns
     -------
@@ -41,15 +42,17 @@ def evaluate(predicted: LabelMap, truth: LabelMap, split: Split | None = None) -
     Raises
     ------
     MismatchError
-        The sizes differ.
+        The sizes differ, the split is of other labels, or two classes have the same name.
     """
-    labels = truth.labels.astype(np.int64) if split is None else split.labels.astype(np.int64)
+    labels = truth.labels.astype(np.int64)
     if predicted.labels.shape != labels.shape:
         raise MismatchError(
             f"the map is {predicted.labels.shape} pixels and the labels are {labels.shape}",
             "evaluate a map of the labelled scene",
         )
-    n_classes = max(truth.n_classes, predicted.n_classes, int(labels.max()))
+    if split is not None:
+        _require_labels_of_split(labels, split)
+    n_classes = max(truth.n_classes, predicted.n_classes)
     names = (truth if truth.n_classes == n_classes else predicted).class_names
     counted = labels if split is None else np.where(split.test, labels, 0)
     confusion = confusion_matrix(counted, predicted.labels, n_classes)
@@ -75,6 +78,20 @@ def evaluate(predicted: LabelMap, truth: LabelMap, split: Split | None = None) -
         },
         "notes": notes,
     }
+
+
+def _require_labels_of_split(labels: npt.NDArray[np.int64], split: Split) -> None:
+    if split.labels.shape != labels.shape:
+        raise MismatchError(
+            f"the split is {split.labels.shape} pixels and the labels are {labels.shape}",
+            "give the labels that the split was made of",
+        )
+    other = int((labels != split.labels)[split.test].sum())
+    if other:
+        raise MismatchError(
+            f"{other} of {split.n_test} test pixels of the split have another label",
+            "give the labels that the split was made of",
+        )
 
 
 def _areas(confusion: Any, mapped: Any, names: tuple[str, ...]) -> dict[str, Any]:

@@ -113,14 +113,3 @@ def _processor() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
-
-
-def count_flops(network: object, *inputs: object) -> int:
-    """FLOPs of a forward pass (a multiply-add counts two), by PyTorch's own counter."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    counter = FlopCounterMode(display=False)
-    with torch.inference_mode(), counter:
-        network(*inputs)  # type: ignore[operator]
-    return int(counter.get_total_flops())

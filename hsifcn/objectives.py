@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hsifcn.augment import N_SYMMETRIES, channels_last, transform, undo
+from hsifcn.augment import N_SYMMETRIES, channels_last, jitter_bands, transform, undo
 from hsifcn.losses import class_weights, labelled_cross_entropy
 from hsifcn.training_data import TrainingScene
 
@@ -54,14 +54,15 @@ class SceneObjective:
     ----------
     scenes : sequence of TrainingScene
     classes : int
-    label_smoothing : float
+    label_smoothing, jitter : float
+        Of ``train.Settings``.
     """
 
     def __init__(
-        self, scenes: Sequence[TrainingScene], classes: int, label_smoothing: float
+        self, scenes: Sequence[TrainingScene], classes: int, label_smoothing: float, jitter: float
     ) -> None:
         self.scenes = scenes
-        self.label_smoothing = label_smoothing
+        self.label_smoothing, self.jitter = label_smoothing, jitter
         self.calls = len(scenes)
         self.n_validation = sum(len(scene.validation_targets) for scene in scenes)
         self.weights, self.total_weight = step_weights(scenes, classes)
@@ -70,8 +71,10 @@ class SceneObjective:
         """Add the gradients of the loss over all training pixels of all scenes."""
         loss_of_step = 0.0
         for scene in self.scenes:
+            if not len(scene.pixels):
+                continue  # nothing to learn from; if inductive, no batch statistics either
             symmetry = int(rng.integers(N_SYMMETRIES))
-            cube = channels_last(transform(scene.cube, symmetry))
+            cube = jitter_bands(channels_last(transform(scene.cube, symmetry)), self.jitter)
             counted = None if scene.counted is None else transform(scene.counted, symmetry)
             logits = undo(network(cube, counted), symmetry)
             loss = labelled_cross_entropy(
@@ -109,7 +112,8 @@ class PatchObjective:
     ----------
     scenes : sequence of TrainingScene
     classes : int
-    label_smoothing : float
+    label_smoothing, jitter : float
+        Of ``train.Settings``.
     patch : int
         Side of the patches.
     materialised : bool
@@ -121,10 +125,11 @@ class PatchObjective:
         scenes: Sequence[TrainingScene],
         classes: int,
         label_smoothing: float,
+        jitter: float,
         patch: int,
         materialised: bool,
     ) -> None:
-        self.label_smoothing = label_smoothing
+        self.label_smoothing, self.jitter = label_smoothing, jitter
         self.weights, _ = step_weights(scenes, classes)
         self.targets = torch.cat([scene.targets for scene in scenes])
         self.validation_targets = torch.cat([scene.validation_targets for scene in scenes])
@@ -140,7 +145,8 @@ class PatchObjective:
         size = min(PATCH_BATCH, len(self.targets))
         batch = torch.from_numpy(rng.choice(len(self.targets), size, replace=False))
         symmetry = int(rng.integers(N_SYMMETRIES))
-        logits = network(channels_last(transform(self.patches.gather(batch), symmetry)))
+        patches = channels_last(transform(self.patches.gather(batch), symmetry))
+        logits = network(jitter_bands(patches, self.jitter))
         loss = F.cross_entropy(
             logits[:, :, 0, 0],
             self.targets[batch],
@@ -180,7 +186,7 @@ class Patches:
         self, sources: list[tuple[Tensor, Tensor]], patch: int, materialised: bool
     ) -> None:
         half = patch // 2
-        self.side = torch.arange(patch)
+        self.side = torch.arange(patch, device=sources[0][0].device)
         self.cubes = [
             F.pad(cube[0].permute(1, 2, 0), (0, 0, half, half, half, half)) for cube, _ in sources
         ]

@@ -39,7 +39,6 @@ class PatchPredictor:
         self.network = bundle.network()
         for block in [m for m in self.network.modules() if isinstance(m, ConvBlock)]:
             block.fold()
-        self.stored_bytes = 0
 
     @torch.inference_mode()
     def whole_scene_logits(self, scene: Scene) -> npt.NDArray[np.float32]:
@@ -48,8 +47,6 @@ class PatchPredictor:
         cube, _ = read_standardised(scene, self.bundle.good_bands, self.bundle.scaling)
         rows, cols = scene.shape[:2]
         patches = Patches([(cube, torch.arange(rows * cols))], self.patch, self.materialised)
-        if patches.stored is not None:
-            self.stored_bytes = patches.stored.numel() * patches.stored.element_size()
         scores = torch.cat([self.network(chunk)[:, :, 0, 0] for chunk in patches.chunks()])
         logits: npt.NDArray[np.float32] = scores.t().reshape(-1, rows, cols).numpy()
         return logits

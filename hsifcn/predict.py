@@ -267,7 +267,7 @@ def write_prediction(
         labels_file = files.enter_context(
             create_raster(
                 map_path,
-                shape=(*scene.shape[:2], 1),
+                shape=scene.shape[:2],
                 dtype=np.dtype(np.uint8 if classes < 256 else np.uint16),
                 overwrite=overwrite,
                 grid=scene.grid,

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from hsifcn.errors import ExistingOutputError, SettingError, UnreadableFileError
-from hsifcn.io import scene_stem
-from hsifcn.io.files import atomic_write, refuse_existing
-from hsifcn.predict import Predictor, write_prediction
+from hsifcn.io import FORMATS, scene_stem
+from hsifcn.io.files import atomic_write, make_folder, refuse_existing, require_folder
+from hsifcn.io.formats import split_variable
+from hsifcn.predict import Predictor, probabilities_path, write_prediction
 from hsifcn.scene import Scene
 
 RUNS = Path("runs")
@@ -27,14 +28,16 @@ class Targets:
     ----------
     model : Path
         The bundle.
-    scenes : tuple of (str, Path)
-        Scenes and the maps to write of them.
+    scenes : tuple of str
+    maps : tuple of Path
+        The map to write of each scene.
     wavelengths : str or None
         Text file with the wavelengths of the scenes.
     """
 
     model: Path
-    scenes: tuple[tuple[str, Path], ...]
+    scenes: tuple[str, ...]
+    maps: tuple[Path, ...]
     wavelengths: str | None
 
 
@@ -58,34 +61,31 @@ def choose_targets(
     UnreadableFileError
         There is no run to take the model or the scene from.
     SettingError
-        Format and suffix contradict each other.
+        Format and suffix contradict each other, a map cannot be written where it should be, or
+        would replace another one or a scene.
     """
     if paths and is_model(paths[0]):
         model, scenes = model_file(Path(paths[0])), list(paths[1:])
     else:
         model, scenes = newest_run() / MODEL, list(paths)
-    run = model.parent
+    folder = Path(out or ".")
+    name = None
     if not scenes:
-        config = run_config(run)
-        scenes = [str(path) for path in config["scenes"]]
+        config = run_config(model.parent)
+        scenes = config["scenes"]
         wavelengths = wavelengths or config["wavelengths"]
         if out is None:
-            name = "map" if len(scenes) == 1 else None
-            return Targets(
-                model,
-                tuple((s, run / f"{name or scene_stem(s)}{suffix or '.img'}") for s in scenes),
-                wavelengths,
-            )
-    if out is None:
-        maps = [Path(f"{scene_stem(scene)}_map{suffix or '.img'}") for scene in scenes]
-    elif len(scenes) == 1 and not Path(out).is_dir():
-        maps = [single_file(Path(out), suffix)]
+            folder, name = model.parent, "map" if len(scenes) == 1 else None
+    if out and len(scenes) == 1 and not folder.is_dir():
+        maps = [single_file(folder, suffix)]
     else:
-        Path(out).mkdir(parents=True, exist_ok=True)
-        maps = [Path(out) / f"{scene_stem(scene)}_map{suffix or '.img'}" for scene in scenes]
+        names = [name or f"{scene_stem(scene)}_map" for scene in scenes]
+        maps = [folder / f"{name}{suffix or '.img'}" for name in names]
     if len(set(maps)) < len(maps):
         raise SettingError("two scenes have the same name", "predict them one by one with -o")
-    return Targets(model, tuple(zip(scenes, maps, strict=True)), wavelengths)
+    for scene, map_path in zip(scenes, maps, strict=True):
+        require_apart(scene, map_path)
+    return Targets(model, tuple(scenes), tuple(maps), wavelengths)
 
 
 def is_model(path: str) -> bool:
@@ -135,18 +135,46 @@ def run_config(run: Path) -> dict[str, Any]:
         The model does not lie in a run directory.
     """
     try:
-        return dict(json.loads((run / "config.json").read_text("utf-8")))
+        config = json.loads((run / "config.json").read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise UnreadableFileError(f"{run} does not tell its scene", "name the scene") from error
+    if not isinstance(config, dict) or not {"scenes", "wavelengths"} <= config.keys():
+        raise UnreadableFileError(f"{run / 'config.json'} is of no run", "name the scene")
+    return config
 
 
 def single_file(out: Path, suffix: str | None) -> Path:
-    """The file to write one map to; its suffix decides the format."""
+    """The file to write one map to; its suffix decides the format.
+
+    Raises
+    ------
+    SettingError
+        It has the suffix of another format than ``suffix``, or its folder is missing.
+    """
+    require_folder(out)
     if not out.suffix:
         return out.with_suffix(suffix or ".img")
-    if suffix and out.suffix != suffix:
-        raise SettingError(f"{out} is no {suffix} file", "leave -f or the suffix out")
+    for form in FORMATS:
+        if suffix in form.write_suffixes and out.suffix.lower() not in form.write_suffixes:
+            raise SettingError(f"{out} is no {form.name} file", "leave -f or the suffix out")
     return out
+
+
+def raster_files(path: str | Path) -> list[Path]:
+    """The files that make up a raster: its own, in ENVI's format the header and the voxels."""
+    file = Path(split_variable(path)[0])
+    for form in FORMATS:
+        if file.suffix.lower() in form.suffixes or form.accepts(file):
+            beside = (file.with_suffix(suffix) for suffix in ("", *form.suffixes))
+            return sorted({f for f in (file, *beside, Path(f"{file}.hdr")) if f.is_file()})
+    return [file]
+
+
+def require_apart(scene: str, map_path: Path) -> None:
+    """Raise SettingError where a map, or its header, would replace the scene it is made of."""
+    written = {map_path.resolve(), map_path.with_suffix(".hdr").resolve()}
+    if any(file.resolve() in written for file in raster_files(scene)):
+        raise SettingError(f"{map_path} would replace the scene {scene}", "choose another -o")
 
 
 def predict_to_file(
@@ -173,19 +201,23 @@ def predict_to_file(
     ExistingOutputError
         Another map is there, and may not be overwritten.
     """
-    record = map_path.with_name(f"{map_path.stem}.json")
+    record = map_path.with_name(f"{map_path.name}.json")
     request = {
         "model_sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
         "scene": scene_identity(scene),
         "probabilities": probabilities,
         "reject": reject,
     }
+    earlier = read_record(record)
     if map_path.exists() and not overwrite:
-        earlier = read_record(record)
-        if earlier.get("request") == request:
+        if earlier.get("request") == request and earlier["files"] == sizes(map_path, probabilities):
             return {**earlier, "unchanged": True}
-        raise ExistingOutputError(f"{map_path} exists", "add --overwrite or choose another -o")
-    refuse_existing(record, overwrite)
+        raise ExistingOutputError(
+            f"{map_path} exists and is another map", "add --overwrite or choose another -o"
+        )
+    if "request" not in earlier:
+        refuse_existing(record, overwrite)
+    make_folder(map_path.parent)
     record.unlink(missing_ok=True)
     done = write_prediction(
         predictor,
@@ -204,6 +236,7 @@ def predict_to_file(
         "tiles": done.tiles,
         "seconds": done.seconds,
         "request": request,
+        "files": sizes(map_path, probabilities),
         "unchanged": False,
     }
     with atomic_write(record, overwrite=True) as temporary:
@@ -212,21 +245,26 @@ def predict_to_file(
 
 
 def scene_identity(scene: Scene) -> dict[str, Any]:
-    """Path, size and time of a scene's file: the same where the file was not touched."""
-    file = Path(scene.path)
-    while not file.exists() and ":" in file.name:
-        file = file.with_name(file.name.rpartition(":")[0])
-    stat = file.stat()
+    """Path of a scene, size and time of its files: the same where they were not touched."""
+    states = {file.name: file.stat() for file in raster_files(scene.path)}
     return {
         "path": str(Path(scene.path).absolute()),
-        "bytes": stat.st_size,
-        "mtime_ns": stat.st_mtime_ns,
+        "bytes": {name: state.st_size for name, state in states.items()},
+        "mtime_ns": {name: state.st_mtime_ns for name, state in states.items()},
     }
+
+
+def sizes(map_path: Path, probabilities: bool) -> dict[str, int]:
+    """Bytes of the files of a map that are there, by name."""
+    rasters = (map_path, probabilities_path(map_path)) if probabilities else (map_path,)
+    files = (file for raster in rasters if raster.exists() for file in raster_files(raster))
+    return {file.name: file.stat().st_size for file in files}
 
 
 def read_record(path: Path) -> dict[str, Any]:
     """The record beside a map; empty where there is none."""
     try:
-        return dict(json.loads(path.read_text("utf-8")))
+        record = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
+    return record if isinstance(record, dict) and {"request", "files"} <= record.keys() else {}

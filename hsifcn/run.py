@@ -8,6 +8,7 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,20 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hsifcn.errors import ExistingOutputError, MismatchError, UnreadableFileError
+from hsifcn.bundle import empty_network
+from hsifcn.errors import (
+    ExistingOutputError,
+    HsifcnError,
+    LabelError,
+    MismatchError,
+    UnreadableFileError,
+)
 from hsifcn.io import open_labels, open_scene, write_label_png
-from hsifcn.io.files import atomic_write
-from hsifcn.measure import Stopwatch, count_flops, machine, peak_rss_bytes, rss_bytes, versions
+from hsifcn.io.files import atomic_write, make_folder
+from hsifcn.measure import Stopwatch, machine, peak_rss_bytes, rss_bytes, versions
 from hsifcn.metrics import Accuracy, confusion_matrix
-from hsifcn.models import ModelSpec, build, geometry, scene_form
+from hsifcn.models import ModelSpec, geometry
+from hsifcn.models.flops import predict_flops
 from hsifcn.predict import Predictor
 from hsifcn.quicklook import SPLIT_COLOURS, label_image, rgb_quicklook
 from hsifcn.report import write_run_report
@@ -30,6 +39,7 @@ from hsifcn.splits import Split, make_split, parse_split
 from hsifcn.train import Progress, Settings, Trained, train
 
 LOG_COLUMNS = ("step", "loss", "lr", "validation_oa", "seconds")
+CHECKPOINT_FILES = ("state.safetensors", "model.safetensors")  # all that is ever put there
 
 
 @dataclass(frozen=True)
@@ -70,17 +80,18 @@ def open_inputs(
     seed : int
     wavelengths, class_names : str, optional
         Text files.
+
+    Raises
+    ------
+    MismatchError
+        Labels and scene differ in size.
+    LabelError
+        Two classes have the same name.
     """
     opened = tuple(open_scene(path, wavelengths=wavelengths) for path in scenes)
     maps = tuple(open_labels(path, class_names=class_names) for path in labels)
     for scene, label_map, path in zip(opened, maps, labels, strict=True):
-        if label_map.labels.shape != scene.shape[:2]:
-            rows, cols = label_map.labels.shape
-            raise MismatchError(
-                f"{path} is {rows}x{cols} pixels, {scene.path} is {scene.shape[0]}x"
-                f"{scene.shape[1]}",
-                "give labels of the scene's size",
-            )
+        require_same_size(scene, label_map, path)
     splits = tuple(split_labels(label_map, recipe, seed) for label_map in maps)
     richest = max(maps, key=lambda label_map: label_map.n_classes)
     n_classes = max(int(split.labels.max()) for split in splits)
@@ -88,7 +99,23 @@ def open_inputs(
     if n_classes > len(names):  # a fixed split brings labels of its own
         names += default_class_names(n_classes)[len(names) :]
         colours += default_colours(n_classes)[len(colours) :]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise LabelError(
+            f"{class_names or ', '.join(labels)} has two classes called '{twice}'",
+            "give every class a name of its own with --class-names",
+        )
     return Inputs(opened, maps, splits, names, colours)
+
+
+def require_same_size(scene: Scene, label_map: LabelMap, path: str) -> None:
+    """Raise MismatchError where the labels read from ``path`` are not of the scene's size."""
+    if label_map.labels.shape != scene.shape[:2]:
+        rows, cols = label_map.labels.shape
+        raise MismatchError(
+            f"{path} is {rows}x{cols} pixels, {scene.path} is {scene.shape[0]}x{scene.shape[1]}",
+            "give labels of the scene's size",
+        )
 
 
 def split_labels(labels: LabelMap, recipe: str, seed: int) -> Split:
@@ -103,26 +130,45 @@ def split_labels(labels: LabelMap, recipe: str, seed: int) -> Split:
 def prepare_run_directory(out: Path, *, overwrite: bool, resume: bool) -> bool:
     """Make a run directory ready; True where it holds a finished run to be left as it is.
 
+    A ``checkpoint/`` of ours marks a run as unfinished. What an overwritten run left stays until
+    its successor is done.
+
     Raises
     ------
     ExistingOutputError
         It holds a finished run, or things that are no run, and may not be overwritten.
+    SettingError
+        It cannot be made.
     """
     if out.exists() and not out.is_dir():
         raise ExistingOutputError(f"{out} is a file", "name a folder with -o")
-    finished = (out / "metrics.json").exists()
-    if finished and resume:
+    unfinished = is_checkpoint(out / "checkpoint")
+    if resume and not unfinished and (out / "metrics.json").exists():
         return True
-    unfinished = (out / "checkpoint").is_dir()
-    if out.is_dir() and any(out.iterdir()) and not (overwrite or (unfinished and not finished)):
+    if out.is_dir() and any(out.iterdir()) and not (overwrite or unfinished):
         raise ExistingOutputError(
             f"{out} exists", "add --overwrite, or choose another folder with -o"
         )
     if not resume:
-        shutil.rmtree(out / "checkpoint", ignore_errors=True)
-    (out / "metrics.json").unlink(missing_ok=True)
-    (out / "checkpoint").mkdir(parents=True, exist_ok=True)
+        remove_checkpoint(out)
+    make_folder(out / "checkpoint")
     return False
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether a folder holds nothing but what an unfinished run leaves; never the user's own."""
+    return folder.is_dir() and all(
+        file.name in CHECKPOINT_FILES or file.match(".*.safetensors") for file in folder.iterdir()
+    )
+
+
+def remove_checkpoint(out: Path) -> None:
+    """Remove the checkpoint of a run, and with it the folders that are empty then."""
+    folder = out / "checkpoint"
+    if is_checkpoint(folder):
+        shutil.rmtree(folder)
+    with suppress(OSError):  # it holds a run
+        out.rmdir()
 
 
 def train_run(
@@ -153,17 +199,22 @@ def train_run(
         What ``metrics.json`` holds; see the docs for its keys.
     """
     baseline = rss_bytes()
-    trained = train(
-        inputs.scenes,
-        inputs.splits,
-        settings,
-        class_names=inputs.class_names,
-        colours=inputs.colours,
-        device=device,
-        progress=progress,
-        checkpoint=out / "checkpoint",
-        resume=resume,
-    )
+    try:
+        trained = train(
+            inputs.scenes,
+            inputs.splits,
+            settings,
+            class_names=inputs.class_names,
+            colours=inputs.colours,
+            device=device,
+            progress=progress,
+            checkpoint=out / "checkpoint",
+            resume=resume,
+        )
+    except (HsifcnError, KeyboardInterrupt):
+        if not any((out / "checkpoint").glob("*")):
+            remove_checkpoint(out)  # nothing came of it
+        raise
     predictor = Predictor(trained.bundle, device)
     with Stopwatch() as prediction:
         maps = [predictor.label_map(scene, max_memory) for scene in inputs.scenes]
@@ -183,7 +234,7 @@ def train_run(
         "threads": torch.get_num_threads(),
         "machine": machine(),
         "versions": versions(),
-        "scene": ", ".join(Path(scene.path).name for scene in inputs.scenes),
+        "scene": ", ".join(printable(Path(scene.path).name) for scene in inputs.scenes),
         "colours": [list(colour) for colour in inputs.colours],
         "command": config.get("command"),
     }
@@ -194,13 +245,10 @@ def train_run(
 def model_record(spec: ModelSpec) -> dict[str, Any]:
     """Name, parameters and cost of a network."""
     side = 8 * geometry(spec).stride
-    with torch.device("meta"):
-        network = build(spec)
-        flops = count_flops(scene_form(network).eval(), torch.empty(1, spec.bands, side, side))
     return {
         "model": spec.name,
-        "params": sum(parameter.numel() for parameter in network.parameters()),
-        "flops_per_pixel": flops / side**2,
+        "params": sum(parameter.numel() for parameter in empty_network(spec).parameters()),
+        "flops_per_pixel": predict_flops(spec, side, side, whole_scene=True) / side**2,
     }
 
 
@@ -287,7 +335,7 @@ def write_run(
         },
     )
     write_json(out / "metrics.json", metrics)
-    shutil.rmtree(out / "checkpoint", ignore_errors=True)
+    remove_checkpoint(out)
 
 
 def write_split(path: Path, split: Split, *, overwrite: bool) -> None:
@@ -311,6 +359,8 @@ def read_split(path: Path) -> Split:
     ------
     UnreadableFileError
         It is missing, damaged or no split.
+    SplitError
+        Its masks contradict each other.
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -324,11 +374,19 @@ def read_split(path: Path) -> Split:
             )
     except FileNotFoundError as error:
         raise UnreadableFileError(f"{path} does not exist", "check the path") from error
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        *(OSError, ValueError, TypeError, KeyError, EOFError),
+        *(zipfile.BadZipFile, zlib.error),
+    ) as error:
         raise UnreadableFileError(f"{path} is no split", "make one: hsifcn split") from error
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write JSON, atomically, replacing what was there."""
     with atomic_write(path, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        temporary.write_text(json.dumps(values, indent=1) + "\n", "utf-8")
+
+
+def printable(name: str) -> str:
+    """A file's name with what is not valid UTF-8 replaced, for texts."""
+    return name.encode("utf-8", "replace").decode("utf-8")

@@ -19,7 +19,7 @@ class Scaling:
     Attributes
     ----------
     mean, std : ndarray, (bands,), float64
-        In the units of the scene. A band that never varies has ``std`` 1.
+        In the units of the scene. A band that varies by less than float32 can tell has ``std`` 1.
     """
 
     mean: npt.NDArray[np.float64]
@@ -80,6 +80,7 @@ def fit_scaling(blocks: Iterable[npt.NDArray[Any]]) -> Scaling:
     Returns
     -------
     Scaling
+        Of no bands where there are no spectra.
     """
     count, mean, squares = 0, np.zeros(0), np.zeros(0)
     for block in blocks:
@@ -96,4 +97,5 @@ def fit_scaling(blocks: Iterable[npt.NDArray[Any]]) -> Scaling:
         squares = squares + block_squares + delta**2 * count * len(block) / total
         count = total
     std = np.sqrt(squares / max(count, 1))
-    return Scaling(mean, np.where(std > 0, std, 1.0))
+    varies = std > np.finfo(np.float32).eps * np.abs(mean)
+    return Scaling(mean, np.where(varies, std, 1.0))

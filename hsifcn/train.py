@@ -29,7 +29,7 @@ from hsifcn.scene import Scene
 from hsifcn.splits import Split
 from hsifcn.training_data import load_training_scene, scene_scaling, usable_bands
 
-SELECT_FROM = 0.3  # share of the steps after which the best state is looked for
+SELECT_FROM = 0.8  # share of the steps before which no state is kept: the rate is still high
 PATCH_STEPS = 600  # steps of a patch CNN
 SAVE_EVERY_S = 60.0  # seconds between two saved states
 
@@ -52,6 +52,8 @@ class Settings:
         Decay of the moving average of the weights, which is what is evaluated and kept.
     label_smoothing : float
         Share of the target spread over all classes (Szegedy et al. 2016, arXiv:1512.00567).
+    spectral_jitter : float
+        Standard deviation of the random gain and offset of each band, in standard deviations.
     evaluate_every : int
         Steps between two looks at the validation pixels.
     inductive : bool
@@ -67,6 +69,7 @@ class Settings:
     weight_decay: float = 1e-2
     averaging: float = 0.97
     label_smoothing: float = 0.1
+    spectral_jitter: float = 0.1
     evaluate_every: int = 10
     inductive: bool = False
     materialised: bool = False
@@ -184,7 +187,12 @@ def train(
         )
 
     state = initial_state(spec, settings, device)
-    identity = {"settings": asdict(settings), "split": split_record, "mean": scaling.mean.tolist()}
+    identity = {
+        "settings": asdict(settings),
+        "spec": asdict(spec),
+        "split": split_record,
+        "mean": scaling.mean.tolist(),
+    }
     if checkpoint and resume:
         state.load(checkpoint, identity)
     release_freed_memory()
@@ -211,9 +219,16 @@ def make_objective(
         )
     patch = MODELS[spec.name].patch
     if patch is None:
-        return SceneObjective(scenes, spec.classes, settings.label_smoothing)
+        return SceneObjective(
+            scenes, spec.classes, settings.label_smoothing, settings.spectral_jitter
+        )
     return PatchObjective(
-        scenes, spec.classes, settings.label_smoothing, patch, settings.materialised
+        scenes,
+        spec.classes,
+        settings.label_smoothing,
+        settings.spectral_jitter,
+        patch,
+        settings.materialised,
     )
 
 
@@ -223,7 +238,7 @@ def initial_state(spec: ModelSpec, settings: Settings, device: str) -> TrainingS
     network = build(spec).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = copy.deepcopy(network).requires_grad_(False)
     optimiser = AdamW(network.parameters(), settings.weight_decay)
-    return TrainingState(network, averaged, optimiser, 0, float("inf"), 0, {}, [], 0.0)
+    return TrainingState(network, averaged, optimiser, 0, -1.0, 0, {}, [], 0.0)
 
 
 def learning_rate(step: int, settings: Settings) -> float:
@@ -242,7 +257,10 @@ def run_steps(
     checkpoint: Path | None,
     identity: dict[str, Any],
 ) -> None:
-    """Train from ``state.step`` to the last step, keeping the best averaged weights."""
+    """Train from ``state.step`` to the last step, keeping the averaged weights that validate best.
+
+    Of equally good ones the latest are kept; without validation pixels, those of the last step.
+    """
     started = time.perf_counter() - state.seconds
     saved = time.perf_counter()
     validation_oa = None
@@ -262,10 +280,12 @@ def run_steps(
         average(state, settings.averaging)
         last = state.step == settings.steps
         if last or state.step % settings.evaluate_every == 0:
-            validation_loss, validation_oa = evaluate(state, objective)
+            validation_oa = evaluate(state, objective)
             late = state.step >= SELECT_FROM * settings.steps
-            if (last and not state.best) or (late and validation_loss <= state.best_loss):
-                state.best_loss, state.best_step = validation_loss, state.step
+            if (last and not state.best) or (
+                late and validation_oa is not None and validation_oa >= state.best_oa
+            ):
+                state.best_oa, state.best_step = validation_oa or 0.0, state.step
                 state.best = {n: t.clone() for n, t in state.averaged.state_dict().items()}
             state.seconds = time.perf_counter() - started
             state.log.append(
@@ -295,13 +315,9 @@ def average(state: TrainingState, decay: float) -> None:
         torch._foreach_lerp_([a for a, _ in pairs], [n for _, n in pairs], 1 - decay)
 
 
-def evaluate(state: TrainingState, objective: Objective) -> tuple[float, float | None]:
-    """Loss and OA of the averaged weights at the validation pixels.
-
-    Without any, the loss falls from step to step, so that the last state is kept.
-    """
+def evaluate(state: TrainingState, objective: Objective) -> float | None:
+    """OA of the averaged weights at the validation pixels, None where there are none."""
     if not objective.n_validation:
-        return -float(state.step), None
+        return None
     scores, targets = objective.validation_scores(state.averaged)
-    loss = torch.nn.functional.cross_entropy(scores, targets).item()
-    return loss, (scores.argmax(1) == targets).float().mean().item()
+    return (scores.argmax(1) == targets).float().mean().item()

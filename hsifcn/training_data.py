@@ -89,7 +89,13 @@ def varying_bands(scene: Scene) -> npt.NDArray[np.bool_]:
 def scene_scaling(
     scenes: Sequence[Scene], splits: Sequence[Split], bands: npt.NDArray[np.bool_], inductive: bool
 ) -> Scaling:
-    """Band statistics over the scenes' valid pixels, or over their training pixels only."""
+    """Band statistics over the scenes' valid pixels, or over their training pixels only.
+
+    Raises
+    ------
+    LabelError
+        None of these pixels holds a measurement in every band.
+    """
 
     def spectra() -> Any:
         for scene, split in zip(scenes, splits, strict=True):
@@ -100,7 +106,14 @@ def scene_scaling(
                     taken &= split.train[window.slices]
                 yield block[taken]
 
-    return fit_scaling(spectra())
+    scaling = fit_scaling(spectra())
+    if not len(scaling.mean):
+        raise LabelError(
+            f"no {'training ' if inductive else ''}pixel of {scenes[0].path} holds a measurement "
+            "in every band",
+            "check no-data values and labels: hsifcn info",
+        )
+    return scaling
 
 
 def read_standardised(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from types import TracebackType
 
 import click
 
@@ -32,14 +34,22 @@ class LazyGroup(click.Group):
         return module.command  # type: ignore[no-any-return]
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: hsifcn train cube.mat --steps 100",
+    invoke_without_command=True,
+)
 @click.version_option(package_name="hsifcn")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Classify every pixel of a hyperspectral scene from a few labelled ones.
 
     Start with 'hsifcn demo'; then 'hsifcn train cube.mat' learns from your scene, its labels found
     beside it, and 'hsifcn predict' writes the map.
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -48,9 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     debug = "--debug" in arguments
     quiet = "-q" in arguments or "--quiet" in arguments
     warnings.showwarning = lambda message, *_, **__: None if quiet else _say(f"warning: {message}")
+    if not debug:
+        sys.excepthook = _report_bug
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character gets a "?"
     try:
         cli.main(arguments, prog_name="hsifcn", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except HsifcnError as error:
         _leave(str(error), error.exit_code, debug)
     except click.ClickException as error:
@@ -58,14 +73,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         _leave("interrupted", INTERRUPTED, debug)
     except BrokenPipeError:  # the reader of our output went away; nothing to tell anyone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
         sys.exit(1)
-    except (OSError, MemoryError, RuntimeError) as error:
+    except OSError as error:
+        _drop_stdout()  # it may be what failed, and would again when Python ends
+        _leave(f"{type(error).__name__}: {error}", 1, debug)
+    except (MemoryError, RuntimeError) as error:
         _leave(f"{type(error).__name__}: {error}", 1, debug)
 
 
 def _say(text: str) -> None:
     click.echo(" ".join(text.split()), err=True)
+
+
+def _drop_stdout() -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _report_bug(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    _say(f"error: {kind.__name__}: {error}; this is a bug: run again with --debug and report it")
 
 
 def _leave(message: str, code: int, debug: bool) -> None:

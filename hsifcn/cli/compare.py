@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,10 @@ from hsifcn.cli import options as opt
 )  # fmt: skip
 @click.option("--patch", default=15, show_default=True, help="Side of the patches: 5, 7, ... 31.")
 @click.option("--models", metavar="A,B", help="patch, materialised, cast, fcn8s, fcn1s, ...")
-@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option(
+    "--seeds", type=click.IntRange(min=1), default=3, show_default=True,
+    help="Trainings of each model, with seeds from --seed on.",
+)  # fmt: skip
 @opt.seed
 @click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps, if not the default.")
 @opt.options(opt.wavelengths, opt.class_names)
@@ -52,7 +54,8 @@ def command(
     Without SCENE, on the scene that comes with hsifcn.
     """
     from hsifcn.bundled import bundled_scene
-    from hsifcn.compare import DEFAULT_CONTENDERS, DEFAULT_SPLITS, Plan, compare
+    from hsifcn.compare import compare
+    from hsifcn.comparison import DEFAULT_CONTENDERS, DEFAULT_SPLITS, Plan
     from hsifcn.io import scene_stem
 
     if scene is None:
@@ -76,7 +79,7 @@ def command(
         seeds=seeds,
         first_seed=seed,
         steps=steps,
-        command=" ".join(["hsifcn", *sys.argv[1:]]),
+        command=opt.command_line(),
     )
     result = compare(plan, folder, say=output.message, resume=resume, overwrite=overwrite)
     output.result(summary(result, folder), result)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -11,13 +10,14 @@ from hsifcn.cli import options as opt
 
 
 @click.command(epilog="Example: hsifcn demo -o runs/demo")
-@click.option("-o", "--out", default="runs/demo", show_default=True, metavar="DIR")
+@click.option("-o", "--out", default="runs/demo", show_default=True, metavar="DIR", help="Folder.")
 @opt.options(opt.seed, opt.overwrite, opt.common)
 def command(output: opt.Output, seed: int, out: str, overwrite: bool) -> None:
     """Train on the bundled scene, map it, compare with the patch CNN, write the page."""
     from hsifcn.bundled import bundled_scene
     from hsifcn.cli.compare import summary
-    from hsifcn.compare import Plan, compare
+    from hsifcn.compare import compare
+    from hsifcn.comparison import Plan
     from hsifcn.models import DEFAULT_MODEL
 
     bundled = bundled_scene()
@@ -29,7 +29,7 @@ def command(output: opt.Output, seed: int, out: str, overwrite: bool) -> None:
         contenders=("patch", "cast", DEFAULT_MODEL),
         seeds=1,
         first_seed=seed,
-        command=" ".join(["hsifcn", *sys.argv[1:]]),
+        command=opt.command_line(),
     )
     result = compare(plan, Path(out), say=output.message, overwrite=overwrite)
     output.result(summary(result, Path(out)), result)

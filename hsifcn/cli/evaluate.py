@@ -23,6 +23,7 @@ def command(
     class_names: str | None,
 ) -> None:
     """Measure a map: OA, AA, kappa, per class, confusion, area of each class, with intervals."""
+    from hsifcn.errors import MismatchError
     from hsifcn.evaluate import evaluate
     from hsifcn.io import open_labels
     from hsifcn.run import read_split
@@ -32,7 +33,11 @@ def command(
         output.message("warning: all labelled pixels are counted, training pixels included")
     predicted = open_labels(map_path)
     truth = open_labels(labels_path, class_names=class_names)
-    result = evaluate(predicted, truth, split)
+    try:
+        result = evaluate(predicted, truth, split)
+    except MismatchError as error:
+        files = ", ".join(filter(None, (map_path, labels_path, split_path)))
+        raise MismatchError(f"{files}: {error.message}", error.remedy) from error
     output.result(summary(result), result)
 
 

@@ -12,7 +12,10 @@ from hsifcn.cli import options as opt
 @click.command(epilog="Example: hsifcn info cube.hdr -l cube_gt.mat --quicklook cube.png")
 @click.argument("scene_path", metavar="SCENE")
 @opt.options(opt.labels, opt.wavelengths, opt.class_names)
-@click.option("--quicklook", metavar="PNG", help="Write a picture in about natural colours.")
+@click.option(
+    "--quicklook", callback=opt.output_file, metavar="PNG",
+    help="Write a picture in about natural colours.",
+)  # fmt: skip
 @opt.options(opt.overwrite, opt.common)
 def command(
     output: opt.Output,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import re
+import shlex
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +30,8 @@ class Size(click.ParamType):  # type: ignore[type-arg, unused-ignore]
         """Turn text into bytes."""
         if isinstance(value, int):
             return value
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)B?", str(value).strip(), re.IGNORECASE)
+        pattern = r"([0-9]{1,15}(?:\.[0-9]+)?)([KMGT]?)B?"
+        match = re.fullmatch(pattern, str(value).strip(), re.IGNORECASE)
         if not match or float(match[1]) <= 0:
             self.fail(f"'{value}' is no size; write 4G or 800M", param, ctx)
         return int(float(match[1]) * UNITS[match[2].upper()])
@@ -97,7 +100,10 @@ split = click.option(
     help="random:0.1, per-class:50, blocks:16:gap=3:train=0.2, checkerboard:14:gap=3, "
     "fields:0.2:gap=2 or fixed:TRAIN,TEST; :val=0.1 may be added.",
 )  # fmt: skip
-seed = click.option("--seed", default=0, show_default=True, help="Of split and training.")
+seed = click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True,
+    help="Of split and training.",
+)  # fmt: skip
 wavelengths = click.option(
     "--wavelengths", metavar="FILE", help="Text file, a wavelength a line (nm or um)."
 )
@@ -112,6 +118,21 @@ device = click.option(
     show_default=True, help="Where to compute.",
 )  # fmt: skip
 overwrite = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
+
+
+def output_file(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Refuse, before any work is done, an output whose folder is not there."""
+    from hsifcn.io.files import require_folder
+
+    if value is not None:
+        require_folder(Path(value))
+    return value
+
+
+def command_line() -> str:
+    """The command as it was called, for records."""
+    line = shlex.join(["hsifcn", *sys.argv[1:]])
+    return line.encode("utf-8", "replace").decode("utf-8")
 
 
 def choose_device(name: str) -> str:

@@ -9,7 +9,7 @@ import click
 
 from hsifcn.cli import options as opt
 
-FORMATS = {"envi": ".img", "npy": ".npy", "mat": ".mat"}
+FORMATS = {"envi": ".img", "npy": ".npy", "mat": ".mat"}  # and what a map is called by default
 
 
 @click.command(
@@ -20,7 +20,7 @@ FORMATS = {"envi": ".img", "npy": ".npy", "mat": ".mat"}
 @click.option("-f", "--format", "form", type=click.Choice(list(FORMATS)), help="Of the map.")
 @click.option("--probabilities", is_flag=True, help="Write the probability of every class too.")
 @click.option(
-    "--reject", type=click.FloatRange(0, 1), default=0.0, metavar="P",
+    "--reject", type=float, default=0.0, metavar="P",
     help="Leave pixels under this probability unclassified.",
 )  # fmt: skip
 @opt.options(opt.max_memory, opt.device, opt.wavelengths, opt.overwrite, opt.common)
@@ -42,16 +42,21 @@ def command(
     the run. One argument is a model if it is a run directory or a .safetensors file, else a scene.
     """
     from hsifcn.bundle import load_bundle
+    from hsifcn.errors import SettingError
     from hsifcn.io import open_scene
-    from hsifcn.predict import Predictor
+    from hsifcn.predict import Predictor, check_scene
     from hsifcn.prediction_files import choose_targets, predict_to_file
 
+    if not 0 <= reject <= 1:
+        raise SettingError(f"--reject {reject:g} is no probability", "give 0 to 1")
     targets = choose_targets(paths, out, FORMATS[form] if form else None, wavelengths)
     predictor = Predictor(load_bundle(targets.model), opt.choose_device(device))
     output.message(f"model: {targets.model}")
+    scenes = [open_scene(path, wavelengths=targets.wavelengths) for path in targets.scenes]
+    for scene in scenes:
+        check_scene(predictor.bundle, scene)
     results = []
-    for scene_path, map_path in targets.scenes:
-        scene = open_scene(scene_path, wavelengths=targets.wavelengths)
+    for scene, map_path in zip(scenes, targets.maps, strict=True):
         results.append(
             predict_to_file(
                 predictor,

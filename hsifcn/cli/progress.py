@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -18,8 +21,16 @@ OnStep = Callable[[int, float, float | None], None]
 def training_progress(output: Output, steps: int) -> Iterator[OnStep]:
     """Give a ``train.Progress`` that draws a bar with loss, validation OA and the time left.
 
-    Silent with ``--quiet`` or where stderr is no terminal.
+    Silent with ``--quiet`` or where stderr is no terminal. Ctrl-C stops between two steps, so that
+    a resumed run agrees with an uninterrupted one to the byte; a second Ctrl-C stops at once.
     """
+    asked_to_stop = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked_to_stop.is_set():
+            raise KeyboardInterrupt
+        asked_to_stop.set()
+
     shown = sys.stderr.isatty() and not output.quiet
     with Progress(
         TextColumn("training"),
@@ -35,5 +46,11 @@ def training_progress(output: Output, steps: int) -> Iterator[OnStep]:
         def progress(step: int, loss: float, validation_oa: float | None) -> None:
             oa = "-" if validation_oa is None else f"{100 * validation_oa:.1f} %"
             bar.update(task, completed=step, loss=loss, oa=oa)
+            if asked_to_stop.is_set():
+                raise KeyboardInterrupt
 
-        yield progress
+        before = signal.signal(signal.SIGINT, ask)
+        try:
+            yield progress
+        finally:
+            signal.signal(signal.SIGINT, before)

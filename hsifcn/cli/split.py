@@ -12,7 +12,10 @@ from hsifcn.cli import options as opt
 @click.command(epilog="Example: hsifcn split cube.mat -s fields:0.2:gap=2 -o split.npz")
 @click.argument("scene")
 @opt.options(opt.labels, opt.split, opt.seed)
-@click.option("-o", "--out", required=True, metavar="split.npz", help="File to write.")
+@click.option(
+    "-o", "--out", required=True, callback=opt.output_file, metavar="split.npz",
+    help="File to write.",
+)  # fmt: skip
 @opt.options(opt.class_names, opt.overwrite, opt.common)
 def command(
     output: opt.Output,
@@ -26,12 +29,13 @@ def command(
 ) -> None:
     """Make a split and print how near its test pixels lie to the training pixels."""
     from hsifcn.cli import tables
-    from hsifcn.io import open_labels
-    from hsifcn.run import split_labels, write_split
+    from hsifcn.io import open_labels, open_scene
+    from hsifcn.run import require_same_size, split_labels, write_split
     from hsifcn.splits import leakage_sentence
 
     (path,) = opt.labels_of_scenes([scene], label_paths, output)
     labels = open_labels(path, class_names=class_names)
+    require_same_size(open_scene(scene), labels, path)
     split = split_labels(labels, recipe, seed)
     write_split(Path(out), split, overwrite=overwrite)
     for warning in split.warnings:

@@ -10,6 +10,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+NAME_WIDTH = 60  # characters of the first column
+
 
 def percent(fraction: float | None, digits: int = 2) -> str:
     """A fraction of 1 in per cent; a dash for none."""
@@ -27,14 +29,21 @@ def seconds(value: float | None) -> str:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of text: first column to the left, the others to the right."""
+    """A table of text: first column to the left, cut where very long, the others to the right."""
     grid = Table(box=SIMPLE_HEAD, pad_edge=False)
     for number, column in enumerate(columns):
-        grid.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
+        first = number == 0
+        grid.add_column(
+            column,
+            justify="left" if first else "right",
+            max_width=NAME_WIDTH if first else None,
+            no_wrap=True,
+        )
     for row in rows:
         grid.add_row(*row)
     text = io.StringIO()
-    Console(file=text, width=200, color_system=None).print(grid, markup=False)
+    console = Console(file=text, width=400, color_system=None, markup=False, emoji=False)
+    console.print(grid)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines() if line.strip())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import click
@@ -52,6 +51,7 @@ def command(
         scenes, labels, recipe, seed, wavelengths=wavelengths, class_names=class_names
     )
     settings = default_settings(model or DEFAULT_MODEL, seed, steps=steps, inductive=inductive)
+    chosen_device = opt.choose_device(device)
     folder = Path(out) if out else Path("runs") / scene_stem(scenes[0])
     if prepare_run_directory(folder, overwrite=overwrite, resume=resume):
         output.message(f"{folder} is finished; nothing to do")
@@ -62,7 +62,7 @@ def command(
         for warning in split.warnings:
             output.message(f"warning: {warning}")
     config = {
-        "command": " ".join(["hsifcn", *sys.argv[1:]]),
+        "command": opt.command_line(),
         "scenes": [opt.absolute(path) for path in scenes],
         "labels": [opt.absolute(path) for path in labels],
         "split": recipe,
@@ -77,7 +77,7 @@ def command(
                 inputs,
                 settings,
                 folder,
-                device=opt.choose_device(device),
+                device=chosen_device,
                 max_memory=max_memory,
                 progress=progress,
                 resume=resume,

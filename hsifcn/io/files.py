@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hsifcn.errors import ExistingOutputError, FailedError, UnreadableFileError
+from hsifcn.errors import ExistingOutputError, FailedError, SettingError, UnreadableFileError
 
 _TEXT_LIMIT = 16 * 2**20  # bytes; no header or list of names comes near
 
@@ -51,7 +51,8 @@ def atomic_write(path: str | os.PathLike[str], *, overwrite: bool = False) -> It
     except OSError as error:
         raise cannot_write(target, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.exists():
+            temporary.unlink()
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
@@ -60,6 +61,29 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
         raise ExistingOutputError(f"{path} is a folder", "name a file")
     if path.exists() and not overwrite:
         raise ExistingOutputError(f"{path} exists", "add --overwrite or choose another name")
+
+
+def require_folder(path: Path) -> None:
+    """Raise SettingError where the folder that ``path`` is to be written into cannot take it."""
+    folder = path.parent
+    if not folder.is_dir():
+        raise SettingError(
+            f"{path} cannot be written: {folder} is no folder", "make it first or name another"
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise SettingError(
+            f"{path} cannot be written: no permission to write into {folder}", "name another folder"
+        )
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for outputs, and those above it; SettingError where that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingError(
+            f"folder {path} cannot be made: {error.strerror or error}", "name another with -o"
+        ) from error
 
 
 def temporary_beside(path: Path) -> Path:

@@ -12,7 +12,7 @@ from hsifcn.models import fcn
 from hsifcn.models.geometry import Geometry
 from hsifcn.models.patch import CastPatchCNN, PatchCNN
 
-DEFAULT_MODEL = "fcn1s"  # the one that measures best: benchmarks/main_job.py
+DEFAULT_MODEL = "hsifcn"  # the one that measures best: benchmarks/main_job.py
 DEFAULT_PATCH = 15
 
 
@@ -63,13 +63,16 @@ class Model:
     patch: int | None = None
 
 
-def _fcn(finest: int, summary: str) -> Model:
+VGG_WIDTHS = (64, 96, 128, 192, 192)  # five stages, as in VGG: cells of 32 pixels at the end
+
+
+def _fcn(finest: int, summary: str, widths: tuple[int, ...] = VGG_WIDTHS) -> Model:
     return Model(
         summary,
         build=lambda s: fcn.FCN(s.bands, s.classes, finest, s.stem, s.widths),
         geometry=lambda s: fcn.geometry(finest, len(s.widths)),
         stem=(64, 64),
-        widths=(64, 96, 128, 192, 192),
+        widths=widths,
     )
 
 
@@ -85,6 +88,7 @@ def _patch(patch: int) -> Model:
 
 
 MODELS: dict[str, Model] = {
+    "hsifcn": _fcn(1, "three stages, skips down to single pixels: the default", (64, 96, 128)),
     "fcn32s": _fcn(32, "coarsest scores only: the paper's first step, for comparison"),
     "fcn16s": _fcn(16, "scores of stride 32 and 16"),
     "fcn8s": _fcn(8, "the paper's FCN-8s: objects many pixels wide"),

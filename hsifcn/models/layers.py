@@ -26,8 +26,10 @@ class BatchNorm(nn.BatchNorm2d):
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """Normalise ``x``, (scenes, channels, rows, cols)."""
-        if valid is None or not self.training:
+        if not self.training or (valid is None and x.numel() > x.shape[1]):
             return super().forward(x)
+        if valid is None:  # a single value a channel, which PyTorch refuses: it has no spread
+            valid = torch.ones_like(x[:, :1], dtype=torch.bool)
         mean, var = masked_moments(x, valid)
         scale = self.weight * torch.rsqrt(var + self.eps)
         shift = self.bias - mean * scale

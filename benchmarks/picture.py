@@ -1,0 +1,46 @@
+"""The picture of the README: scene, ground truth and map of a run, side by side.
+
+hsifcn train data/indian_pines_corrected.mat -s checkerboard:14:gap=3 -o runs/picture
+python benchmarks/picture.py runs/picture docs/indian_pines.png
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from hsifcn.bundle import load_bundle
+from hsifcn.io import open_scene, write_rgb_png
+from hsifcn.predict import Predictor
+from hsifcn.prediction_files import run_config
+from hsifcn.quicklook import label_image, rgb_quicklook
+from hsifcn.run import read_split
+
+ZOOM = 2  # screen pixels a pixel of the scene
+GUTTER = 12  # white screen pixels between the pictures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("out", type=Path)
+    given = parser.parse_args()
+    bundle = load_bundle(given.run / "model.safetensors")
+    config = run_config(given.run)
+    scene = open_scene(config["scenes"][0], wavelengths=config["wavelengths"])
+    labels = read_split(given.run / "split.npz").labels
+    pictures = [
+        rgb_quicklook(scene),
+        label_image(labels, bundle.colours),
+        label_image(Predictor(bundle).label_map(scene), bundle.colours),
+    ]
+    large = [picture.repeat(ZOOM, axis=0).repeat(ZOOM, axis=1) for picture in pictures]
+    gutter = np.full((len(large[0]), GUTTER, 3), 255, np.uint8)
+    joined = np.concatenate([large[0], gutter, large[1], gutter, large[2]], axis=1)
+    write_rgb_png(given.out, joined, overwrite=True)
+
+
+if __name__ == "__main__":
+    main()

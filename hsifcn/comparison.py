@@ -1,0 +1,351 @@
+"""What a comparison found: the figures, differences and pictures of all contenders.
+
+Everything here is computed from what the contenders' processes left; nothing is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hsifcn.contenders import CLASSICAL, Contender
+from hsifcn.intervals import mcnemar, paired_difference
+from hsifcn.measure import machine, versions
+from hsifcn.metrics import Accuracy, confusion_matrix
+from hsifcn.models import DEFAULT_MODEL, MODELS, default_spec, geometry
+from hsifcn.models.flops import predict_flops, training_step_flops
+from hsifcn.objectives import PATCH_BATCH
+from hsifcn.quicklook import DIFFERENCE_COLOURS, label_image, rgb_quicklook
+from hsifcn.run import Inputs
+from hsifcn.scene import Scene
+from hsifcn.splits import Split, fields, leakage_sentence
+
+DEFAULT_SPLITS = {"random": "random:0.1", "disjoint": "checkerboard:14:gap=3"}
+DEFAULT_CONTENDERS = (*CLASSICAL, "patch", "materialised", "cast", "fcn8s", DEFAULT_MODEL)
+COSTS = (
+    "params",
+    "train_seconds",
+    "train_seconds_to_best",
+    "predict_seconds",
+    "peak_train_bytes",
+    "train_baseline_bytes",
+    "peak_predict_bytes",
+    "baseline_bytes",
+)
+TOUCHING = 0.05  # share of test pixels touching a training pixel above which we warn
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to compare.
+
+    Attributes
+    ----------
+    scene, labels : str
+        Paths.
+    splits : dict of str to str
+        Recipe by name.
+    contenders : tuple of str
+    patch : int
+        Side of the patches.
+    seeds : int
+        Trainings of each contender on each split; the split is that of the first seed.
+    first_seed : int
+    wavelengths, class_names : str or None
+        Text files.
+    steps : int or None
+        Optimiser steps, if not the default.
+    budget_seconds : float
+        Time for measuring how cost grows with patch and scene; 0 leaves that out.
+    command : str
+        As it was called, for the page.
+    """
+
+    scene: str
+    labels: str
+    splits: dict[str, str] = field(default_factory=lambda: dict(DEFAULT_SPLITS))
+    contenders: tuple[str, ...] = DEFAULT_CONTENDERS
+    patch: int = 15
+    seeds: int = 3
+    first_seed: int = 0
+    wavelengths: str | None = None
+    class_names: str | None = None
+    steps: int | None = None
+    budget_seconds: float = 0.0
+    command: str = ""
+
+
+@dataclass
+class Entry:
+    """One contender on one split: what its jobs gave, a result a seed."""
+
+    contender: Contender
+    split_name: str
+    results: list[dict[str, Any]] = field(default_factory=list)
+    maps: list[npt.NDArray[np.uint16]] = field(default_factory=list)
+    status: str = "done"
+    reason: str | None = None
+
+
+def patch_store_bytes(contender: Contender, scene: Scene) -> int:
+    """Float32 patches of every pixel: pixels x patch x patch x bands x 4 bytes."""
+    patch = MODELS[contender.model].patch
+    if contender.storage != "materialised" or patch is None:
+        return 0
+    rows, cols, bands = scene.shape
+    return rows * cols * patch * patch * bands * 4
+
+
+def assemble(
+    plan: Plan, inputs: dict[str, Inputs], entries: Sequence[Entry], out: Path
+) -> dict[str, Any]:
+    """What ``comparison.json`` holds."""
+    first = next(iter(inputs.values()))
+    splits = [split_row(name, given.splits[0]) for name, given in inputs.items()]
+    rows = [contender_row(entry, inputs[entry.split_name]) for entry in entries]
+    differences = [
+        row
+        for name, given in inputs.items()
+        if (row := difference_row(name, given, entries)) is not None
+    ]
+    equivalence = equivalence_row(plan, entries, out)
+    return {
+        "scene": Path(first.scenes[0].path).name,
+        "command": plan.command,
+        "seeds": plan.seeds,
+        "class_names": list(first.class_names),
+        "colours": [list(colour) for colour in first.colours],
+        "environment": {**machine(), **versions()},
+        "splits": splits,
+        "contenders": rows,
+        "equivalence": equivalence,
+        "differences": differences,
+        "interval_note": "Intervals: 95 %, paired bootstrap over fields (8-connected areas of one "
+        f"label), all {plan.seeds} seeds of a contender together.",
+        "patch_store": patch_store_row(plan, first.scenes[0], entries),
+        "scaling": {"by_patch": [], "by_scene": []},
+        "warnings": [w for row in splits if (w := leakage_warning(row)) is not None],
+        "verdict": verdict(rows, differences),
+    }
+
+
+def split_row(name: str, split: Split) -> dict[str, Any]:
+    """A split and its leakage, against the default model's receptive field."""
+    spec = default_spec(DEFAULT_MODEL, 1, 1)
+    return {
+        "name": name,
+        "recipe": split.recipe,
+        "digest": split.digest,
+        "n_train": split.n_train,
+        "n_validation": split.n_validation,
+        "n_test": split.n_test,
+        "leakage": split.leakage(geometry(spec).receptive_field),
+    }
+
+
+def contender_row(entry: Entry, inputs: Inputs) -> dict[str, Any]:
+    """The figures of one contender on one split: accuracies over seeds, costs as medians."""
+    contender = entry.contender
+    row: dict[str, Any] = {
+        "name": contender.name,
+        "label": contender.label,
+        "kind": contender.kind,
+        "storage": contender.storage,
+        "split": entry.split_name,
+        "status": entry.status,
+        "reason": entry.reason,
+        "patch_store_bytes": patch_store_bytes(contender, inputs.scenes[0]),
+    }
+    if not entry.results or entry.status != "done":
+        return row
+    split, n_classes = inputs.splits[0], len(inputs.class_names)
+    truth = np.where(split.test, split.labels, 0)
+    measured = [
+        Accuracy.from_confusion(confusion_matrix(truth, labels, n_classes)) for labels in entry.maps
+    ]
+    for key in ("oa", "aa", "kappa"):
+        values = [float(getattr(accuracy, key)) for accuracy in measured]
+        spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+        row[key] = {"mean": float(np.mean(values)), "std": spread, "values": values}
+    recalls = np.array([accuracy.recall for accuracy in measured])
+    row["per_class_recall"] = {
+        name: None if np.isnan(recalls[:, i]).all() else float(np.nanmean(recalls[:, i]))
+        for i, name in enumerate(inputs.class_names)
+    }
+    row["confusion"] = measured[0].confusion[:, :n_classes].tolist()
+    row["train_oa_curve"] = entry.results[0].get("train_oa_curve")
+    for key in COSTS:
+        values = [result[key] for result in entry.results if key in result]
+        row[key] = float(np.median(values)) if values else None
+    scene = inputs.scenes[0]
+    row["pixels_per_second"] = scene.shape[0] * scene.shape[1] / row["predict_seconds"]
+    if contender.kind != "classical":
+        row |= network_flops(contender, scene, n_classes)
+    return row
+
+
+def network_flops(contender: Contender, scene: Scene, n_classes: int) -> dict[str, int]:
+    """FLOPs of a training step and of scoring every pixel, counted."""
+    rows, cols, bands = scene.shape
+    spec = default_spec(contender.model, bands, n_classes)
+    patch = MODELS[contender.model].patch
+    step = (1, rows, cols) if patch is None else (PATCH_BATCH, patch, patch)
+    return {
+        "flops_train_step": training_step_flops(spec, step),
+        "flops_predict": predict_flops(spec, rows, cols, whole_scene=contender.storage == "scene"),
+    }
+
+
+def difference_row(name: str, inputs: Inputs, entries: Sequence[Entry]) -> dict[str, Any] | None:
+    """The default FCN against the patch CNN on one split; None where one of them is missing."""
+    done = {e.contender.name: e for e in entries if e.split_name == name and e.status == "done"}
+    patch = done.get("patch") or done.get("cast")
+    fcn = done.get(DEFAULT_MODEL)
+    if patch is None or fcn is None:
+        return None
+    split, n_classes = inputs.splits[0], len(inputs.class_names)
+    truth = np.where(split.test, split.labels, 0)
+    numbers = fields(split.labels)
+    seeds = min(len(fcn.maps), len(patch.maps))
+    found = paired_difference(
+        np.tile(truth, (seeds, 1)),
+        np.concatenate(fcn.maps[:seeds]),
+        np.concatenate(patch.maps[:seeds]),
+        np.tile(numbers, (seeds, 1)),  # a field stays one field over all seeds
+        n_classes,
+    )
+    return {
+        "a": fcn.contender.name,
+        "b": patch.contender.name,
+        "split": name,
+        **{k: found[k] for k in ("oa_difference", "interval", "aa_difference", "aa_interval")},
+        "mcnemar_p": mcnemar(truth, fcn.maps[0], patch.maps[0]),
+        "per_class": {
+            class_name: {"difference": row["recall_difference"], "interval": row["interval"]}
+            for class_name, row in zip(inputs.class_names, found["per_class"], strict=True)
+        },
+    }
+
+
+def equivalence_row(plan: Plan, entries: Sequence[Entry], out: Path) -> dict[str, Any] | None:
+    """How alike the cast net and the patch CNN are, over all splits, and what the cast saves."""
+    pairs = []
+    for cast in entries:
+        for patch in entries:
+            if (
+                cast.contender.name == "cast"
+                and patch.contender.name == "patch"
+                and cast.split_name == patch.split_name
+                and cast.results
+                and patch.results
+            ):
+                pairs.append((cast, patch))
+    if not pairs:
+        return None
+    largest, equal, pixels = 0.0, 0, 0
+    for cast, patch in pairs:
+        for seed, ours, theirs in zip(
+            range(plan.first_seed, plan.first_seed + plan.seeds), cast.maps, patch.maps, strict=True
+        ):
+            folder = out / "jobs" / cast.split_name
+            a, b = (np.load(folder / f"{name}-{seed}-logits.npy") for name in ("cast", "patch"))
+            largest = max(largest, float(np.abs(a - b).max()))
+            equal += int((ours == theirs).sum())
+            pixels += ours.size
+    medians = [
+        [np.median([result[key] for result in entry.results]) for entry in pair]
+        for pair in pairs
+        for key in ("predict_seconds",)
+    ]
+    return {
+        "max_abs_logit_difference": largest,
+        "labels_equal": equal,
+        "n_pixels": pixels,
+        "speedup": float(np.median([theirs / ours for ours, theirs in medians])),
+    }
+
+
+def patch_store_row(plan: Plan, scene: Scene, entries: Sequence[Entry]) -> dict[str, Any] | None:
+    """The arithmetic of materialised patches beside what was measured above the baseline."""
+    measured = [
+        entry.results[0]["peak_predict_bytes"] - entry.results[0]["baseline_bytes"]
+        for entry in entries
+        if entry.contender.storage == "materialised" and entry.results
+    ]
+    if not measured:
+        return None
+    rows, cols, bands = scene.shape
+    return {
+        "n_patches": rows * cols,
+        "patch": plan.patch,
+        "bands": bands,
+        "bytes_per_value": 4,
+        "measured_bytes": measured[0],
+    }
+
+
+def leakage_warning(split: dict[str, Any]) -> str | None:
+    """Plain words where the accuracy of a split rests on leaked neighbours."""
+    if split["leakage"]["test_touching"] <= TOUCHING:
+        return None
+    return (
+        f"Split {split['name']} ({split['recipe']}): {leakage_sentence(split['leakage'])}. "
+        "Its accuracies reward remembering neighbours; do not expect them on unseen fields."
+    )
+
+
+def verdict(rows: Sequence[dict[str, Any]], differences: Sequence[dict[str, Any]]) -> list[str]:
+    """Two sentences with the numbers that the page shows; none where nothing was compared."""
+    if not differences:
+        return []
+    gains = []
+    for row in differences:
+        gain = f"{row['split']}: OA {100 * row['oa_difference']:+.2f} points"
+        if row["interval"]:
+            low, high = row["interval"]
+            gain += f" (95 % interval {100 * low:+.2f} to {100 * high:+.2f})"
+            gain += "" if low > 0 or high < 0 else ", not told apart"
+        gains.append(gain)
+    by_name = {(row["name"], row["split"]): row for row in rows}
+    first = differences[0]
+    fcn, patch = by_name[first["a"], first["split"]], by_name[first["b"], first["split"]]
+    fcn_memory, patch_memory = (
+        f"{(row['peak_predict_bytes'] - row['baseline_bytes']) / 1e6:,.0f} MB"
+        for row in (fcn, patch)
+    )
+    return [
+        f"{fcn['label']} against the {patch['label']}: {'; '.join(gains)}.",
+        f"Cost on {first['split']}: every pixel mapped in {fcn['predict_seconds']:.2f} s against "
+        f"{patch['predict_seconds']:.1f} s, within {fcn_memory} against {patch_memory} above the "
+        f"process's baseline; trained in {fcn['train_seconds']:.0f} s against "
+        f"{patch['train_seconds']:.0f} s.",
+    ]
+
+
+def images(
+    inputs: dict[str, Inputs], entries: Sequence[Entry], comparison: dict[str, Any]
+) -> dict[str, npt.NDArray[np.uint8]]:
+    """Pictures of the page: the scene, the ground truth, maps of the first seed, differences."""
+    first = next(iter(inputs.values()))
+    pictures = {
+        "quicklook": rgb_quicklook(first.scenes[0]),
+        "truth": label_image(first.labels[0].labels, first.colours),
+    }
+    maps = {(e.split_name, e.contender.name): e.maps[0] for e in entries if e.maps}
+    for (split_name, name), labels in maps.items():
+        pictures[f"map/{split_name}/{name}"] = label_image(labels, first.colours)
+    for row in comparison["differences"]:
+        split = inputs[row["split"]].splits[0]
+        right = [maps[row["split"], row[side]] == split.labels for side in ("a", "b")]
+        codes = np.select(
+            [right[0] & right[1], right[0] & ~right[1], ~right[0] & right[1]], [1, 2, 3], default=4
+        )
+        pictures[f"difference/{row['split']}"] = label_image(
+            np.where(split.test, codes, 0), tuple(DIFFERENCE_COLOURS.values())
+        )
+    return pictures

@@ -1,0 +1,37 @@
+"""Settings that all tests share, and networks small enough to be tried often."""
+
+from __future__ import annotations
+
+import os
+
+# One thread a process, inherited by those that tests start: small networks gain nothing from more.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("hsifcn", deadline=None, derandomize=True)
+settings.load_profile("hsifcn")
+
+
+def shrink_models(monkeypatch):
+    """Give every network few channels; names, layers and geometry stay."""
+    from hsifcn.models import MODELS
+
+    for name, model in MODELS.items():
+        stem, widths = (8,) * len(model.stem), (8,) * len(model.widths)
+        monkeypatch.setitem(MODELS, name, replace(model, stem=stem, widths=widths))
+
+
+@pytest.fixture
+def small_models(monkeypatch):
+    shrink_models(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def small_models_in_module():
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        shrink_models(monkeypatch)
+        yield

@@ -1,0 +1,323 @@
+"""``hsifcn predict``: which model, which scene, which file; reruns; what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+from cli_helpers import (
+    assert_refused,
+    command,
+    copy_of_finished,
+    finished_folder,
+    hsifcn,
+    small_scene,
+    snapshot,
+)
+from io_samples import write_envi
+
+from hsifcn.io import open_labels
+
+
+@pytest.fixture
+def folder(tmp_path):
+    copy_of_finished(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def expected():
+    """The map of the finished run's own scene."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "map.img"
+        done = command(finished_folder(), "predict", "runs/cube", "cube.mat", "-o", path)
+        assert done.code == 0, done.err
+        return open_labels(path).labels
+
+
+def test_bare_predict_maps_the_newest_run_into_itself(folder):
+    older = folder / "runs/older"
+    shutil.copytree(folder / "runs/cube", older)
+    os.utime(older / "metrics.json", (1, 1))
+    (folder / "runs/unfinished").mkdir()
+    done = hsifcn(folder, "predict")
+    assert done.code == 0, done.err
+    assert done.err == "model: runs/cube/model.safetensors\n"
+    assert "map: runs/cube/map.img" in done.out
+    labels = open_labels(folder / "runs/cube/map.img")
+    assert labels.labels.shape == (20, 24)
+    assert labels.class_names == ("class 1", "class 2", "class 3")
+    assert (folder / "runs/cube/map.hdr").exists()
+    assert not (older / "map.img").exists()
+
+
+def test_json(folder):
+    result = command(folder, "predict", "-q", "--json").json
+    assert result["map"] == "runs/cube/map.img"
+    assert result["shape"] == [20, 24]
+    assert sum(result["counts"]) == 20 * 24
+    assert (result["unchanged"], result["probabilities"]) == (False, None)
+
+
+def test_the_map_agrees_with_the_accuracy_of_the_run(expected):
+    metrics = json.loads((finished_folder() / "runs/cube/metrics.json").read_text())
+    with np.load(finished_folder() / "runs/cube/split.npz") as split:
+        test, truth = split["test"], split["labels"]
+    assert (expected == truth)[test].mean() == pytest.approx(metrics["oa"])
+
+
+def test_one_argument_is_a_model_or_a_scene(folder, expected):
+    shutil.copy(folder / "runs/cube/model.safetensors", folder / "mine.safetensors")
+    shutil.copytree(folder / "runs/cube", folder / "mine")
+
+    assert command(folder, "predict", "mine").code == 0
+    assert (open_labels(folder / "mine/map.img").labels == expected).all()
+    assert not (folder / "runs/cube/map.img").exists()
+
+    assert command(folder, "predict", "scene.npy").code == 0
+    assert (open_labels(folder / "scene_map.img").labels == expected).all()
+
+    alone = command(folder, "predict", "mine.safetensors", "-q")
+    assert_refused(alone, "does not tell its scene", "name the scene")
+    assert command(folder, "predict", "mine.safetensors", "scene.npy", "-o", "a.npy").code == 0
+    assert (np.load(folder / "a.npy").reshape(20, 24) == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "file"),
+    [
+        (["-o", "out.img"], "out.img"),
+        (["-o", "out.dat", "-f", "envi"], "out.dat"),
+        (["-o", "out.npy"], "out.npy"),
+        (["-o", "out.mat", "-f", "mat"], "out.mat"),
+        (["-o", "out", "-f", "npy"], "out.npy"),
+        (["-o", "out"], "out.img"),
+        (["-o", "."], "scene_map.img"),
+        (["-f", "mat"], "scene_map.mat"),
+    ],
+)
+def test_formats(folder, expected, options, file):
+    assert command(folder, "predict", "runs/cube", "scene.npy", *options).code == 0
+    assert (open_labels(folder / file).labels == expected).all()
+
+
+def test_a_variable_may_be_named(folder, expected):
+    cube = np.load(folder / "scene.npy")
+    scipy.io.savemat(folder / "two.mat", {"other": cube[:5], "cube": cube})
+    assert_refused(command(folder, "predict", "two.mat", "-q"), "two.mat", "other", "cube")
+    assert command(folder, "predict", "two.mat:cube").code == 0
+    assert (open_labels(folder / "two_map.img").labels == expected).all()
+
+
+def test_several_scenes_go_into_a_folder(folder, expected):
+    cube = np.load(folder / "scene.npy")
+    write_envi(folder / "north.img", cube[:12], "bil")
+    done = command(folder, "predict", "scene.npy", "north.hdr", "-o", "a/maps", "--json")
+    assert done.code == 0, done.err
+    assert [entry["map"] for entry in done.json["maps"]] == [
+        "a/maps/scene_map.img",
+        "a/maps/north_map.img",
+    ]
+    assert (open_labels(folder / "a/maps/scene_map.img").labels == expected).all()
+    assert open_labels(folder / "a/maps/north_map.img").labels.shape == (12, 24)
+    again = command(folder, "predict", "scene.npy", "north.hdr", "-o", "a/maps")
+    assert again.err.count("nothing to do") == 2
+
+
+def test_the_place_on_earth_goes_into_the_map(folder):
+    cube = np.load(folder / "scene.npy")
+    place = "{UTM, 1, 1, 500000, 4100000, 20, 20, 33, North, WGS-84}"
+    write_envi(folder / "e.img", cube, map_info=place)
+    assert command(folder, "predict", "e.img", "--probabilities").code == 0
+    for name in ("e_map", "e_map_probabilities"):
+        header = (folder / f"{name}.hdr").read_text()
+        assert "500000" in header
+        assert "4100000" in header
+        assert "WGS-84" in header
+
+
+def test_probabilities_belong_to_the_labels(folder, expected):
+    done = command(folder, "predict", "scene.npy", "-o", "m.npy", "--probabilities", "--json")
+    assert done.json["probabilities"] == "m_probabilities.npy"
+    shares = np.load(folder / "m_probabilities.npy")
+    assert (shares.shape, shares.dtype) == ((20, 24, 3), np.float32)
+    np.testing.assert_allclose(shares.sum(2), 1, atol=1e-5)
+    assert (shares.argmax(2) + 1 == expected).all()
+
+
+def test_reject_leaves_the_doubtful_out(folder, expected):
+    command(folder, "predict", "scene.npy", "-o", "p.npy", "--probabilities")
+    best = np.load(folder / "p_probabilities.npy").max(2)
+    limit = float(np.median(best))
+    done = command(folder, "predict", "scene.npy", "-o", "r.npy", "--reject", limit, "--json")
+    labels = np.load(folder / "r.npy").reshape(20, 24)
+    assert done.json["counts"][0] == (labels == 0).sum()
+    clear = np.abs(best - limit) > 1e-6
+    assert (labels == np.where(best >= limit, expected, 0))[clear].all()
+
+
+def test_the_same_again_says_so_and_touches_nothing(folder):
+    first = command(folder, "predict", "--probabilities")
+    before = snapshot(folder)
+    again = command(folder, "predict", "--probabilities")
+    assert (again.code, again.out) == (0, first.out)
+    assert "runs/cube/map.img is already this very map; nothing to do" in again.err
+    assert command(folder, "predict", "--probabilities", "--json").json["unchanged"] is True
+    assert snapshot(folder) == before
+
+
+@pytest.mark.parametrize("change", ["option", "model", "scene", "map", "header", "probabilities"])
+def test_anything_else_is_refused_unless_told(folder, change):
+    cube = np.load(folder / "scene.npy")
+    write_envi(folder / "e.img", cube)
+    given = ["predict", "e.hdr", "-o", "m.img", "--probabilities"]
+    assert command(folder, *given).code == 0
+    if change == "option":
+        given += ["--reject", "0.5"]
+    elif change == "model":
+        small_scene(folder)
+        options = ["-l", "cube_gt.npy", "--steps", "1", "-o", "runs/cube", "--overwrite"]
+        assert command(folder, "train", "cube.npy", *options).code == 0
+    elif change == "scene":  # the voxels, not the header that was named
+        write_envi(folder / "e.img", cube + 1, header=folder / "other.hdr")
+        (folder / "other.hdr").unlink()
+    elif change == "map":
+        (folder / "m.img").write_bytes(b"cut short")
+    elif change == "header":
+        (folder / "m.hdr").unlink()
+    else:
+        (folder / "m_probabilities.img").unlink()
+    before = snapshot(folder)
+    assert_refused(command(folder, *given, "-q"), "m.img exists", "--overwrite")
+    assert snapshot(folder) == before
+    assert command(folder, *given, "--overwrite").code == 0
+    assert "nothing to do" in command(folder, *given).err
+
+
+def test_a_map_of_somebody_else_is_kept(folder):
+    (folder / "m.npy").write_bytes(b"mine")
+    (folder / "n.npy.json").write_text('["mine"]')
+    for name, exists in (("m.npy", "m.npy"), ("n.npy", "n.npy.json")):
+        before = snapshot(folder)
+        done = command(folder, "predict", "scene.npy", "-o", name, "-q")
+        assert_refused(done, f"{exists} exists", "--overwrite")
+        assert snapshot(folder) == before
+
+
+def test_a_deleted_map_is_simply_written_again(folder):
+    assert command(folder, "predict", "scene.npy", "-o", "m.npy").code == 0
+    (folder / "m.npy").unlink()
+    assert command(folder, "predict", "scene.npy", "-o", "m.npy").code == 0
+    assert (folder / "m.npy").exists()
+
+
+def test_two_formats_side_by_side(folder):
+    for suffix in ("img", "npy", "mat"):
+        assert command(folder, "predict", "scene.npy", "-o", f"m.{suffix}").code == 0
+    again = command(folder, "predict", "scene.npy", "-o", "m.img")
+    assert "nothing to do" in again.err
+
+
+@pytest.mark.parametrize("scene", ["s.npy", "s.img", "s.hdr"])
+def test_the_scene_is_never_replaced(folder, scene):
+    cube = np.load(folder / "scene.npy")
+    if scene == "s.npy":
+        np.save(folder / "s.npy", cube)
+        targets = ["s.npy"]
+    else:
+        write_envi(folder / "s.img", cube)
+        targets = ["s.img", "s.dat", "./s.img"]
+    before = snapshot(folder)
+    for target in targets:
+        done = command(folder, "predict", scene, "-o", target, "--overwrite", "-q")
+        assert_refused(done, "would replace the scene", "-o")
+    assert snapshot(folder) == before
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (40, 3)], ids=str)
+def test_scenes_of_any_size(folder, shape):
+    cube = np.load(folder / "scene.npy")
+    np.save(folder / "s.npy", np.resize(cube, (*shape, 12)))
+    assert command(folder, "predict", "s.npy", "-f", "npy").code == 0
+    labels = np.load(folder / "s_map.npy").reshape(shape)
+    assert ((labels >= 1) & (labels <= 3)).all()
+
+
+def test_a_scene_without_any_measurement(folder):
+    np.save(folder / "s.npy", np.full((4, 5, 12), np.nan, "f4"))
+    done = command(folder, "predict", "s.npy", "--json")
+    assert done.json["counts"] == [20, 0, 0, 0]
+
+
+@pytest.fixture(scope="module")
+def bad_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bad")
+    run = copy_of_finished(folder)
+    cube = np.load(folder / "scene.npy")
+    np.save(folder / "short.npy", cube[:, :, :5])
+    np.save(folder / "flat.npy", cube[:, :, 0])
+    (folder / "text.npy").write_text("no cube")
+    (folder / "bad.txt").write_text("400\nred\n")
+    (folder / "empty").mkdir()
+    (folder / "cut.safetensors").write_bytes((run / "model.safetensors").read_bytes()[:999])
+    shutil.copy(folder / "scene.npy", folder / "fake.safetensors")
+    shutil.copytree(run, folder / "odd")
+    (folder / "odd/config.json").write_text("[1]")
+    (folder / "sub").mkdir()
+    np.save(folder / "sub/cube.npy", cube)
+    np.save(folder / "sub/scene.npy", cube)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["nosuch.npy"], ["nosuch.npy does not exist"]),
+        (["runs/nosuch"], ["runs/nosuch does not exist"]),
+        (["nosuch.safetensors", "scene.npy"], ["nosuch.safetensors does not exist"]),
+        (["cut.safetensors", "scene.npy"], ["cut.safetensors is damaged"]),
+        (["fake.safetensors", "scene.npy"], ["fake.safetensors is damaged or no model"]),
+        (["empty", "scene.npy"], ["empty holds no model.safetensors", "run directory"]),
+        (["odd"], ["odd/config.json", "name the scene"]),
+        (["short.npy"], ["short.npy has 5 bands", "12", "same sensor"]),
+        (["flat.npy"], ["flat.npy has 2 dimensions"]),
+        (["text.npy"], ["text.npy"]),
+        (["scene.npy", "short.npy", "-o", "maps"], ["short.npy has 5 bands"]),
+        (["scene.npy", "nosuch.npy", "-o", "maps"], ["nosuch.npy does not exist"]),
+        (["scene.npy", "sub/scene.npy", "-o", "maps"], ["same name", "-o"]),
+        (["scene.npy", "sub/cube.npy", "-o", "bad.txt"], ["folder bad.txt cannot be made", "-o"]),
+        (["scene.npy", "sub/cube.npy", "-o", "bad.txt/maps"], ["bad.txt/maps cannot be made"]),
+        (["scene.npy", "-o", "nosuch/m.img"], ["nosuch/m.img", "nosuch is no folder"]),
+        (["scene.npy", "-o", "bad.txt/m.img"], ["bad.txt/m.img", "bad.txt is no folder"]),
+        (["scene.npy", "-o", "m.xyz"], ["m.xyz", "suffix", ".img"]),
+        (["scene.npy", "-o", "m.npy", "-f", "envi"], ["m.npy is no ENVI file", "-f"]),
+        (["scene.npy", "--reject", "1.5"], ["--reject 1.5", "0 to 1"]),
+        (["scene.npy", "--reject", "nan"], ["--reject nan"]),
+        (["scene.npy", "--max-memory", "1K"], ["scene.npy", "--max-memory"]),
+        (["scene.npy", "--wavelengths", "bad.txt"], ["bad.txt, line 2"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_bad_input(bad_folder, arguments, parts):
+    before = snapshot(bad_folder)
+    assert_refused(command(bad_folder, "predict", *arguments, "-q"), *parts)
+    assert snapshot(bad_folder) == before
+
+
+def test_without_any_run(tmp_path):
+    small_scene(tmp_path)
+    for arguments in ([], ["cube.npy"]):
+        done = command(tmp_path, "predict", *arguments, "-q")
+        assert_refused(done, "no finished run under runs/", "hsifcn train")
+
+
+def test_the_scene_of_the_run_is_gone(folder):
+    config = folder / "runs/cube/config.json"
+    config.write_text(config.read_text().replace("cube.mat", "gone.mat"))
+    assert_refused(command(folder, "predict", "-q"), "gone.mat does not exist", "path")

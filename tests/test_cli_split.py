@@ -1,0 +1,133 @@
+"""``hsifcn split``."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from cli_helpers import assert_refused, command, small_scene, snapshot
+
+from hsifcn.run import read_split
+
+KEYS = {"recipe", "seed", "digest", "n_train", "n_validation", "n_test", "leakage", "out"}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    small_scene(tmp_path)
+    return tmp_path
+
+
+def test_the_file_is_what_is_printed(folder):
+    done = command(folder, "split", "cube.npy", "-o", "split.npz", "--json")
+    assert done.code == 0
+    facts = done.json
+    assert facts.keys() >= KEYS
+    assert facts["leakage"].keys() >= {"test_touching", "test_within", "test_in_shared_fields"}
+    with np.load(folder / "split.npz") as stored:
+        masks = {name: stored[name] for name in ("train", "validation", "test")}
+    assert all(mask.dtype == bool and mask.shape == (20, 24) for mask in masks.values())
+    counts = [int(mask.sum()) for mask in masks.values()]
+    assert counts == [facts["n_train"], facts["n_validation"], facts["n_test"]]
+    assert sum(masks.values()).max() == 1
+    assert read_split(folder / "split.npz").digest == facts["digest"]
+
+
+def test_the_text(folder):
+    done = command(folder, "split", "cube.npy", "-o", "split.npz")
+    assert done.err == "labels of cube.npy: cube_gt.npy\n"
+    for part in ("class 3", "training, ", "digest ", "% of the test pixels touch"):
+        assert part in done.out
+
+
+def test_the_seed_decides(folder):
+    def digest(name, *options):
+        done = command(folder, "split", "cube.npy", "-o", name, "--json", *options)
+        return done.json["digest"]
+
+    first = digest("a.npz")
+    assert digest("b.npz") == first
+    assert digest("c.npz", "--seed", "1") != first
+    assert (folder / "a.npz").read_bytes() == (folder / "b.npz").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        "random:0.2",
+        "per-class:10:val=0.3",
+        "blocks:5:gap=1:train=0.3",
+        "checkerboard:6:gap=1",
+        "fields:0.3:gap=1",
+        "fixed:train.npy,test.npy",
+    ],
+)
+def test_every_recipe(folder, recipe):
+    labels = np.load(folder / "cube_gt.npy")
+    np.save(folder / "train.npy", np.where(np.arange(24) < 12, labels, 0))
+    np.save(folder / "test.npy", np.where(np.arange(24) < 12, 0, labels))
+    done = command(folder, "split", "cube.npy", "-s", recipe, "-o", "split.npz", "--json")
+    assert done.code == 0, done.err
+    assert done.json["recipe"].startswith(recipe.split(":")[0])
+    assert min(done.json["n_train"], done.json["n_test"]) > 0
+
+
+def test_a_class_of_one_pixel_is_told(folder):
+    labels = np.load(folder / "cube_gt.npy")
+    labels[0, 0] = 4
+    np.save(folder / "one.npy", labels)
+    done = command(folder, "split", "cube.npy", "-l", "one.npy", "-o", "split.npz")
+    assert done.code == 0
+    assert done.err == "warning: class 4 has no test pixels (1 labelled)\n"
+
+
+def test_what_exists_is_kept_unless_told(folder):
+    target = folder / "split.npz"
+    target.write_bytes(b"mine")
+    again = ["split", "cube.npy", "-q", "-o", "split.npz"]
+    assert_refused(command(folder, *again), "split.npz exists", "--overwrite")
+    assert target.read_bytes() == b"mine"
+    assert command(folder, *again, "--overwrite").code == 0
+    read_split(target)
+
+
+@pytest.fixture(scope="module")
+def bad_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bad")
+    cube, labels = small_scene(folder)
+    np.save(folder / "lone.npy", cube)
+    np.save(folder / "zero.npy", labels * 0)
+    np.save(folder / "small.npy", labels[:5])
+    one = labels * 0
+    one[3, 3] = 1
+    np.save(folder / "one.npy", one)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["nosuch.mat"], ["nosuch.mat does not exist"]),
+        (["nosuch.mat", "-l", "cube_gt.npy"], ["nosuch.mat does not exist"]),
+        (["lone.npy"], ["no labels for lone.npy", "-l"]),
+        (["cube.npy", "-l", "small.npy"], ["small.npy is 5x24", "20x24", "scene's size"]),
+        (["cube.npy", "-l", "zero.npy"], ["zero.npy labels no pixel"]),
+        (["cube.npy", "-l", "cube_gt.npy", "-l", "cube_gt.npy"], ["2 label files", "-l"]),
+        (["cube.npy", "-s", "nosuch"], ["no split 'nosuch'", "random:0.1"]),
+        (["cube.npy", "-s", "random:7"], ["random:7", "between 0 and 1"]),
+        (["cube.npy", "-s", "random:nan"], ["random:nan"]),
+        (["cube.npy", "-s", "blocks:50"], ["blocks:50", "smaller blocks"]),
+        (["cube.npy", "-s", "fixed:a.npy"], ["fixed:a.npy", "two label files"]),
+        (["cube.npy", "-s", "fixed:nosuch.npy,zero.npy"], ["nosuch.npy does not exist"]),
+        (["cube.npy", "-s", "fixed:cube_gt.npy,cube_gt.npy"], ["share", "one of the two"]),
+        (["cube.npy", "-o", "nosuch/s.npz"], ["nosuch is no folder"]),
+        (["cube.npy", "-o", "lone.npy/s.npz"], ["lone.npy is no folder"]),
+        (["cube.npy", "-o", "."], [". is a folder"]),
+        (["lone.npy", "-l", "one.npy"], ["no test pixels"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_bad_input(bad_folder, arguments, parts):
+    before = snapshot(bad_folder)
+    done = command(bad_folder, "split", "-o", "split.npz", *arguments, "-q")
+    assert_refused(done, *parts)
+    assert snapshot(bad_folder) == before

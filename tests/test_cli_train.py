@@ -1,0 +1,395 @@
+"""``hsifcn train``: the run directory, interrupts, what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_helpers import (
+    ENVIRONMENT,
+    STEPS,
+    assert_refused,
+    command,
+    copy_of_finished,
+    finished_folder,
+    small_scene,
+    snapshot,
+)
+
+FILES = {
+    *("model.safetensors", "metrics.json", "split.npz", "config.json", "log.csv", "map.png"),
+    "report.html",
+}
+METRICS = {
+    *("model", "params", "flops_per_pixel", "seed", "split", "oa", "aa", "kappa", "per_class"),
+    *("confusion", "class_names", "train_seconds", "predict_seconds", "steps", "peak_rss_bytes"),
+    *("baseline_rss_bytes", "device", "threads", "versions"),
+}
+SPLIT = {"recipe", "seed", "digest", "n_train", "n_validation", "n_test", "leakage"}
+LEAKAGE = {"test_touching", "test_within", "test_in_shared_fields", "receptive_field_px"}
+PER_CLASS = {"recall", "precision", "f1", "iou", "n_train", "n_test"}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    small_scene(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def metrics():
+    return json.loads((finished_folder() / "runs/cube/metrics.json").read_text("utf-8"))
+
+
+def train(folder, *arguments):
+    return command(folder, "train", "cube.npy", "--steps", "2", *arguments)
+
+
+def test_the_files_of_a_run():
+    assert {file.name for file in (finished_folder() / "runs/cube").iterdir()} == FILES
+
+
+def test_json_is_alone_on_stdout(metrics):
+    assert json.loads((finished_folder() / "train.stdout").read_text()) == metrics
+    messages = (finished_folder() / "train.stderr").read_text()
+    assert messages == "labels of cube.mat: cube_gt.mat\n"
+
+
+def test_the_keys_of_metrics(metrics):
+    assert metrics.keys() >= METRICS
+    assert metrics["split"].keys() >= SPLIT
+    assert metrics["split"]["leakage"].keys() >= LEAKAGE
+    within = metrics["split"]["leakage"]["test_within"]
+    assert within.keys() == {"1", "2", "4", "7", "16", "receptive_field"}
+    assert all(row.keys() >= PER_CLASS for row in metrics["per_class"].values())
+
+
+def test_the_values_of_metrics(metrics):
+    names = metrics["class_names"]
+    assert list(metrics["per_class"]) == names
+    assert np.shape(metrics["confusion"]) == (3, 3)
+    counts = [row["n_test"] for row in metrics["per_class"].values()]
+    assert sum(counts) == metrics["split"]["n_test"]
+    right = np.trace(metrics["confusion"])
+    assert metrics["oa"] == pytest.approx(right / metrics["split"]["n_test"])
+    assert metrics["oa"] > 0.7  # a third by chance
+    assert metrics["kappa"] <= metrics["oa"] <= 1
+    assert 0 < metrics["baseline_rss_bytes"] < metrics["peak_rss_bytes"]
+    assert (metrics["steps"], metrics["seed"], metrics["device"]) == (STEPS, 0, "cpu")
+    assert metrics["versions"].keys() >= {"python", "torch", "numpy", "hsifcn"}
+    assert min(metrics["train_seconds"], metrics["predict_seconds"]) > 0
+
+
+def test_the_split_is_the_one_that_split_makes(metrics, tmp_path):
+    with np.load(finished_folder() / "runs/cube/split.npz") as stored:
+        counts = [int(stored[name].sum()) for name in ("train", "validation", "test")]
+    assert counts == [metrics["split"][f"n_{name}"] for name in ("train", "validation", "test")]
+    done = command(finished_folder(), "split", "cube.mat", "-o", tmp_path / "again.npz", "--json")
+    assert done.json["digest"] == metrics["split"]["digest"]
+
+
+def test_the_log():
+    with open(finished_folder() / "runs/cube/log.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["step", "loss", "lr", "validation_oa", "seconds"]
+    assert int(rows[-1]["step"]) == STEPS
+    assert all(np.isfinite(float(row["loss"])) for row in rows)
+
+
+def test_the_config_tells_what_was_asked_for():
+    config = json.loads((finished_folder() / "runs/cube/config.json").read_text())
+    assert config["command"] == f"hsifcn train cube.mat --steps {STEPS} --json"
+    assert config["scenes"] == [str(finished_folder() / "cube.mat")]
+    assert config["labels"] == [str(finished_folder() / "cube_gt.mat")]
+    assert config["split"] == "random:0.1"
+
+
+def test_the_report_needs_no_other_file():
+    page = (finished_folder() / "runs/cube/report.html").read_text("utf-8")
+    assert "class 3" in page
+    assert not re.search(r"""(?:src|href)\s*=\s*["'](?!data:|#)""", page)
+
+
+def test_the_text(folder):
+    done = train(folder)
+    assert done.code == 0
+    for part in ("class 3", "leakage", "kappa", "MB", "report.html", "hsifcn predict runs/cube"):
+        assert part in done.out
+
+
+def test_quiet_and_json_together(folder):
+    done = train(folder, "-q", "--json")
+    assert done.err == ""
+    assert done.json.keys() >= METRICS
+
+
+def test_a_finished_run_is_kept_unless_told(tmp_path):
+    run = copy_of_finished(tmp_path)
+    before = snapshot(run)
+    again = ["train", "cube.mat", "--steps", "2", "-q"]
+    assert_refused(command(tmp_path, *again), "runs/cube exists", "--overwrite")
+    assert snapshot(run) == before
+    assert command(tmp_path, *again, "--overwrite").code == 0
+    assert json.loads((run / "metrics.json").read_text())["steps"] == 2
+
+
+def test_a_folder_of_something_else_is_not_touched(folder):
+    (folder / "mine" / "checkpoint").mkdir(parents=True)
+    (folder / "mine" / "checkpoint" / "epoch1.pt").write_bytes(b"precious")
+    before = snapshot(folder)
+    assert_refused(train(folder, "-q", "-o", "mine"), "mine exists")
+    assert_refused(train(folder, "-q", "-o", "mine", "--resume"), "mine exists")
+    assert snapshot(folder) == before
+    assert train(folder, "-o", "mine", "--overwrite").code == 0
+    assert (folder / "mine" / "checkpoint" / "epoch1.pt").read_bytes() == b"precious"
+
+
+def test_resume_with_nothing_to_resume_starts(folder):
+    assert train(folder, "--resume").code == 0
+    assert (folder / "runs/cube/metrics.json").exists()
+
+
+def test_resume_of_a_finished_run_does_nothing(tmp_path):
+    run = copy_of_finished(tmp_path)
+    before = snapshot(run)
+    done = command(tmp_path, "train", "cube.mat", "--resume", "--json")
+    assert done.code == 0
+    assert "runs/cube is finished; nothing to do" in done.err
+    assert done.json == json.loads((run / "metrics.json").read_text())
+    assert snapshot(run) == before
+
+
+def interrupted_training(folder, scene, *options):
+    """Start training as from a terminal, and press Ctrl-C once the bar has moved."""
+    import pty
+
+    terminal, stderr = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hsifcn", "train", scene, "--steps", "400", *options],
+        cwd=folder,
+        env={**ENVIRONMENT, "TERM": "xterm-256color", "COLUMNS": "150"},
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+    )
+    os.close(stderr)
+    shown = b""
+    while not re.search(rb"[1-9][0-9]*/400", shown):
+        shown += os.read(terminal, 4096)
+    process.send_signal(signal.SIGINT)
+    try:
+        while chunk := os.read(terminal, 4096):
+            shown += chunk
+    except OSError:  # so a terminal ends on Linux
+        pass
+    os.close(terminal)
+    return process.wait(60), process.stdout.read(), shown.decode()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="terminals are made otherwise")
+def test_interrupt_and_resume(folder):
+    code, out, shown = interrupted_training(folder, "cube.npy")
+    assert (code, out) == (130, b"")
+    assert "Traceback" not in shown
+    assert shown.splitlines()[-1].strip() == "interrupted"
+    assert "--resume" in shown
+    run = folder / "runs/cube"
+    assert not (run / "metrics.json").exists()
+
+    mapped = command(folder, "predict", run / "checkpoint", "cube.npy", "-o", "early.npy")
+    assert mapped.code == 0, mapped.err
+    assert np.load(folder / "early.npy").shape[:2] == (20, 24)
+
+    other = command(folder, "train", "cube.npy", "--steps", "300", "--resume", "-q")
+    assert_refused(other, "runs/cube/checkpoint", "other settings", "--overwrite")
+
+    resumed = command(folder, "train", "cube.npy", "--steps", "400", "--resume", "--json")
+    assert resumed.code == 0, resumed.err
+    assert resumed.json["steps"] == 400
+    assert not (run / "checkpoint").exists()
+    with open(run / "log.csv", newline="") as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file)]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 400
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="terminals are made otherwise")
+def test_an_interrupted_overwrite_keeps_the_old_run(tmp_path):
+    run = copy_of_finished(tmp_path)
+    before = snapshot(run)
+    assert interrupted_training(tmp_path, "cube.mat", "--overwrite")[0] == 130
+    after = snapshot(run)
+    assert {name: after[name] for name in before} == before
+    assert set(after) - set(before) >= {"checkpoint", "checkpoint/model.safetensors"}
+    assert command(tmp_path, "predict", "-q").code == 0
+
+
+def test_an_unfinished_run_needs_no_overwrite(folder):
+    (folder / "runs/cube/checkpoint").mkdir(parents=True)
+    (folder / "runs/cube/checkpoint/state.safetensors").write_bytes(b"left by a crash")
+    damaged = train(folder, "--resume", "-q")
+    assert_refused(damaged, "checkpoint/state.safetensors", "--overwrite")
+    assert train(folder).code == 0
+    assert not (folder / "runs/cube/checkpoint").exists()
+
+
+def test_labels_in_the_file_itself(tmp_path):
+    import scipy.io
+
+    cube, labels = small_scene(tmp_path)
+    scipy.io.savemat(tmp_path / "both.mat", {"cube": cube, "truth": labels})
+    done = command(tmp_path, "train", "both.mat", "--steps", "2")
+    assert done.code == 0
+    assert "labels of both.mat: both.mat:truth" in done.err
+    assert (tmp_path / "runs/both/metrics.json").exists()
+
+
+def test_several_scenes_train_one_model(folder):
+    small_scene(folder, "next.npy", rows=9, seed=1)
+    done = train(folder, "next.npy", "-o", "two", "--json")
+    assert done.code == 0, done.err
+    labels = [np.load(folder / f"{name}_gt.npy") for name in ("cube", "next")]
+    counts = done.json["split"]
+    assert counts["n_train"] + counts["n_validation"] + counts["n_test"] == sum(
+        int((array > 0).sum()) for array in labels
+    )
+    assert len(counts["digest"].split("+")) == 2
+
+
+@pytest.mark.parametrize("size", [(3, 5), (1, 24), (24, 1)], ids=str)
+def test_a_scene_smaller_than_the_stride(tmp_path, size):
+    labels = np.resize(np.array([1, 1, 2, 2], "u1"), size)
+    np.save(tmp_path / "cube.npy", np.repeat(labels[..., None], 6, 2) * np.arange(1.0, 7))
+    np.save(tmp_path / "cube_gt.npy", labels)
+    done = train(tmp_path, "--json")
+    assert done.code == 0, done.err
+    assert done.json["split"]["n_test"] > 0
+    assert command(tmp_path, "predict").code == 0
+
+
+def test_a_class_of_one_pixel(folder):
+    labels = np.load(folder / "cube_gt.npy")
+    labels[0, 0] = 4
+    np.save(folder / "cube_gt.npy", labels)
+    done = train(folder, "--json")
+    assert done.code == 0
+    assert "warning: class 4 has no test pixels (1 labelled)" in done.err
+    assert done.json["per_class"]["class 4"]["recall"] is None
+    assert done.json["per_class"]["class 4"]["n_train"] == 1
+
+
+def test_nan_pixels_stay_unclassified(folder):
+    cube = np.load(folder / "cube.npy")
+    cube[3:6, 4:9, 2] = np.nan
+    np.save(folder / "cube.npy", cube)
+    assert train(folder).code == 0
+    assert command(folder, "predict", "-f", "npy").code == 0
+    labels = np.load(folder / "runs/cube/map.npy").reshape(20, 24)
+    assert ((labels == 0) == np.isnan(cube).any(2)).all()
+
+
+def test_fewer_names_than_classes(folder):
+    (folder / "names.txt").write_text("corn\n")
+    done = train(folder, "--class-names", "names.txt", "--json")
+    assert done.code == 0
+    assert done.json["class_names"] == ["corn", "class 2", "class 3"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are any bytes on Linux only")
+def test_a_file_name_that_is_no_text(folder):
+    name = os.fsdecode(b"caf\xe9")
+    (folder / "cube.npy").rename(folder / f"{name}.npy")
+    (folder / "cube_gt.npy").rename(folder / f"{name}_gt.npy")
+    assert command(folder, "train", f"{name}.npy", "--steps", "2", "-o", "run").code == 0
+    assert command(folder, "predict", "run").code == 0
+    assert (folder / "run/map.img").exists()
+
+
+@pytest.fixture(scope="module")
+def bad_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bad")
+    cube, labels = small_scene(folder)
+    scenes = {"nan": cube * np.nan, "flat": cube * 0 + 1, "short": cube[:, :, :5]}
+    for name, array in scenes.items():
+        np.save(folder / f"{name}.npy", array)
+        np.save(folder / f"{name}_gt.npy", labels)
+    np.save(folder / "lone.npy", cube)
+    np.save(folder / "small.npy", labels[:5])
+    np.save(folder / "zero.npy", labels * 0)
+    (folder / "text.mat").write_text("no cube")
+    (folder / "twice.txt").write_text("corn\ncorn\noak\n")
+    (folder / "bad.txt").write_text("400\nred\n")
+    np.save(folder / "twin.npy", cube)
+    np.save(folder / "twin_gt.npy", labels)
+    np.save(folder / "twin_labels.npy", labels)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["nosuch.npy"], ["nosuch.npy does not exist", "check the path"]),
+        (["text.mat", "-l", "cube_gt.npy"], ["text.mat cannot be parsed"]),
+        (["cube_gt.npy", "-l", "cube_gt.npy"], ["cube_gt.npy has 2 dimensions"]),
+        (["nan.npy"], ["nan.npy has no usable band", "hsifcn info"]),
+        (["flat.npy"], ["flat.npy has no usable band"]),
+        (["lone.npy"], ["no labels for lone.npy", "-l"]),
+        (["twin.npy"], ["twin_gt.npy, twin_labels.npy", "-l"]),
+        (["cube.npy", "-l", "small.npy"], ["small.npy is 5x24", "20x24"]),
+        (["cube.npy", "-l", "zero.npy"], ["zero.npy labels no pixel"]),
+        (["cube.npy", "short.npy"], ["short.npy has 5 bands", "12"]),
+        (["cube.npy", "nan.npy", "-l", "cube_gt.npy"], ["2 scenes and 1 label files", "-l"]),
+        (["cube.npy", "-m", "nosuch"], ["no model 'nosuch'", "fcn8s"]),
+        (["cube.npy", "-s", "nosuch"], ["no split 'nosuch'", "random:0.1"]),
+        (["cube.npy", "-s", "checkerboard:50"], ["checkerboard:50"]),
+        (["cube.npy", "--max-memory", "lots"], ["'lots' is no size", "4G"]),
+        (["cube.npy", "--wavelengths", "bad.txt"], ["bad.txt, line 2"]),
+        (["cube.npy", "--class-names", "twice.txt"], ["twice.txt", "two classes", "'corn'"]),
+        (["cube.npy", "--class-names", "nosuch.txt"], ["nosuch.txt does not exist"]),
+        (["cube.npy", "-o", "bad.txt"], ["bad.txt is a file", "-o"]),
+        (["cube.npy", "-o", "bad.txt/run"], ["bad.txt/run", "-o"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_bad_input(bad_folder, arguments, parts):
+    before = snapshot(bad_folder)
+    done = command(bad_folder, "train", "-q", "--steps", "2", "-o", "run", *arguments)
+    assert_refused(done, *parts)
+    assert snapshot(bad_folder) == before
+
+
+def test_bad_input_leaves_the_old_run(tmp_path):
+    run = copy_of_finished(tmp_path)
+    cube, _ = small_scene(tmp_path, "flat.npy")
+    np.save(tmp_path / "flat.npy", cube * 0)
+    before = snapshot(run)
+    done = command(tmp_path, "train", "flat.npy", "-o", "runs/cube", "--overwrite", "-q")
+    assert_refused(done, "flat.npy")
+    assert snapshot(run) == before
+
+
+def test_a_device_that_is_not_there(folder):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("it is there")
+    before = snapshot(folder)
+    assert_refused(train(folder, "-q", "--device", "cuda"), "cuda", "--device")
+    assert snapshot(folder) == before
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="no permissions for root")
+def test_a_folder_that_may_not_be_written(folder):
+    locked = folder / "locked"
+    locked.mkdir(mode=0o500)
+    assert_refused(train(folder, "-q", "-o", "locked/run"), "locked/run")
+    assert list(Path(locked).iterdir()) == []

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hsifcn.errors import MismatchError
+from hsifcn.evaluate import evaluate
+from hsifcn.scene import LabelMap, default_class_names, default_colours
+from hsifcn.splits import Split
+
+
+def label_map(array, names=None):
+    labels = np.asarray(array, np.uint8)
+    names = default_class_names(int(labels.max())) if names is None else names
+    return LabelMap(labels, names, default_colours(len(names)))
+
+
+TRUTH = label_map([[1, 1, 1, 1], [2, 2, 2, 0], [3, 3, 0, 0]])
+MAP = label_map([[1, 1, 1, 2], [2, 2, 2, 2], [3, 0, 3, 3]])
+
+
+def split_of(truth, train_cols):
+    train = np.zeros(truth.labels.shape, bool)
+    train[:, :train_cols] = True
+    labelled = truth.labels > 0
+    return Split(
+        labels=truth.labels.astype(np.uint16),
+        train=train & labelled,
+        validation=np.zeros_like(train),
+        test=~train & labelled,
+        recipe="fixed",
+        seed=0,
+    )
+
+
+def test_measures_by_hand():
+    result = evaluate(MAP, TRUTH)
+    assert result["confusion"] == [[3, 1, 0], [0, 3, 0], [0, 0, 1]]
+    assert result["unclassified"] == [0, 0, 1]
+    assert result["oa"] == pytest.approx(7 / 9)
+    assert result["aa"] == pytest.approx((3 / 4 + 1 + 1 / 2) / 3)
+    assert result["per_class"]["class 1"]["n_train"] is None
+    assert result["split"] is None
+
+
+def test_areas_are_shares_of_the_whole_map():
+    areas = evaluate(MAP, TRUTH)["areas"]
+    assert [area["mapped"] for area in areas.values()] == pytest.approx([3 / 12, 5 / 12, 3 / 12])
+
+
+def test_a_split_counts_its_test_pixels_only():
+    result = evaluate(MAP, TRUTH, split_of(TRUTH, 1))
+    assert result["confusion"] == [[2, 1, 0], [0, 2, 0], [0, 0, 0]]
+    assert [row["n_train"] for row in result["per_class"].values()] == [1, 1, 1]
+    assert result["split"]["leakage"]["test_touching"] == pytest.approx(3 / 6)
+    assert any(note.startswith("Leakage: 50.0 %") for note in result["notes"])
+
+
+def test_training_pixels_count_for_nothing():
+    wrong = MAP.labels.copy()
+    wrong[:, 0] = 2
+    split = split_of(TRUTH, 1)
+    assert evaluate(label_map(wrong), TRUTH, split)["oa"] == evaluate(MAP, TRUTH, split)["oa"]
+
+
+@pytest.mark.parametrize("more", ["map", "truth"])
+def test_classes_that_one_of_both_lacks(more):
+    few, many = label_map([[1, 2], [1, 2]]), label_map([[1, 2], [3, 2]], ("a", "b", "c"))
+    result = evaluate(many, few) if more == "map" else evaluate(few, many)
+    assert result["class_names"] == ["a", "b", "c"]
+    assert np.shape(result["confusion"]) == (3, 3)
+
+
+def test_a_map_that_classifies_nothing_that_counts():
+    blank = label_map(np.where(TRUTH.labels > 0, 0, 1))
+    result = evaluate(blank, TRUTH)
+    assert result["oa"] == 0
+    assert result["unclassified"] == [4, 3, 2]
+
+
+def test_sizes_must_agree():
+    with pytest.raises(MismatchError, match=r"\(3, 4\).*\(2, 4\)"):
+        evaluate(MAP, label_map(TRUTH.labels[:2]))
+
+
+def test_the_split_must_be_of_the_labels():
+    other = TRUTH.labels.copy()
+    other[0, 3] = 3
+    other[0, 0] = 3  # a training pixel, which does not matter
+    with pytest.raises(MismatchError, match="1 of 6 test pixels"):
+        evaluate(MAP, label_map(other), split_of(TRUTH, 1))
+    with pytest.raises(MismatchError, match="the split is"):
+        evaluate(MAP, TRUTH, split_of(label_map(TRUTH.labels[:2]), 1))
+
+
+def test_two_classes_of_one_name():
+    with pytest.raises(MismatchError, match="name of its own"):
+        evaluate(MAP, LabelMap(TRUTH.labels, ("a", "a", "b"), TRUTH.colours))

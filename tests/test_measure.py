@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from hsifcn.measure import (
+    Stopwatch,
+    machine,
+    peak_rss_bytes,
+    release_freed_memory,
+    reset_peak,
+    rss_bytes,
+    usable_cores,
+    versions,
+)
+
+
+def test_a_stopwatch_counts_the_block():
+    with Stopwatch() as watch:
+        time.sleep(0.02)
+    assert 0.02 <= watch.seconds < 2
+
+
+def test_the_peak_stays_when_the_memory_is_gone():
+    if not reset_peak():
+        pytest.skip("the system cannot reset the peak")
+    before = rss_bytes()
+    block = np.ones(40 * 2**20, np.uint8)
+    assert rss_bytes() >= before + 30 * 2**20
+    del block
+    release_freed_memory()
+    assert rss_bytes() < before + 30 * 2**20
+    assert peak_rss_bytes() >= before + 30 * 2**20
+    reset_peak()
+    assert peak_rss_bytes() < before + 30 * 2**20
+
+
+def test_what_was_measured_on():
+    assert {"python", "hsifcn", "torch", "numpy"} <= set(versions())
+    facts = machine()
+    assert facts["cores"] == usable_cores() >= 1
+    assert facts["memory_bytes"] > 2**28
+    assert facts["processor"]

@@ -1,0 +1,528 @@
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from scenes import ArrayScene, field_labels, field_scene, randomise
+
+from hsifcn.bundle import load_bundle
+from hsifcn.errors import FailedError, LabelError, SettingError, UnreadableFileError
+from hsifcn.losses import class_weights, labelled_cross_entropy
+from hsifcn.models import DEFAULT_MODEL, MODELS, build, default_spec
+from hsifcn.objectives import PatchObjective, SceneObjective
+from hsifcn.optimiser import AdamW
+from hsifcn.predict import Predictor
+from hsifcn.scene import default_colours
+from hsifcn.splits import Split, make_split
+from hsifcn.train import (
+    SELECT_FROM,
+    Settings,
+    default_settings,
+    initial_state,
+    learning_rate,
+    train,
+)
+from hsifcn.training_data import load_training_scene, scene_scaling
+
+pytestmark = pytest.mark.usefixtures("small_models")
+
+TRAINED = [DEFAULT_MODEL, "fcn8s", "patch5"]
+LEARNERS = [DEFAULT_MODEL, "fcn1s", "patch5"]  # fine enough for fields of five pixels
+
+
+def short(model=DEFAULT_MODEL, steps=12, **changes):
+    return replace(default_settings(model, steps=steps), evaluate_every=3, **changes)
+
+
+def fit(scene, split, settings, classes=3, **options):
+    scenes, splits = (scene, split) if isinstance(scene, list) else ([scene], [split])
+    names = [f"class {i}" for i in range(1, classes + 1)]
+    return train(
+        scenes, splits, settings, class_names=names, colours=default_colours(classes), **options
+    )
+
+
+def weight_bytes(trained):
+    """The weights as one string of bytes; ``trained`` or its bundle."""
+    weights = getattr(trained, "bundle", trained).weights
+    return b"".join(name.encode() + weights[name].numpy().tobytes() for name in sorted(weights))
+
+
+@pytest.fixture
+def scene():
+    return field_scene()[0]
+
+
+@pytest.fixture
+def split():
+    return make_split(field_scene()[1], "random:0.4:val=0.2")
+
+
+class TestSettings:
+    def test_every_model_has_some(self):
+        for name in MODELS:
+            settings = default_settings(name, 3, inductive=True)
+            assert (settings.model, settings.seed, settings.inductive) == (name, 3, True)
+            assert settings.steps > settings.evaluate_every
+        assert default_settings(steps=7).steps == 7
+
+    def test_an_unknown_model(self):
+        with pytest.raises(SettingError, match="no model 'vgg'"):
+            default_settings("vgg")
+
+    def test_a_single_step_has_a_rate(self):
+        assert learning_rate(0, Settings(steps=1)) > 0
+
+    @pytest.mark.parametrize("steps", [2, 5, 300])
+    def test_the_rate_rises_and_falls_once(self, steps):
+        settings = Settings(steps=steps)
+        rates = [learning_rate(step, settings) for step in range(steps)]
+        top = int(np.argmax(rates))
+        assert rates[top] == pytest.approx(settings.learning_rate)
+        assert rates[: top + 1] == sorted(rates[: top + 1])
+        assert rates[top:] == sorted(rates[top:], reverse=True)
+        assert min(rates) > 0
+
+
+@pytest.mark.parametrize("model", LEARNERS)
+def test_training_learns_the_fields(scene, split, model):
+    trained = fit(scene, split, short(model, 60, learning_rate=1e-2))
+    labels = Predictor(trained.bundle).label_map(scene)
+    assert (labels == split.labels)[split.test].mean() > 0.9
+    losses = [row["loss"] for row in trained.log]
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("model", TRAINED)
+def test_the_same_seed_gives_the_same_bytes(scene, split, model):
+    first, second, other = (fit(scene, split, short(model, seed=seed)) for seed in (0, 0, 1))
+    assert weight_bytes(first) == weight_bytes(second)
+    assert weight_bytes(first) != weight_bytes(other)
+    assert first.best_step == second.best_step
+
+
+PROCESS = """
+import sys
+from scenes import field_scene
+from hsifcn.splits import make_split
+from hsifcn.scene import default_colours
+from hsifcn.train import default_settings, train
+
+scene, labels = field_scene()
+trained = train([scene], [make_split(labels, "random:0.4:val=0.2")], default_settings(
+    sys.argv[1], steps=4), class_names=["a", "b", "c"], colours=default_colours(3))
+compilers = [name for name in sys.modules if name.startswith(("torch._dynamo", "torch._inductor"))]
+assert not compilers, compilers[:3]
+from pathlib import Path
+trained.bundle.save(Path(sys.argv[2]))
+"""
+
+
+def train_in_a_process(model, path):
+    subprocess.run(
+        [sys.executable, "-c", PROCESS, model, str(path)],
+        check=True,
+        cwd=Path(__file__).parent,
+        timeout=120,
+    )
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_training_does_not_load_the_compiler(tmp_path):
+    train_in_a_process(DEFAULT_MODEL, tmp_path / "a.safetensors")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", [DEFAULT_MODEL, "patch5"])
+def test_two_processes_write_the_same_file(tmp_path, model):
+    digests = {train_in_a_process(model, tmp_path / f"{i}.safetensors") for i in range(2)}
+    assert len(digests) == 1
+
+
+def scrambled(split, mask, seed=0):
+    """The same masks over labels that are drawn anew where ``mask`` is."""
+    labels = split.labels.copy()
+    labels[mask] = np.random.default_rng(seed).permutation(labels[mask])
+    assert (labels != split.labels).any()
+    return replace(split, labels=labels)
+
+
+@pytest.mark.parametrize("inductive", [False, True])
+@pytest.mark.parametrize("model", TRAINED)
+def test_no_test_label_is_seen(scene, split, model, inductive):
+    settings = short(model, 6, inductive=inductive)
+    trained = fit(scene, split, settings)
+    blind = fit(scene, scrambled(split, split.test), settings)
+    assert weight_bytes(trained) == weight_bytes(blind)
+    assert trained.best_step == blind.best_step
+    assert [row["loss"] for row in trained.log] == [row["loss"] for row in blind.log]
+    seeing = fit(scene, scrambled(split, split.train), settings)
+    assert weight_bytes(trained) != weight_bytes(seeing)
+
+
+def test_unlabelled_pixels_are_not_learnt_from(scene, split):
+    """More labels that no mask holds change nothing."""
+    labels = split.labels.copy()
+    labels[labels == 0] = 1
+    masks = {name: getattr(split, name) for name in ("train", "validation", "test")}
+    more = Split(labels=labels, **masks, recipe="", seed=0)
+    assert weight_bytes(fit(scene, split, short())) == weight_bytes(fit(scene, more, short()))
+
+
+def without(split, label):
+    """The split with no training and validation pixel of one class."""
+    kept = split.labels != label
+    return replace(split, train=split.train & kept, validation=split.validation & kept)
+
+
+@pytest.mark.parametrize("model", TRAINED)
+def test_a_class_without_training_pixels(scene, split, model):
+    trained = fit(scene, without(split, 2), short(model))
+    assert all(torch.isfinite(tensor).all() for tensor in trained.bundle.weights.values())
+    assert all(np.isfinite(row["loss"]) for row in trained.log)
+    assert np.isfinite(Predictor(trained.bundle).whole_scene_logits(scene)).all()
+
+
+@pytest.mark.parametrize("model", [DEFAULT_MODEL, "patch5"])
+def test_pixels_without_a_measurement_play_no_part(scene, split, model):
+    cube = scene.cube.astype(np.float32)
+    holes = np.zeros((20, 24), bool)
+    holes[3:6, 7:11] = holes[19] = True
+    assert (split.train & holes).any()
+    assert (split.validation & holes).any()
+    settings = short(model, 6)
+    bundles = []
+    for value, nodata in ((np.nan, None), (np.inf, None), (-9999, -9999.0), (0, 0.0)):
+        holed = ArrayScene(np.where(holes[..., None], np.float32(value), cube), nodata=nodata)
+        bundles.append(fit(holed, split, settings).bundle)
+        labels = Predictor(bundles[-1]).label_map(holed)
+        assert np.array_equal(labels == 0, holes)
+    assert len({weight_bytes(bundle) for bundle in bundles}) == 1
+    # Nor are their labels asked for.
+    unlabelled = replace(
+        split,
+        train=split.train & ~holes,
+        validation=split.validation & ~holes,
+        test=split.test & ~holes,
+    )
+    assert weight_bytes(fit(holed, unlabelled, settings)) == weight_bytes(bundles[-1])
+
+
+def test_no_training_pixel_holds_a_measurement(scene, split):
+    cube = np.where(split.train[..., None], np.float32(np.nan), scene.cube)
+    with pytest.raises(LabelError, match="no training pixel holds a measurement"):
+        fit(ArrayScene(cube), split, short())
+
+
+@pytest.mark.parametrize("model", TRAINED)
+def test_without_validation_the_last_state_is_kept(scene, model):
+    split = make_split(field_labels(), "random:0.4:val=0")
+    trained = fit(scene, split, short(model, 7))
+    assert trained.best_step == 7
+    assert [row["step"] for row in trained.log] == [3, 6, 7]
+    assert all(row["validation_oa"] is None for row in trained.log)
+    assert (Predictor(trained.bundle).label_map(scene) > 0).all()
+
+
+def test_the_kept_state_is_one_that_validated_best(scene, split):
+    trained = fit(scene, split, short(steps=30))
+    by_step = {row["step"]: row["validation_oa"] for row in trained.log}
+    late = {step: oa for step, oa in by_step.items() if step >= SELECT_FROM * 30}
+    assert late[trained.best_step] == max(late.values())
+    assert trained.bundle.split[0]["digest"] == split.digest
+    assert trained.bundle.settings["seed"] == 0
+
+
+def stop_at(step):
+    def progress(done, loss, validation_oa):
+        if done == step:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+@pytest.mark.parametrize("recipe", ["random:0.4:val=0.2", "random:0.4:val=0"])
+@pytest.mark.parametrize("model", TRAINED)
+def test_a_resumed_run_ends_with_the_same_bytes(tmp_path, scene, model, recipe):
+    split = make_split(field_labels(), recipe)
+    settings = short(model, 11)
+    whole = fit(scene, split, settings)
+    for stop in (1, 4, 9):  # twice and again
+        with pytest.raises(KeyboardInterrupt):
+            fit(
+                scene, split, settings,
+                checkpoint=tmp_path, resume=True, progress=stop_at(stop),
+            )  # fmt: skip
+        assert {file.name for file in tmp_path.iterdir()} == {
+            "state.safetensors",
+            "model.safetensors",
+        }
+    steps = []
+    resumed = fit(
+        scene, split, settings,
+        checkpoint=tmp_path, resume=True, progress=lambda step, *_: steps.append(step),
+    )  # fmt: skip
+    assert steps == [10, 11]
+    assert weight_bytes(resumed) == weight_bytes(whole)
+    assert resumed.best_step == whole.best_step
+    for resumed_row, row in zip(resumed.log, whole.log, strict=True):
+        assert {**resumed_row, "seconds": 0} == {**row, "seconds": 0}
+
+
+def test_a_saved_state_is_taken_up_whole(tmp_path):
+    spec, settings = default_spec(DEFAULT_MODEL, 4, 2), short()
+    state, fresh = (initial_state(spec, replace(settings, seed=seed), "cpu") for seed in range(2))
+    state.network(torch.randn(1, 4, 9, 9)).square().sum().backward()
+    state.optimiser.step(0.1)
+    state.step, state.best_step, state.seconds = 7, 5, 1.5
+    state.best = {name: tensor + 1 for name, tensor in state.averaged.state_dict().items()}
+    state.log = [{"step": 5, "loss": 0.1 + 0.2, "validation_oa": None}]
+    assert not fresh.load(tmp_path, {})
+    state.save(tmp_path, {"seed": 0, "widths": (8, 8)})
+    assert fresh.load(tmp_path, {"seed": 0, "widths": (8, 8)})
+    for field in fields(state):
+        wanted, found = getattr(state, field.name), getattr(fresh, field.name)
+        if isinstance(wanted, torch.nn.Module):
+            wanted, found = wanted.state_dict(), found.state_dict()
+        elif isinstance(wanted, AdamW):
+            wanted, found = wanted.state(), found.state()
+        if isinstance(wanted, dict):
+            torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+        else:
+            assert found == wanted
+
+
+@pytest.mark.parametrize("model", [DEFAULT_MODEL, "patch5"])
+def test_an_interrupted_run_leaves_a_model_to_predict_with(tmp_path, scene, split, model):
+    with pytest.raises(KeyboardInterrupt):
+        fit(scene, split, short(model, 60), checkpoint=tmp_path, progress=stop_at(50))
+    bundle = load_bundle(tmp_path / "model.safetensors")
+    labels = Predictor(bundle).label_map(scene)
+    assert (labels == split.labels)[split.train].mean() > 0.6
+
+
+def test_an_interrupt_without_a_folder_leaves_nothing(tmp_path, monkeypatch, scene, split):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        fit(scene, split, short(), progress=stop_at(3))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def interrupted(tmp_path, scene, split):
+    with pytest.raises(KeyboardInterrupt):
+        fit(scene, split, short(), checkpoint=tmp_path, progress=stop_at(4))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "change", [{"steps": 13}, {"seed": 1}, {"learning_rate": 0.1}, {"inductive": True}]
+)
+def test_a_run_with_other_settings_is_not_resumed(interrupted, scene, split, change):
+    with pytest.raises(SettingError, match="other settings or input"):
+        fit(scene, split, replace(short(), **change), checkpoint=interrupted, resume=True)
+
+
+def test_a_run_on_other_input_is_not_resumed(interrupted, scene, split):
+    brighter = scene.with_cube(scene.cube + 1)
+    for other in ((brighter, split), (scene, scrambled(split, split.train))):
+        with pytest.raises(SettingError, match="other settings or input"):
+            fit(*other, short(), checkpoint=interrupted, resume=True)
+    with pytest.raises(SettingError, match="other settings or input"):
+        fit(scene, split, short(), classes=4, checkpoint=interrupted, resume=True)
+
+
+def test_a_network_of_other_widths_is_not_resumed(interrupted, scene, split, monkeypatch):
+    wider = replace(MODELS[DEFAULT_MODEL], stem=(16, 16))
+    monkeypatch.setitem(MODELS, DEFAULT_MODEL, wider)
+    with pytest.raises(SettingError, match="other settings or input"):
+        fit(scene, split, short(), checkpoint=interrupted, resume=True)
+
+
+def test_a_damaged_state_is_told(interrupted, scene, split):
+    state = interrupted / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:-100])
+    with pytest.raises(UnreadableFileError, match=r"state\.safetensors is damaged"):
+        fit(scene, split, short(), checkpoint=interrupted, resume=True)
+
+
+def test_without_resume_a_left_state_is_not_looked_at(interrupted, scene, split):
+    assert weight_bytes(fit(scene, split, short(), checkpoint=interrupted)) == weight_bytes(
+        fit(scene, split, short())
+    )
+
+
+def test_divergence_is_told(scene, split):
+    with pytest.raises(FailedError, match=r"training diverged at step \d+"):
+        fit(scene, split, short(learning_rate=1e30))
+
+
+@pytest.mark.parametrize("inductive", [False, True])
+@pytest.mark.parametrize("model", LEARNERS)
+def test_several_scenes_train_together(model, inductive):
+    pairs = [field_scene(20, 24, seed=0), field_scene(13, 31, seed=0)]
+    scenes = [scene for scene, _ in pairs]
+    splits = [make_split(labels, "random:0.4:val=0.2") for _, labels in pairs]
+    trained = fit(scenes, splits, short(model, 60, inductive=inductive, learning_rate=1e-2))
+    predictor = Predictor(trained.bundle)
+    for scene, split in zip(scenes, splits, strict=True):
+        assert (predictor.label_map(scene) == split.labels)[split.test].mean() > 0.8
+    assert len(trained.bundle.split) == 2
+
+
+@pytest.mark.parametrize("inductive", [False, True])
+@pytest.mark.parametrize("model", TRAINED)
+def test_one_scene_of_several_may_hold_no_training_pixel(scene, split, model, inductive):
+    other, _ = field_scene(9, 10)
+    nowhere = np.zeros((9, 10), bool)
+    everything = np.ones((9, 10), np.uint16)
+    untrained = replace(
+        split, labels=everything, train=nowhere | (np.arange(10) == 0), validation=nowhere,
+        test=nowhere | (np.arange(10) == 9),
+    )  # fmt: skip
+    lost = other.cube.astype(np.float32)
+    lost[:, 0] = np.nan
+    settings = short(model, 4, inductive=inductive)
+    trained = fit([scene, ArrayScene(lost)], [split, untrained], settings)
+    assert all(torch.isfinite(tensor).all() for tensor in trained.bundle.weights.values())
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (1, 9), (9, 1), (2, 2)])
+@pytest.mark.parametrize("model", [*TRAINED, "fcn32s", "patch31"])
+@pytest.mark.parametrize("inductive", [False, True])
+def test_scenes_smaller_than_the_stride(shape, model, inductive):
+    labels = (np.arange(shape[0] * shape[1]).reshape(shape) % 2 + 1).astype(np.uint16)
+    cube = np.random.default_rng(0).normal(size=(*shape, 4)) + 3 * labels[..., None]
+    train_mask = np.zeros(shape, bool)
+    train_mask.flat[: labels.size // 2 + 1] = True
+    nothing = np.zeros(shape, bool)
+    split = Split(labels, train_mask, nothing, ~train_mask, recipe="", seed=0)
+    scene = ArrayScene(cube.astype(np.float32))
+    trained = fit(scene, split, short(model, 5, inductive=inductive), classes=2)
+    logits = Predictor(trained.bundle).whole_scene_logits(scene)
+    assert logits.shape == (2, *shape)
+    assert np.isfinite(logits).all()
+
+
+def test_inductive_training_of_patches_looks_no_farther_than_they_reach(scene):
+    """Spectra that no training or validation patch holds change nothing; else they do."""
+    labels = np.zeros((20, 24), np.uint16)
+    labels[3:6, 3:20] = 1
+    labels[6:9, 3:20] = 2
+    masks = {name: np.zeros((20, 24), bool) for name in ("train", "validation", "test")}
+    masks["train"][3:9, 3:8] = masks["validation"][3:9, 8:10] = masks["test"][3:9, 15:20] = True
+    split = Split(labels, **masks, recipe="", seed=0)
+    changed = scene.cube.copy()
+    changed[12:] += 700
+    changed[:, 13:] += 300
+    for inductive in (True, False):
+        first, second = (
+            fit(scene.with_cube(cube), split, short("patch5", 5, inductive=inductive), classes=2)
+            for cube in (scene.cube, changed)
+        )
+        assert (weight_bytes(first) == weight_bytes(second)) == inductive
+
+
+def test_materialised_patches_train_the_same_network(scene, split):
+    stored = fit(scene, split, short("patch5", materialised=True))
+    assert weight_bytes(stored) == weight_bytes(fit(scene, split, short("patch5")))
+
+
+class Still:
+    """A generator that draws no symmetry."""
+
+    def integers(self, *_):
+        return 0
+
+
+def loaded(scene, split):
+    bands = np.ones(scene.shape[2], bool)
+    scaling = scene_scaling([scene], [split], bands, False)
+    return load_training_scene(
+        scene, split, bands, scaling, inductive=False, device=torch.device("cpu")
+    )
+
+
+def gradients(scenes):
+    network = randomise(build(default_spec(DEFAULT_MODEL, 12, 3))).train()
+    loss = SceneObjective(scenes, 3, 0.1, 0.0).backward(network, Still())
+    return loss, {name: p.grad for name, p in network.named_parameters()}
+
+
+def test_a_scene_given_twice_counts_once(scene, split):
+    once = loaded(scene, split)
+    loss, wanted = gradients([once])
+    loss_of_two, found = gradients([once, once])
+    assert loss_of_two == pytest.approx(loss, rel=1e-5)
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-3)
+
+
+def test_the_loss_is_divided_by_the_weight_of_all_scenes(scene, split):
+    scenes = [loaded(scene, split), loaded(*reversed_pair(without(split, 3)))]
+    network = randomise(build(default_spec(DEFAULT_MODEL, 12, 3))).train()
+    loss = SceneObjective(scenes, 3, 0.1, 0.0).backward(network, Still())
+    with torch.no_grad():
+        scores = torch.cat([network(s.cube).flatten(2)[0].t()[s.pixels] for s in scenes])
+    targets = torch.cat([s.targets for s in scenes])
+    counts = torch.bincount(targets, minlength=3).numpy()
+    wanted = F.cross_entropy(
+        scores, targets, torch.from_numpy(class_weights(counts)), label_smoothing=0.1
+    )
+    assert loss == pytest.approx(wanted.item(), rel=1e-4)
+
+
+def reversed_pair(split):
+    scene = field_scene(seed=0)[0]
+    return scene.with_cube(scene.cube[::-1, ::-1].copy()), split
+
+
+def test_patches_and_scenes_are_weighted_alike(scene, split):
+    once = loaded(scene, without(split, 2))
+    ours = PatchObjective([once], 3, 0.1, 0.0, 5, False).weights
+    torch.testing.assert_close(ours, SceneObjective([once], 3, 0.1, 0.0).weights)
+    assert ours[1] == 0
+    assert ours[once.targets].mean() == pytest.approx(1, rel=1e-5)
+
+
+def test_class_weights():
+    weights = class_weights(np.array([1, 4, 0, 100]))
+    assert weights.dtype == np.float32
+    np.testing.assert_allclose(weights[[0, 1]] / weights[3], [10, 5], rtol=1e-6)
+    assert weights[2] == 0
+    assert (weights * [1, 4, 0, 100]).sum() / 105 == pytest.approx(1)
+
+
+def test_the_loss_is_summed_over_the_pixels_given():
+    logits = torch.randn(1, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    pixels, targets = torch.tensor([0, 7, 19]), torch.tensor([2, 0, 1])
+    weights = torch.tensor([1.0, 2.0, 0.5])
+    found = labelled_cross_entropy(logits, pixels, targets, weights, 0.0)
+    shares = logits.softmax(1)[0]
+    wanted = -(0.5 * shares[2, 0, 0].log() + shares[0, 1, 2].log() + 2 * shares[1, 3, 4].log())
+    torch.testing.assert_close(found, wanted)
+
+
+def test_the_optimiser_is_that_of_pytorch():
+    generator = torch.Generator().manual_seed(0)
+    ours, theirs = (
+        [torch.nn.Parameter(torch.ones(3, 2)), torch.nn.Parameter(torch.zeros(5))] for _ in range(2)
+    )
+    optimiser = AdamW(ours, weight_decay=0.1)
+    reference = torch.optim.AdamW(theirs, weight_decay=0.1)
+    for step in range(5):
+        for mine, other in zip(ours, theirs, strict=True):
+            mine.grad = torch.randn(mine.shape, generator=generator)
+            other.grad = mine.grad.clone()
+        reference.param_groups[0]["lr"] = 0.01 * (step + 1)
+        optimiser.step(0.01 * (step + 1))
+        reference.step()
+        assert all(parameter.grad is None for parameter in ours)
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other)
