@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hsifcn.bundle import load_bundle
+from hsifcn.bundle import load_model
 from hsifcn.io import open_scene, write_rgb_png
-from hsifcn.predict import Predictor
+from hsifcn.prediction import Predictor
 from hsifcn.prediction_files import run_config
 from hsifcn.quicklook import label_image, rgb_quicklook
 from hsifcn.run import read_split
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("out", type=Path)
     given = parser.parse_args()
-    bundle = load_bundle(given.run / "model.safetensors")
+    bundle = load_model(given.run / "model.safetensors")
     config = run_config(given.run)
     scene = open_scene(config["scenes"][0], wavelengths=config["wavelengths"])
     labels = read_split(given.run / "split.npz").labels

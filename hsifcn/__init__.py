@@ -13,14 +13,14 @@ _HOME = {
     "open_scene": "hsifcn.io",
     "open_labels": "hsifcn.io",
     "make_split": "hsifcn.splits",
-    "Settings": "hsifcn.train",
-    "default_settings": "hsifcn.train",
-    "train": "hsifcn.train",
-    "load_model": "hsifcn.predict",
-    "predict": "hsifcn.predict",
-    "evaluate": "hsifcn.evaluate",
+    "Settings": "hsifcn.training",
+    "default_settings": "hsifcn.training",
+    "train": "hsifcn.training",
+    "load_model": "hsifcn.bundle",
+    "predict": "hsifcn.prediction",
+    "evaluate": "hsifcn.evaluation",
     "Plan": "hsifcn.comparison",
-    "compare": "hsifcn.compare",
+    "compare": "hsifcn.experiment",
 }
 __all__ = list(_HOME)
 

@@ -105,7 +105,7 @@ def empty_network(spec: ModelSpec) -> nn.Module:
         return build(spec)
 
 
-def load_bundle(path: Path) -> Bundle:
+def load_model(path: Path) -> Bundle:
     """Read a bundle.
 
     Raises

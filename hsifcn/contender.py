@@ -20,7 +20,7 @@ from hsifcn.io import open_scene
 from hsifcn.measure import Stopwatch, peak_rss_bytes, reset_peak, rss_bytes
 from hsifcn.run import read_split, write_json
 from hsifcn.scene import Scene, labels_of
-from hsifcn.train import default_settings, train
+from hsifcn.training import default_settings, train
 
 Job = dict[str, Any]
 
@@ -56,11 +56,11 @@ def train_job(job: Job, scene: Scene) -> Job:
 
 def predict_job(job: Job, scene: Scene) -> Job:
     """Score every pixel of the scene; keep labels and logits."""
-    from hsifcn.bundle import load_bundle
-    from hsifcn.patch_predict import PatchPredictor
-    from hsifcn.predict import Predictor
+    from hsifcn.bundle import load_model
+    from hsifcn.patch_prediction import PatchPredictor
+    from hsifcn.prediction import Predictor
 
-    bundle = load_bundle(Path(job["bundle"]))
+    bundle = load_model(Path(job["bundle"]))
     baseline = start_measuring()
     predictor: Predictor | PatchPredictor
     if job["storage"] == "scene":
@@ -82,7 +82,7 @@ def predict_job(job: Job, scene: Scene) -> Job:
 
 def classical_job(job: Job, scene: Scene) -> Job:
     """Fit a classical reference and map the scene, measured apart."""
-    from hsifcn.training_data import read_standardised, scene_scaling, usable_bands
+    from hsifcn.training_scenes import read_standardised, scene_scaling, usable_bands
 
     split = read_split(Path(job["split"]))
     train_baseline = start_measuring()

@@ -20,7 +20,7 @@ from hsifcn.metrics import Accuracy, confusion_matrix
 from hsifcn.models import MODELS, default_spec
 from hsifcn.models.flops import training_step_flops
 from hsifcn.objectives import PATCH_BATCH
-from hsifcn.predict import free_memory
+from hsifcn.prediction import free_memory
 from hsifcn.run import Inputs
 from hsifcn.scene import Scene, Window
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from hsifcn.augment import N_SYMMETRIES, channels_last, jitter_bands, transform, undo
 from hsifcn.losses import class_weights, labelled_cross_entropy
-from hsifcn.training_data import TrainingScene
+from hsifcn.training_scenes import TrainingScene
 
 PATCH_BATCH = 128  # patches a step
 PATCH_CHUNK = 256  # patches scored at once where no gradient is needed
@@ -55,7 +55,7 @@ class SceneObjective:
     scenes : sequence of TrainingScene
     classes : int
     label_smoothing, jitter : float
-        Of ``train.Settings``.
+        Of ``training.Settings``.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class PatchObjective:
     scenes : sequence of TrainingScene
     classes : int
     label_smoothing, jitter : float
-        Of ``train.Settings``.
+        Of ``training.Settings``.
     patch : int
         Side of the patches.
     materialised : bool

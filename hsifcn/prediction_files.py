@@ -13,7 +13,7 @@ from hsifcn.errors import ExistingOutputError, SettingError, UnreadableFileError
 from hsifcn.io import FORMATS, scene_stem
 from hsifcn.io.files import atomic_write, make_folder, refuse_existing, require_folder
 from hsifcn.io.formats import split_variable
-from hsifcn.predict import Predictor, probabilities_path, write_prediction
+from hsifcn.prediction import Predictor, probabilities_path, write_prediction
 from hsifcn.scene import Scene
 
 RUNS = Path("runs")

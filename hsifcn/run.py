@@ -31,12 +31,12 @@ from hsifcn.measure import Stopwatch, machine, peak_rss_bytes, rss_bytes, versio
 from hsifcn.metrics import Accuracy, confusion_matrix
 from hsifcn.models import ModelSpec, geometry
 from hsifcn.models.flops import predict_flops
-from hsifcn.predict import Predictor
+from hsifcn.prediction import Predictor
 from hsifcn.quicklook import SPLIT_COLOURS, label_image, rgb_quicklook
 from hsifcn.report import write_run_report
 from hsifcn.scene import LabelMap, Scene, default_class_names, default_colours
 from hsifcn.splits import Split, make_split, parse_split
-from hsifcn.train import Progress, Settings, Trained, train
+from hsifcn.training import Progress, Settings, Trained, train
 
 LOG_COLUMNS = ("step", "loss", "lr", "validation_oa", "seconds")
 CHECKPOINT_FILES = ("state.safetensors", "model.safetensors")  # all that is ever put there

@@ -12,6 +12,7 @@ import functools
 import io
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -34,7 +35,11 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "PYTHONPATH": str(ROOT),
 }
-STEPS = 12  # enough to tell the classes of the small scenes apart
+STEPS = 30  # enough to tell the classes of the small scenes apart
+COMPARISON = shlex.split(
+    "compare-patch-vs-fcn cube.npy -o out --models patch,cast,fcn8s,hsifcn"
+    " -s random:0.2 --patch 5 --seeds 1 --steps 4"
+)
 
 
 @dataclass(frozen=True)
@@ -150,3 +155,16 @@ def copy_of_finished(folder):
     """Copy that folder; give its run, which was trained on the scene of the original."""
     shutil.copytree(finished_folder(), folder, dirs_exist_ok=True)
     return folder / "runs" / "cube"
+
+
+@functools.cache
+def finished_comparison():
+    """A folder with a scene and a finished comparison in ``out``; not to be changed."""
+    folder = Path(SESSION.name) / "comparison"
+    folder.mkdir()
+    small_scene(folder)
+    done = hsifcn(folder, *COMPARISON, "--json", timeout=200)
+    assert done.code == 0, done.err
+    (folder / "compare.stdout").write_text(done.out)
+    (folder / "compare.stderr").write_text(done.err)
+    return folder

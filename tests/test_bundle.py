@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scenes import random_bundle
 
-from hsifcn.bundle import load_bundle
+from hsifcn.bundle import load_model
 from hsifcn.errors import ExistingOutputError, UnreadableFileError
 from hsifcn.models import MODELS
 from hsifcn.scaling import Scaling
@@ -35,7 +35,7 @@ def full_bundle(name="fcn1s"):
 def test_round_trip(tmp_path, name):
     bundle = full_bundle(name)
     bundle.save(tmp_path / "model.safetensors")
-    loaded = load_bundle(tmp_path / "model.safetensors")
+    loaded = load_model(tmp_path / "model.safetensors")
     assert loaded.weights.keys() == bundle.weights.keys()
     for key, tensor in bundle.weights.items():
         assert loaded.weights[key].dtype == tensor.dtype
@@ -51,14 +51,14 @@ def test_round_trip(tmp_path, name):
 
 def test_no_wavelengths(tmp_path):
     random_bundle("fcn8s").save(tmp_path / "m.safetensors")
-    assert load_bundle(tmp_path / "m.safetensors").wavelengths is None
+    assert load_model(tmp_path / "m.safetensors").wavelengths is None
 
 
 def test_a_loaded_network_scores_the_same(tmp_path):
     bundle = random_bundle("fcn1s")
     bundle.save(tmp_path / "m.safetensors")
     x = torch.randn(1, 5, 20, 20, generator=torch.Generator().manual_seed(0))
-    network = load_bundle(tmp_path / "m.safetensors").network()
+    network = load_model(tmp_path / "m.safetensors").network()
     assert not network.training
     assert torch.equal(network(x), bundle.network()(x))
 
@@ -67,7 +67,7 @@ def test_the_same_bundle_gives_the_same_bytes(tmp_path):
     bundle = full_bundle()
     bundle.save(tmp_path / "a.safetensors")
     bundle.save(tmp_path / "b.safetensors")
-    load_bundle(tmp_path / "a.safetensors").save(tmp_path / "c.safetensors")
+    load_model(tmp_path / "a.safetensors").save(tmp_path / "c.safetensors")
     first = (tmp_path / "a.safetensors").read_bytes()
     assert first == (tmp_path / "b.safetensors").read_bytes()
     assert first == (tmp_path / "c.safetensors").read_bytes()
@@ -80,7 +80,7 @@ def test_an_existing_model_is_kept(tmp_path):
         full_bundle().save(path)
     assert path.read_text() == "precious"
     full_bundle().save(path, overwrite=True)
-    assert load_bundle(path).class_names[0] == "Mais"
+    assert load_model(path).class_names[0] == "Mais"
     assert [file.name for file in tmp_path.iterdir()] == ["m.safetensors"]
 
 
@@ -135,7 +135,7 @@ def test_nothing_in_the_file_is_a_pickle(file):
 
 
 def test_an_untouched_file_is_read(file):
-    assert load_bundle(file.write(header=file.header)).spec == full_bundle().spec
+    assert load_model(file.write(header=file.header)).spec == full_bundle().spec
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00" * 7, b"PK\x03\x04 a zip", b"\xff" * 100])
@@ -143,24 +143,24 @@ def test_other_files_are_no_model(tmp_path, content):
     path = tmp_path / "other.safetensors"
     path.write_bytes(content)
     with pytest.raises(UnreadableFileError, match=r"other\.safetensors is damaged or no model"):
-        load_bundle(path)
+        load_model(path)
 
 
 def test_a_missing_file_and_a_folder(tmp_path):
     for path in (tmp_path / "none.safetensors", tmp_path):
         with pytest.raises(UnreadableFileError, match="does not exist"):
-            load_bundle(path)
+            load_model(path)
 
 
 def test_weights_of_somebody_else(file):
     del file.outer["__metadata__"]
     with pytest.raises(UnreadableFileError, match="no model of hsifcn"):
-        load_bundle(file.write())
+        load_model(file.write())
 
 
 def test_a_newer_format(file):
     with pytest.raises(UnreadableFileError, match="newer hsifcn; update"):
-        load_bundle(file.write(header={**file.header, "format": 99}))
+        load_model(file.write(header={**file.header, "format": 99}))
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -169,7 +169,7 @@ def test_truncated_files(shared_file, share):
     content = shared_file.content[: int(share * len(shared_file.content))]
     shared_file.path.write_bytes(content)
     with pytest.raises(UnreadableFileError, match="damaged"):
-        load_bundle(shared_file.path)
+        load_model(shared_file.path)
 
 
 # Where a header can be wrong without being a lie about facts that nobody checks.
@@ -192,7 +192,7 @@ def test_nonsense_in_the_header(shared_file, place):
     for value in NONSENSE:
         header = changed(shared_file.header, place, value)
         with pytest.raises(UnreadableFileError):
-            load_bundle(shared_file.write(header=header))
+            load_model(shared_file.write(header=header))
 
 
 @pytest.mark.parametrize("widths", [[8] * 4, [8] * 6, [8] * 3000, [10**12] * 5, [-8] * 5, [0] * 5])
@@ -200,14 +200,14 @@ def test_nonsense_in_the_header(shared_file, place):
 def test_other_widths(shared_file, widths):
     header = changed(shared_file.header, ("spec", "widths"), widths)
     with pytest.raises(UnreadableFileError):
-        load_bundle(shared_file.write(header=header))
+        load_model(shared_file.write(header=header))
 
 
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), None, "x", [1]])
 def test_deviations_are_positive(shared_file, value):
     header = changed(shared_file.header, ("scaling", "std", 2), value)
     with pytest.raises(UnreadableFileError):
-        load_bundle(shared_file.write(header=header))
+        load_model(shared_file.write(header=header))
 
 
 @pytest.mark.parametrize("place", [place for place in PLACES if place], ids=str)
@@ -218,13 +218,13 @@ def test_gaps_in_the_header(file, place):
         inner = inner[key]
     del inner[place[-1]]
     with pytest.raises(UnreadableFileError):
-        load_bundle(file.write(header=header))
+        load_model(file.write(header=header))
 
 
 @pytest.mark.parametrize("text", ["", "{", "null", "[" * 100_000, "1e999", '"text"', "\ud800"])
 def test_headers_that_are_no_json_object(file, text):
     with pytest.raises(UnreadableFileError):
-        load_bundle(file.write(text=text))
+        load_model(file.write(text=text))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -237,7 +237,7 @@ def test_flipped_bytes_never_raise_anything_else(file, seed):
             content[rng.randrange(file.body_at if trial % 2 else len(content))] = rng.randrange(256)
         file.path.write_bytes(content)
         try:
-            load_bundle(file.path)
+            load_model(file.path)
         except UnreadableFileError:
             refused += 1
     assert refused
@@ -247,7 +247,7 @@ def test_weights_of_another_type(file):
     outer = json.loads(json.dumps(file.outer))
     outer["fr.conv.weight"]["dtype"] = "I32"
     with pytest.raises(UnreadableFileError, match="weights and spec differ"):
-        load_bundle(file.write(outer=outer))
+        load_model(file.write(outer=outer))
 
 
 def test_wide_networks_are_not_built(file, monkeypatch):
@@ -257,7 +257,7 @@ def test_wide_networks_are_not_built(file, monkeypatch):
     allocated = []
     monkeypatch.setattr(torch.nn.init, "kaiming_uniform_", lambda x, **_: allocated.append(x))
     with pytest.raises(UnreadableFileError, match="weights and spec differ"):
-        load_bundle(file.write(header=header))
+        load_model(file.write(header=header))
     assert allocated
     assert all(tensor.is_meta for tensor in allocated)
 
@@ -269,7 +269,7 @@ def test_deep_networks_are_not_built(file, monkeypatch):
     )
     header = changed(file.header, ("spec", "widths"), [8] * 10**5)
     with pytest.raises(UnreadableFileError, match="weights and spec differ"):
-        load_bundle(file.write(header=header))
+        load_model(file.write(header=header))
     assert not built
 
 

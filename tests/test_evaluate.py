@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hsifcn.errors import MismatchError
-from hsifcn.evaluate import evaluate
+from hsifcn.evaluation import evaluate
 from hsifcn.scene import LabelMap, default_class_names, default_colours
 from hsifcn.splits import Split
 

@@ -21,12 +21,12 @@ LAYERS = (
     {"scene"},
     {"augment", "bundled", "contenders", "intervals", "io", "losses", "measure", "metrics"}
     | {"models", "optimiser", "quicklook", "scaling", "split_recipes", "splits", "tiles"},
-    {"bundle", "checkpoint", "objectives", "training_data"},
-    {"classical", "evaluate", "patch_predict", "predict", "train"},
+    {"bundle", "checkpoint", "objectives", "training_scenes"},
+    {"classical", "evaluation", "patch_prediction", "prediction", "training"},
     {"prediction_files", "report", "run"},
     {"comparison", "contender", "jobs"},
     {"growth"},
-    {"compare"},
+    {"experiment"},
     {"cli"},
 )
 ONLY = {  # units that look at few others
@@ -40,7 +40,7 @@ ONLY = {  # units that look at few others
 WITH_TORCH = (
     {"augment", "losses", "models", "optimiser"}
     | LAYERS[3]
-    | {"patch_predict", "predict", "run", "train"}
+    | {"patch_prediction", "prediction", "run", "training"}
 )
 PROCESSES = {"hsifcn.contender", "hsifcn.io.mat_child"}  # started by themselves, not imported
 
@@ -207,6 +207,6 @@ def test_the_package_itself_loads_nothing_heavy():
 
 
 def test_reading_and_splitting_do_without_pytorch():
-    code = "import hsifcn.io, hsifcn.splits, hsifcn.evaluate, hsifcn.tiles, hsifcn.measure"
+    code = "import hsifcn.io, hsifcn.splits, hsifcn.evaluation, hsifcn.tiles, hsifcn.measure"
     _, heavy = loaded_after(code)
     assert not {"torch", "matplotlib"} & set(heavy)

@@ -22,7 +22,7 @@ from hsifcn.models.batchnorm import reestimate
 from hsifcn.models.flops import counted_forward, predict_flops, training_step_flops
 from hsifcn.models.folding import RawSceneNetwork
 from hsifcn.models.layers import BatchNorm
-from hsifcn.predict import Predictor
+from hsifcn.prediction import Predictor
 from hsifcn.scaling import Scaling
 
 FCNS = [name for name in MODELS if MODELS[name].patch is None]

@@ -10,8 +10,8 @@ from scenes import field_scene, noise_scene, random_bundle, randomise
 from hsifcn.models import MODELS, build, default_spec, scene_form
 from hsifcn.models.patch import patch_plan
 from hsifcn.objectives import Patches
-from hsifcn.patch_predict import PatchPredictor
-from hsifcn.predict import Predictor
+from hsifcn.patch_prediction import PatchPredictor
+from hsifcn.prediction import Predictor
 from hsifcn.scaling import fit_scaling
 
 pytestmark = pytest.mark.usefixtures("small_models_in_module")

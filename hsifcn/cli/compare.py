@@ -54,8 +54,8 @@ def command(
     Without SCENE, on the scene that comes with hsifcn.
     """
     from hsifcn.bundled import bundled_scene
-    from hsifcn.compare import compare
     from hsifcn.comparison import DEFAULT_CONTENDERS, DEFAULT_SPLITS, Plan
+    from hsifcn.experiment import compare
     from hsifcn.io import scene_stem
 
     if scene is None:

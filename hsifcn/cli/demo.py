@@ -16,8 +16,8 @@ def command(output: opt.Output, seed: int, out: str, overwrite: bool) -> None:
     """Train on the bundled scene, map it, compare with the patch CNN, write the page."""
     from hsifcn.bundled import bundled_scene
     from hsifcn.cli.compare import summary
-    from hsifcn.compare import compare
     from hsifcn.comparison import Plan
+    from hsifcn.experiment import compare
     from hsifcn.models import DEFAULT_MODEL
 
     bundled = bundled_scene()

@@ -24,7 +24,7 @@ def command(
 ) -> None:
     """Measure a map: OA, AA, kappa, per class, confusion, area of each class, with intervals."""
     from hsifcn.errors import MismatchError
-    from hsifcn.evaluate import evaluate
+    from hsifcn.evaluation import evaluate
     from hsifcn.io import open_labels
     from hsifcn.run import read_split
 

@@ -41,16 +41,16 @@ def command(
     Without MODEL, the newest run's; without SCENE, the scene that it was trained on, mapped into
     the run. One argument is a model if it is a run directory or a .safetensors file, else a scene.
     """
-    from hsifcn.bundle import load_bundle
+    from hsifcn.bundle import load_model
     from hsifcn.errors import SettingError
     from hsifcn.io import open_scene
-    from hsifcn.predict import Predictor, check_scene
+    from hsifcn.prediction import Predictor, check_scene
     from hsifcn.prediction_files import choose_targets, predict_to_file
 
     if not 0 <= reject <= 1:
         raise SettingError(f"--reject {reject:g} is no probability", "give 0 to 1")
     targets = choose_targets(paths, out, FORMATS[form] if form else None, wavelengths)
-    predictor = Predictor(load_bundle(targets.model), opt.choose_device(device))
+    predictor = Predictor(load_model(targets.model), opt.choose_device(device))
     output.message(f"model: {targets.model}")
     scenes = [open_scene(path, wavelengths=targets.wavelengths) for path in targets.scenes]
     for scene in scenes:

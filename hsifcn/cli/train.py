@@ -44,7 +44,7 @@ def command(
     from hsifcn.io import scene_stem
     from hsifcn.models import DEFAULT_MODEL
     from hsifcn.run import open_inputs, prepare_run_directory, train_run
-    from hsifcn.train import default_settings
+    from hsifcn.training import default_settings
 
     labels = opt.labels_of_scenes(scenes, label_paths, output)
     inputs = open_inputs(

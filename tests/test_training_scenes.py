@@ -11,7 +11,7 @@ from hsifcn.models import DEFAULT_MODEL, build, default_spec
 from hsifcn.models.batchnorm import reestimate
 from hsifcn.scaling import fit_scaling
 from hsifcn.splits import make_split
-from hsifcn.training_data import (
+from hsifcn.training_scenes import (
     load_training_scene,
     read_standardised,
     scene_scaling,

@@ -21,7 +21,7 @@ from hsifcn.contenders import Contender, choose_contenders
 from hsifcn.errors import ExistingOutputError, FailedError
 from hsifcn.growth import by_patch, by_scene
 from hsifcn.jobs import result_path, run_job
-from hsifcn.predict import free_memory
+from hsifcn.prediction import free_memory
 from hsifcn.report import write_comparison_report
 from hsifcn.run import Inputs, open_inputs, write_json, write_split
 

@@ -228,6 +228,18 @@ def probabilities_path(map_path: Path) -> Path:
     return map_path.with_name(f"{map_path.stem}_probabilities{map_path.suffix}")
 
 
+def predict(
+    bundle: Bundle,
+    scene: Scene,
+    map_path: str | os.PathLike[str],
+    *,
+    device: str = "cpu",
+    **options: Any,
+) -> Prediction:
+    """Map a scene to a file with a model; ``options`` are those of ``write_prediction``."""
+    return write_prediction(Predictor(bundle, device), scene, Path(map_path), **options)
+
+
 def write_prediction(
     predictor: Predictor,
     scene: Scene,

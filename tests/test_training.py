@@ -12,16 +12,16 @@ import torch
 import torch.nn.functional as F
 from scenes import ArrayScene, field_labels, field_scene, randomise
 
-from hsifcn.bundle import load_bundle
+from hsifcn.bundle import load_model
 from hsifcn.errors import FailedError, LabelError, SettingError, UnreadableFileError
 from hsifcn.losses import class_weights, labelled_cross_entropy
 from hsifcn.models import DEFAULT_MODEL, MODELS, build, default_spec
 from hsifcn.objectives import PatchObjective, SceneObjective
 from hsifcn.optimiser import AdamW
-from hsifcn.predict import Predictor
+from hsifcn.prediction import Predictor
 from hsifcn.scene import default_colours
 from hsifcn.splits import Split, make_split
-from hsifcn.train import (
+from hsifcn.training import (
     SELECT_FROM,
     Settings,
     default_settings,
@@ -29,7 +29,7 @@ from hsifcn.train import (
     learning_rate,
     train,
 )
-from hsifcn.training_data import load_training_scene, scene_scaling
+from hsifcn.training_scenes import load_training_scene, scene_scaling
 
 pytestmark = pytest.mark.usefixtures("small_models")
 
@@ -113,7 +113,7 @@ import sys
 from scenes import field_scene
 from hsifcn.splits import make_split
 from hsifcn.scene import default_colours
-from hsifcn.train import default_settings, train
+from hsifcn.training import default_settings, train
 
 scene, labels = field_scene()
 trained = train([scene], [make_split(labels, "random:0.4:val=0.2")], default_settings(
@@ -303,7 +303,7 @@ def test_a_saved_state_is_taken_up_whole(tmp_path):
 def test_an_interrupted_run_leaves_a_model_to_predict_with(tmp_path, scene, split, model):
     with pytest.raises(KeyboardInterrupt):
         fit(scene, split, short(model, 60), checkpoint=tmp_path, progress=stop_at(50))
-    bundle = load_bundle(tmp_path / "model.safetensors")
+    bundle = load_model(tmp_path / "model.safetensors")
     labels = Predictor(bundle).label_map(scene)
     assert (labels == split.labels)[split.train].mean() > 0.6
 

@@ -27,7 +27,7 @@ from hsifcn.objectives import Objective, PatchObjective, SceneObjective
 from hsifcn.optimiser import AdamW
 from hsifcn.scene import Scene
 from hsifcn.splits import Split
-from hsifcn.training_data import load_training_scene, scene_scaling, usable_bands
+from hsifcn.training_scenes import load_training_scene, scene_scaling, usable_bands
 
 SELECT_FROM = 0.8  # share of the steps before which no state is kept: the rate is still high
 PATCH_STEPS = 600  # steps of a patch CNN

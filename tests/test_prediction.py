@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scenes import ArrayScene, field_scene, noise_scene, random_bundle, whole, write_field_scene
 
-from hsifcn import predict
+from hsifcn import prediction
 from hsifcn.errors import (
     ExistingOutputError,
     MemoryCeilingError,
@@ -18,7 +18,7 @@ from hsifcn.errors import (
 )
 from hsifcn.io import open_labels, open_scene
 from hsifcn.models import MODELS
-from hsifcn.predict import Predictor, check_scene, most_probable, probabilities_path
+from hsifcn.prediction import Predictor, check_scene, most_probable, probabilities_path
 from hsifcn.scaling import fit_scaling
 from hsifcn.tiles import plan_tiles
 
@@ -106,14 +106,14 @@ def test_a_halo_too_small_would_be_noticed(predictors):
 @pytest.fixture
 def no_memory_used(monkeypatch):
     """Let the memory ceiling be about the scene only."""
-    monkeypatch.setattr(predict, "rss_bytes", lambda: 0)
+    monkeypatch.setattr(prediction, "rss_bytes", lambda: 0)
 
 
 def test_a_ceiling_cuts_the_scene(predictors, no_memory_used):
     scene = noise_scene((500, 40, BANDS))
     predictor = predictors["fcn1s"]
     for pixels in (260**2, 300**2, 10**6):
-        ceiling = pixels * predict.bytes_per_pixel(predictor.bundle.spec, scene)
+        ceiling = pixels * prediction.bytes_per_pixel(predictor.bundle.spec, scene)
         plan = predictor.tiles(scene, ceiling)
         assert max(tile.read.rows * tile.read.cols for tile in plan) <= pixels
         assert (len(plan) == 1) == (pixels >= 500 * 40)
@@ -132,13 +132,13 @@ def test_a_ceiling_too_low_tells_the_least(predictors, no_memory_used):
 
 def test_memory_in_use_counts(predictors, monkeypatch):
     scene = noise_scene((20, 20, BANDS))
-    monkeypatch.setattr(predict, "rss_bytes", lambda: 2 * 10**9)
+    monkeypatch.setattr(prediction, "rss_bytes", lambda: 2 * 10**9)
     with pytest.raises(MemoryCeilingError, match="--max-memory 2"):
         predictors["fcn1s"].tiles(scene, 10**9)
 
 
 def test_free_memory_is_plausible():
-    assert 2**24 < predict.free_memory() < 2**50
+    assert 2**24 < prediction.free_memory() < 2**50
 
 
 class TestBelonging:
@@ -225,7 +225,7 @@ def test_a_map_on_disk_is_the_label_map(tmp_path, predictors, suffix):
     scene = open_scene(write_field_scene(tmp_path, rows=220, cols=17, bands=BANDS))
     predictor = in_tiles_of(predictors["fcn8s"], 32)
     target = tmp_path / f"map{suffix}"
-    done = predict.write_prediction(predictor, scene, target, probabilities=True)
+    done = prediction.write_prediction(predictor, scene, target, probabilities=True)
     wanted = predictor.label_map(scene)
     assert np.array_equal(open_labels(target).labels, wanted)
     assert done.map_path == target
@@ -244,7 +244,7 @@ def test_a_map_on_disk_is_the_label_map(tmp_path, predictors, suffix):
 def test_envi_maps_carry_classes(tmp_path, predictors):
     scene = open_scene(write_field_scene(tmp_path, bands=BANDS))
     predictor = predictors["fcn1s"]
-    done = predict.write_prediction(predictor, scene, tmp_path / "map.img")
+    done = prediction.write_prediction(predictor, scene, tmp_path / "map.img")
     assert done.probabilities_path is None
     found = open_labels(tmp_path / "map.img")
     assert found.class_names == predictor.bundle.class_names
@@ -260,11 +260,11 @@ def test_rejected_and_missing_pixels_on_disk(tmp_path, predictors):
     scene = open_scene(path)
     predictor = predictors["fcn1s"]
     target = tmp_path / "map.npy"
-    predict.write_prediction(predictor, scene, target, probabilities=True)
+    prediction.write_prediction(predictor, scene, target, probabilities=True)
     shares = np.load(probabilities_path(target))
     assert np.isnan(shares).all(2).nonzero() == (np.array([3]), np.array([4]))
     limit = float(np.nanmedian(shares.max(2)))
-    done = predict.write_prediction(predictor, scene, target, reject=limit, overwrite=True)
+    done = prediction.write_prediction(predictor, scene, target, reject=limit, overwrite=True)
     best = np.nan_to_num(shares).max(2)
     found = np.load(target)
     unsure = np.abs(best - limit) < 1e-6
@@ -287,7 +287,7 @@ def test_nothing_stays_of_a_failed_prediction(tmp_path, predictors, suffix):
     predictor = in_tiles_of(predictors["fcn8s"], 32)
     assert predictor.tiles(scene)[0].read.row_stop <= 200
     with pytest.raises(UnreadableFileError):
-        predict.write_prediction(predictor, scene, tmp_path / f"map{suffix}", probabilities=True)
+        prediction.write_prediction(predictor, scene, tmp_path / f"map{suffix}", probabilities=True)
     assert not list(tmp_path.iterdir())
 
 
@@ -296,7 +296,9 @@ def test_nothing_stays_of_a_refused_prediction(tmp_path, predictors, no_memory_u
     scene = noise_scene((300, 300, BANDS + (wrong == "bands")))
     expected = MismatchError if wrong == "bands" else MemoryCeilingError
     with pytest.raises(expected):
-        predict.write_prediction(predictors["fcn1s"], scene, tmp_path / "map.img", max_memory=1000)
+        prediction.write_prediction(
+            predictors["fcn1s"], scene, tmp_path / "map.img", max_memory=1000
+        )
     assert not list(tmp_path.iterdir())
 
 
@@ -305,19 +307,19 @@ def test_an_existing_map_is_kept(tmp_path, predictors):
     target = tmp_path / "map.npy"
     target.write_text("precious")
     with pytest.raises(ExistingOutputError):
-        predict.write_prediction(predictors["fcn1s"], scene, target)
+        prediction.write_prediction(predictors["fcn1s"], scene, target)
     assert target.read_text() == "precious"
     target.unlink()
     probabilities_path(target).write_text("precious")
     with pytest.raises(ExistingOutputError):
-        predict.write_prediction(predictors["fcn1s"], scene, target, probabilities=True)
+        prediction.write_prediction(predictors["fcn1s"], scene, target, probabilities=True)
     assert [file.name for file in tmp_path.iterdir()] == ["map_probabilities.npy"]
 
 
 def test_many_classes_take_two_bytes(tmp_path):
     predictor = Predictor(random_bundle("fcn8s", BANDS, classes=300))
     scene = noise_scene((12, 9, BANDS))
-    predict.write_prediction(predictor, scene, tmp_path / "map.npy")
+    prediction.write_prediction(predictor, scene, tmp_path / "map.npy")
     found = np.load(tmp_path / "map.npy")
     assert found.dtype == np.uint16
     assert np.array_equal(found, predictor.label_map(scene))

@@ -13,9 +13,9 @@ from hsifcn.bundle import Bundle
 from hsifcn.models import MODELS
 from hsifcn.models.layers import ConvBlock
 from hsifcn.objectives import Patches
-from hsifcn.predict import check_scene
+from hsifcn.prediction import check_scene
 from hsifcn.scene import Scene
-from hsifcn.training_data import read_standardised
+from hsifcn.training_scenes import read_standardised
 
 
 class PatchPredictor:
