@@ -202,21 +202,15 @@ def predict_to_file(
         Another map is there, and may not be overwritten.
     """
     record = map_path.with_name(f"{map_path.name}.json")
-    request = {
-        "model_sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
-        "scene": scene_identity(scene),
-        "probabilities": probabilities,
-        "reject": reject,
-    }
-    earlier = read_record(record)
-    if map_path.exists() and not overwrite:
-        if earlier.get("request") == request and earlier["files"] == sizes(map_path, probabilities):
-            return {**earlier, "unchanged": True}
-        raise ExistingOutputError(
-            f"{map_path} exists and is another map", "add --overwrite or choose another -o"
-        )
-    if "request" not in earlier:
-        refuse_existing(record, overwrite)
+    digest = hashlib.sha256(model.read_bytes()).hexdigest()
+    request: dict[str, Any] = {"model_sha256": digest, "scene": scene_identity(scene)}
+    request |= {"probabilities": probabilities, "reject": reject}
+    if not overwrite:
+        earlier = read_record(record)
+        if not earlier:
+            refuse_existing(record, overwrite)
+        if map_path.exists():
+            return unchanged_result(map_path, earlier, request)
     make_folder(map_path.parent)
     record.unlink(missing_ok=True)
     done = write_prediction(
@@ -242,6 +236,19 @@ def predict_to_file(
     with atomic_write(record, overwrite=True) as temporary:
         temporary.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     return result
+
+
+def unchanged_result(
+    map_path: Path, earlier: dict[str, Any], request: dict[str, Any]
+) -> dict[str, Any]:
+    """The recorded result of the map that is there; ExistingOutputError where it is another."""
+    if earlier.get("request") != request or earlier["files"] != sizes(
+        map_path, request["probabilities"]
+    ):
+        raise ExistingOutputError(
+            f"{map_path} exists and is another map", "add --overwrite or choose another -o"
+        )
+    return {**earlier, "unchanged": True}
 
 
 def scene_identity(scene: Scene) -> dict[str, Any]:

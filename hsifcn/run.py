@@ -220,26 +220,33 @@ def train_run(
         maps = [predictor.label_map(scene, max_memory) for scene in inputs.scenes]
     metrics = {
         **model_record(trained.bundle.spec),
-        "seed": settings.seed,
-        "split": split_record(inputs, trained.bundle.spec),
         **accuracy_record(inputs, maps),
-        "train_seconds": trained.seconds,
+        **training_record(inputs, settings, trained),
         "predict_seconds": prediction.seconds,
-        "steps": settings.steps,
-        "best_step": trained.best_step,
-        "transductive": not settings.inductive,
         "peak_rss_bytes": peak_rss_bytes(),
         "baseline_rss_bytes": baseline,
         "device": device,
         "threads": torch.get_num_threads(),
-        "machine": machine(),
-        "versions": versions(),
-        "scene": ", ".join(printable(Path(scene.path).name) for scene in inputs.scenes),
-        "colours": [list(colour) for colour in inputs.colours],
         "command": config.get("command"),
     }
     write_run(out, inputs, trained, maps[0], metrics, config)
     return metrics
+
+
+def training_record(inputs: Inputs, settings: Settings, trained: Trained) -> dict[str, Any]:
+    """What was trained on, how and with what."""
+    return {
+        "scene": ", ".join(printable(Path(scene.path).name) for scene in inputs.scenes),
+        "colours": [list(colour) for colour in inputs.colours],
+        "split": split_record(inputs, trained.bundle.spec),
+        "seed": settings.seed,
+        "steps": settings.steps,
+        "best_step": trained.best_step,
+        "transductive": not settings.inductive,
+        "train_seconds": trained.seconds,
+        "machine": machine(),
+        "versions": versions(),
+    }
 
 
 def model_record(spec: ModelSpec) -> dict[str, Any]:

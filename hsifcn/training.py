@@ -64,7 +64,7 @@ class Settings:
 
     model: str = DEFAULT_MODEL
     seed: int = 0
-    steps: int = 300
+    steps: int = 400
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
     averaging: float = 0.97

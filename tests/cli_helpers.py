@@ -26,18 +26,18 @@ import scipy.io
 from scenes import field_cube, field_labels
 
 from hsifcn.cli import main
+from hsifcn.models import DEFAULT_MODEL
 
 ROOT = Path(__file__).parent.parent
 SESSION = tempfile.TemporaryDirectory(prefix="hsifcn-tests-")
 ENVIRONMENT = {
-    **os.environ,
+    **os.environ,  # with the number of threads that conftest.py sets
     "HSIFCN_CACHE": str(Path(SESSION.name) / "cache"),
-    "OMP_NUM_THREADS": "1",
     "PYTHONPATH": str(ROOT),
 }
 STEPS = 30  # enough to tell the classes of the small scenes apart
 COMPARISON = shlex.split(
-    "compare-patch-vs-fcn cube.npy -o out --models patch,cast,fcn8s,hsifcn"
+    f"compare-patch-vs-fcn cube.npy -o out --models svm,patch,cast,{DEFAULT_MODEL}"
     " -s random:0.2 --patch 5 --seeds 1 --steps 4"
 )
 

@@ -28,6 +28,7 @@ FILES = {
     *("model.safetensors", "metrics.json", "split.npz", "config.json", "log.csv", "map.png"),
     "report.html",
 }
+LONG = "250"  # steps that leave time to press Ctrl-C
 METRICS = {
     *("model", "params", "flops_per_pixel", "seed", "split", "oa", "aa", "kappa", "per_class"),
     *("confusion", "class_names", "train_seconds", "predict_seconds", "steps", "peak_rss_bytes"),
@@ -173,7 +174,7 @@ def interrupted_training(folder, scene, *options):
 
     terminal, stderr = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "hsifcn", "train", scene, "--steps", "400", *options],
+        [sys.executable, "-m", "hsifcn", "train", scene, "--steps", LONG, *options],
         cwd=folder,
         env={**ENVIRONMENT, "TERM": "xterm-256color", "COLUMNS": "150"},
         stdout=subprocess.PIPE,
@@ -181,7 +182,7 @@ def interrupted_training(folder, scene, *options):
     )
     os.close(stderr)
     shown = b""
-    while not re.search(rb"[1-9][0-9]*/400", shown):
+    while not re.search(rb"[1-9][0-9]*/" + LONG.encode(), shown):
         shown += os.read(terminal, 4096)
     process.send_signal(signal.SIGINT)
     try:
@@ -208,17 +209,21 @@ def test_interrupt_and_resume(folder):
     assert mapped.code == 0, mapped.err
     assert np.load(folder / "early.npy").shape[:2] == (20, 24)
 
-    other = command(folder, "train", "cube.npy", "--steps", "300", "--resume", "-q")
+    other = command(folder, "train", "cube.npy", "--steps", "9", "--resume", "-q")
     assert_refused(other, "runs/cube/checkpoint", "other settings", "--overwrite")
 
-    resumed = command(folder, "train", "cube.npy", "--steps", "400", "--resume", "--json")
+    resumed = command(folder, "train", "cube.npy", "--steps", LONG, "--resume", "--json")
     assert resumed.code == 0, resumed.err
-    assert resumed.json["steps"] == 400
+    assert resumed.json["steps"] == int(LONG)
     assert not (run / "checkpoint").exists()
     with open(run / "log.csv", newline="") as file:
         steps = [int(row["step"]) for row in csv.DictReader(file)]
     assert steps == sorted(set(steps))
-    assert steps[-1] == 400
+    assert steps[-1] == int(LONG)
+
+    assert command(folder, "train", "cube.npy", "--steps", LONG, "-o", "whole").code == 0
+    uninterrupted = (folder / "whole/model.safetensors").read_bytes()
+    assert (run / "model.safetensors").read_bytes() == uninterrupted
 
 
 @pytest.mark.slow

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -58,9 +61,8 @@ def command(
         metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
         output.result(summary(metrics, folder), metrics)
         return
-    for split in inputs.splits:
-        for warning in split.warnings:
-            output.message(f"warning: {warning}")
+    for warning in itertools.chain.from_iterable(split.warnings for split in inputs.splits):
+        output.message(f"warning: {warning}")
     config = {
         "command": opt.command_line(),
         "scenes": [opt.absolute(path) for path in scenes],
@@ -71,23 +73,29 @@ def command(
         "device": device,
         "max_memory": max_memory,
     }
+    with hint_when_stopped(output, folder), training_progress(output, settings.steps) as progress:
+        metrics = train_run(
+            inputs,
+            settings,
+            folder,
+            device=chosen_device,
+            max_memory=max_memory,
+            progress=progress,
+            resume=resume,
+            config=config,
+        )
+    output.result(summary(metrics, folder), metrics)
+
+
+@contextmanager
+def hint_when_stopped(output: opt.Output, folder: Path) -> Iterator[None]:
+    """Say what can be done with an interrupted run."""
     try:
-        with training_progress(output, settings.steps) as progress:
-            metrics = train_run(
-                inputs,
-                settings,
-                folder,
-                device=chosen_device,
-                max_memory=max_memory,
-                progress=progress,
-                resume=resume,
-                config=config,
-            )
+        yield
     except KeyboardInterrupt:
         if (folder / "checkpoint" / "model.safetensors").exists():
             output.message(f"stopped; go on with --resume, or predict with {folder}/checkpoint")
         raise
-    output.result(summary(metrics, folder), metrics)
 
 
 def summary(metrics: dict[str, object], folder: Path) -> str:

@@ -88,7 +88,7 @@ def _patch(patch: int) -> Model:
 
 
 MODELS: dict[str, Model] = {
-    "hsifcn": _fcn(1, "three stages, skips down to single pixels: the default", (64, 96, 128)),
+    "hsifcn": _fcn(1, "two stages, skips down to single pixels: the default", (64, 96)),
     "fcn32s": _fcn(32, "coarsest scores only: the paper's first step, for comparison"),
     "fcn16s": _fcn(16, "scores of stride 32 and 16"),
     "fcn8s": _fcn(8, "the paper's FCN-8s: objects many pixels wide"),

@@ -1,0 +1,166 @@
+"""``hsifcn compare-patch-vs-fcn``: outputs, resuming, contenders that fail, what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from cli_helpers import (
+    COMPARISON,
+    ENVIRONMENT,
+    ROOT,
+    assert_refused,
+    command,
+    finished_comparison,
+    hsifcn,
+    small_scene,
+    snapshot,
+)
+
+SHORT = ["compare-patch-vs-fcn", "cube.npy", "-o", "out", "-s", "random:0.2", "--patch", "5"]
+SHORT += ["--seeds", "1", "--steps", "4"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    small_scene(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def compared(tmp_path):
+    shutil.copytree(finished_comparison(), tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def weights(folder):
+    return {name: file for name, file in snapshot(folder).items() if name.endswith(".safetensors")}
+
+
+@pytest.mark.slow
+def test_progress_is_told_on_stderr():
+    messages = (finished_comparison() / "compare.stderr").read_text()
+    assert "labels of cube.npy: cube_gt.npy" in messages
+    assert "Traceback" not in messages
+
+
+@pytest.mark.slow
+def test_a_finished_comparison_is_kept_unless_told(compared):
+    before = snapshot(compared)
+    assert_refused(command(compared, *COMPARISON, "-q"), "out exists", "--overwrite", "--resume")
+    other = command(compared, *COMPARISON, "-q", "--resume", "--steps", "5")
+    assert_refused(other, "out exists")
+    assert snapshot(compared) == before
+
+
+@pytest.mark.slow
+def test_resume_keeps_what_is_there(compared):
+    out = compared / "out"
+    first = json.loads((out / "comparison.json").read_text())
+    (out / "comparison.json").unlink()
+    (out / "report.html").unlink()
+    before = weights(out)
+    done = command(compared, *COMPARISON, "--resume", "-q")
+    assert (done.code, done.err) == (0, "")
+    assert weights(out) == before
+    again = json.loads((out / "comparison.json").read_text())
+    assert again["contenders"] == first["contenders"]
+    assert (out / "report.html").exists()
+    for part in ("patch CNN 5x5", "OA %", "leakage", "report.html"):
+        assert part in done.out
+
+
+@pytest.mark.slow
+def test_a_contender_that_fails_leaves_the_others_standing(folder):
+    """A process that works on the patch CNN kills itself, as the system does for want of memory."""
+    (folder / "killer").mkdir()
+    (folder / "killer/sitecustomize.py").write_text(
+        "import os, pathlib, signal, sys\n"
+        "files = [pathlib.Path(word) for word in sys.orig_argv if word.endswith('.json')]\n"
+        "if any('\"patch5\"' in file.read_text() for file in files if file.is_file()):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    path = os.pathsep.join([str(folder / "killer"), str(ROOT)])
+    done = hsifcn(folder, *SHORT, "--models", "patch,cast,fcn32s", "--json", PYTHONPATH=path)
+    assert done.code == 0, done.err
+    assert "Traceback" not in done.err
+    rows = {row["name"]: row for row in done.json["contenders"]}
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "patch": "failed",
+        "cast": "failed",
+        "fcn32s": "done",
+    }
+    assert "signal 9" in rows["patch"]["reason"]
+    assert 0 <= rows["fcn32s"]["oa"]["mean"] <= 1
+    assert (folder / "out/report.html").exists()
+
+    without = command(folder, *SHORT, "--models", "patch,cast,fcn32s", "--resume", "--json")
+    rows = {row["name"]: row for row in without.json["contenders"]}
+    assert [row["status"] for row in rows.values()] == ["done"] * 3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is sent otherwise")
+def test_interrupt(folder):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hsifcn", *SHORT, "--models", "fcn32s", "--steps", "100000"],
+        cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    for line in process.stderr:
+        if "fcn32s" in line:
+            break
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert err.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in err
+    assert not (folder / "out/comparison.json").exists()
+    refused = command(folder, *SHORT, "--models", "fcn32s", "--steps", "4", "-q")
+    assert_refused(refused, "out exists", "--resume")
+
+
+@pytest.fixture(scope="module")
+def bad_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bad")
+    _, labels = small_scene(folder)
+    np.save(folder / "small.npy", labels[:5])
+    (folder / "twice.txt").write_text("corn\ncorn\noak\n")
+    (folder / "full").mkdir()
+    (folder / "full/notes.txt").write_text("mine")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["nosuch.npy"], ["nosuch.npy does not exist"]),
+        (["cube_gt.npy"], ["cube_gt.npy"]),
+        (["cube.npy", "-l", "small.npy"], ["small.npy is 5x24", "20x24"]),
+        (["cube.npy", "-l", "cube_gt.npy", "-l", "cube_gt.npy"], ["2 label files"]),
+        (["cube.npy", "-s", "nosuch"], ["no split 'nosuch'", "random:0.1"]),
+        (["cube.npy", "-s", "random:0.1", "-s", "checkerboard:50"], ["checkerboard:50"]),
+        (["cube.npy", "--patch", "4"], ["patches of 4 pixels", "5, 7"]),
+        (["cube.npy", "--patch", "99"], ["patches of 99 pixels", "5, 7"]),
+        (["cube.npy", "--models", "nosuch"], ["no contender 'nosuch'", "cast"]),
+        (["cube.npy", "--models", "patch,"], ["no contender ''", "cast"]),
+        (["cube.npy", "--class-names", "twice.txt"], ["twice.txt", "'corn'"]),
+        (["cube.npy", "--wavelengths", "twice.txt"], ["twice.txt, line 1"]),
+        (["cube.npy", "-o", "small.npy"], ["small.npy"]),
+        (["cube.npy", "-o", "small.npy/out"], ["small.npy/out"]),
+        (["cube.npy", "-o", "full"], ["full exists", "--overwrite"]),
+        (["cube.npy", "-o", "full", "--resume"], ["full exists", "--overwrite"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_bad_input(bad_folder, arguments, parts):
+    before = snapshot(bad_folder)
+    done = command(bad_folder, "compare-patch-vs-fcn", "-o", "out", *arguments, "-q")
+    assert_refused(done, *parts)
+    assert snapshot(bad_folder) == before

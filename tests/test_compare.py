@@ -1,0 +1,119 @@
+"""What a comparison of patch CNN, cast and FCN says: the keys and values of comparison.json."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+from cli_helpers import finished_comparison
+
+pytestmark = pytest.mark.slow  # the comparison, made once, takes several processes
+
+KEYS = {"scene", "environment", "splits", "contenders", "equivalence", "differences", "scaling"}
+SPLIT = {"name", "recipe", "digest", "n_train", "n_test", "leakage"}
+CONTENDER = {
+    *("name", "kind", "storage", "split", "oa", "aa", "kappa", "params", "train_seconds"),
+    *("predict_seconds", "pixels_per_second", "peak_train_bytes", "peak_predict_bytes"),
+    *("baseline_bytes", "patch_store_bytes", "flops_train_step", "flops_predict"),
+}
+DIFFERENCE = {"a", "b", "split", "oa_difference", "interval", "mcnemar_p"}
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    return json.loads((finished_comparison() / "out/comparison.json").read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def rows(comparison):
+    return {row["name"]: row for row in comparison["contenders"]}
+
+
+def test_all_keys(comparison):
+    assert comparison.keys() >= KEYS
+    assert all(split.keys() >= SPLIT for split in comparison["splits"])
+    assert all(row.keys() >= CONTENDER for row in comparison["contenders"])
+    assert all(row.keys() >= DIFFERENCE for row in comparison["differences"])
+    assert comparison["equivalence"].keys() >= {
+        "max_abs_logit_difference",
+        "labels_equal",
+        "n_pixels",
+    }
+    assert comparison["scaling"].keys() >= {"by_patch", "by_scene"}
+
+
+def test_json_is_alone_on_stdout(comparison):
+    assert json.loads((finished_comparison() / "compare.stdout").read_text()) == comparison
+
+
+def test_who_takes_part(rows):
+    kinds = {name: (row["kind"], row["storage"]) for name, row in rows.items()}
+    assert kinds.pop("svm") == ("classical", "scene")
+    assert kinds.pop("patch") == ("patch", "windowed")
+    assert kinds.pop("cast") == ("cast", "scene")
+    assert list(kinds.values()) == [("fcn", "scene")]
+
+
+def test_accuracies_have_a_value_a_seed(rows):
+    for row in rows.values():
+        for key in ("oa", "aa", "kappa"):
+            assert len(row[key]["values"]) == 1
+            assert row[key]["mean"] == pytest.approx(row[key]["values"][0])
+            assert -1 <= row[key]["mean"] <= 1
+
+
+def test_costs_are_measured(rows):
+    for row in rows.values():
+        assert row["train_seconds"] > 0
+        assert row["pixels_per_second"] == pytest.approx(20 * 24 / row["predict_seconds"])
+        for task in ("train", "predict"):
+            assert row[f"peak_{task}_bytes"] > 10**7  # of a process with NumPy in it
+        assert row["baseline_bytes"] <= row["peak_predict_bytes"]
+        if row["kind"] != "classical":
+            assert min(row["params"], row["flops_train_step"], row["flops_predict"]) > 0
+    assert rows["cast"]["flops_predict"] < rows["patch"]["flops_predict"]
+
+
+def test_the_cast_is_the_patch_cnn(comparison, rows):
+    same = comparison["equivalence"]
+    assert same["max_abs_logit_difference"] < 1e-3
+    assert same["labels_equal"] == same["n_pixels"] == 20 * 24
+    assert rows["cast"]["oa"] == rows["patch"]["oa"]
+    assert rows["cast"]["params"] == rows["patch"]["params"]
+
+
+def test_the_split_is_the_same_for_all(comparison, rows):
+    (split,) = comparison["splits"]
+    assert split["recipe"] == "random:0.2"
+    assert split["n_test"] > split["n_train"] > 0
+    assert 0 <= split["leakage"]["test_touching"] <= 1
+    assert {row["split"] for row in rows.values()} == {split["name"]}
+
+
+def test_the_difference_is_that_of_the_accuracies(comparison, rows):
+    (row,) = comparison["differences"]
+    assert row["oa_difference"] == pytest.approx(
+        rows[row["a"]]["oa"]["mean"] - rows[row["b"]]["oa"]["mean"]
+    )
+    low, high = row["interval"]
+    assert low <= row["oa_difference"] <= high
+    assert 0 <= row["mcnemar_p"] <= 1
+
+
+def test_no_number_is_missing(comparison):
+    def numbers(value):
+        if isinstance(value, dict):
+            value = list(value.values())
+        if isinstance(value, list):
+            return [number for part in value for number in numbers(part)]
+        return [value] if isinstance(value, float) else []
+
+    assert np.isfinite(numbers(comparison)).all()
+
+
+def test_the_report_needs_no_other_file(rows):
+    page = (finished_comparison() / "out/report.html").read_text("utf-8")
+    assert all(row.get("label", row["name"]) in page for row in rows.values())
+    assert not re.search(r"""(?:src|href)\s*=\s*["'](?!data:|#)""", page)
