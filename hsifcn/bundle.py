@@ -96,7 +96,7 @@ class Bundle:
         contiguous = {name: tensor.contiguous() for name, tensor in self.weights.items()}
         metadata = {"hsifcn": json.dumps(header, sort_keys=True)}
         with atomic_write(path, overwrite=overwrite) as temporary:
-            safetensors.torch.save_file(contiguous, temporary, metadata=metadata)
+            temporary.write_bytes(safetensors.torch.save(contiguous, metadata))
 
 
 def empty_network(spec: ModelSpec) -> nn.Module:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+# A warning that says nothing new of this scene: the ranges of AVIRIS's spectrometers overlap.
+OVERLAP = "the wavelengths in .* do not increase"
+
 
 def bundled_file(name: str) -> Path:
     """Path of a file of the bundled scene, e.g. ``indian_pines_corrected.mat``.

@@ -60,9 +60,8 @@ class TrainingState:
         header = {key: getattr(self, key) for key in keys} | {"identity": identity}
         contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
         with atomic_write(folder / STATE, overwrite=True) as temporary:
-            safetensors.torch.save_file(
-                contiguous, temporary, metadata={"hsifcn": json.dumps(header, sort_keys=True)}
-            )
+            metadata = {"hsifcn": json.dumps(header, sort_keys=True)}
+            temporary.write_bytes(safetensors.torch.save(contiguous, metadata))
 
     def load(self, folder: Path, identity: dict[str, Any]) -> bool:
         """Take up a saved state; False where there is none.

@@ -27,6 +27,9 @@ from hsifcn.splits import Split, fields, leakage_sentence
 
 DEFAULT_SPLITS = {"random": "random:0.1", "disjoint": "checkerboard:14:gap=3"}
 DEFAULT_CONTENDERS = (*CLASSICAL, "patch", "materialised", "cast", "fcn8s", DEFAULT_MODEL)
+ACCURACIES = ("oa", "aa", "kappa")
+DETAILS = ("per_class_recall", "confusion", "train_oa_curve")
+FLOPS = ("flops_train_step", "flops_predict")
 COSTS = (
     "params",
     "train_seconds",
@@ -92,11 +95,16 @@ class Entry:
     reason: str | None = None
 
 
+def split_folder(out: Path, plan: Plan, split_name: str) -> Path:
+    """Where the jobs on one split keep their files."""
+    return out / "jobs" / f"split-{list(plan.splits).index(split_name)}"
+
+
 def patch_store_bytes(contender: Contender, scene: Scene) -> int:
     """Float32 patches of every pixel: pixels x patch x patch x bands x 4 bytes."""
-    patch = MODELS[contender.model].patch
-    if contender.storage != "materialised" or patch is None:
+    if contender.storage != "materialised":
         return 0
+    patch = MODELS[contender.model].patch or 0
     rows, cols, bands = scene.shape
     return rows * cols * patch * patch * bands * 4
 
@@ -161,23 +169,10 @@ def contender_row(entry: Entry, inputs: Inputs) -> dict[str, Any]:
         "reason": entry.reason,
         "patch_store_bytes": patch_store_bytes(contender, inputs.scenes[0]),
     }
-    if not entry.results or entry.status != "done":
+    row |= dict.fromkeys((*ACCURACIES, *DETAILS, *COSTS, *FLOPS, "pixels_per_second"))
+    if entry.status != "done":
         return row
-    split, n_classes = inputs.splits[0], len(inputs.class_names)
-    truth = np.where(split.test, split.labels, 0)
-    measured = [
-        Accuracy.from_confusion(confusion_matrix(truth, labels, n_classes)) for labels in entry.maps
-    ]
-    for key in ("oa", "aa", "kappa"):
-        values = [float(getattr(accuracy, key)) for accuracy in measured]
-        spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
-        row[key] = {"mean": float(np.mean(values)), "std": spread, "values": values}
-    recalls = np.array([accuracy.recall for accuracy in measured])
-    row["per_class_recall"] = {
-        name: None if np.isnan(recalls[:, i]).all() else float(np.nanmean(recalls[:, i]))
-        for i, name in enumerate(inputs.class_names)
-    }
-    row["confusion"] = measured[0].confusion[:, :n_classes].tolist()
+    row |= accuracy_figures(entry, inputs)
     row["train_oa_curve"] = entry.results[0].get("train_oa_curve")
     for key in COSTS:
         values = [result[key] for result in entry.results if key in result]
@@ -185,8 +180,28 @@ def contender_row(entry: Entry, inputs: Inputs) -> dict[str, Any]:
     scene = inputs.scenes[0]
     row["pixels_per_second"] = scene.shape[0] * scene.shape[1] / row["predict_seconds"]
     if contender.kind != "classical":
-        row |= network_flops(contender, scene, n_classes)
+        row |= network_flops(contender, scene, len(inputs.class_names))
     return row
+
+
+def accuracy_figures(entry: Entry, inputs: Inputs) -> dict[str, Any]:
+    """OA, AA and kappa over the seeds, recall a class, and the first seed's confusion matrix."""
+    split, n_classes = inputs.splits[0], len(inputs.class_names)
+    truth = np.where(split.test, split.labels, 0)
+    measured = [
+        Accuracy.from_confusion(confusion_matrix(truth, labels, n_classes)) for labels in entry.maps
+    ]
+    figures: dict[str, Any] = {"confusion": measured[0].confusion[:, :n_classes].tolist()}
+    for key in ACCURACIES:
+        values = [float(getattr(accuracy, key)) for accuracy in measured]
+        spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+        figures[key] = {"mean": float(np.mean(values)), "std": spread, "values": values}
+    recalls = np.array([accuracy.recall for accuracy in measured])
+    figures["per_class_recall"] = {
+        name: None if np.isnan(recalls[:, i]).all() else float(np.nanmean(recalls[:, i]))
+        for i, name in enumerate(inputs.class_names)
+    }
+    return figures
 
 
 def network_flops(contender: Contender, scene: Scene, n_classes: int) -> dict[str, int]:
@@ -252,7 +267,7 @@ def equivalence_row(plan: Plan, entries: Sequence[Entry], out: Path) -> dict[str
         for seed, ours, theirs in zip(
             range(plan.first_seed, plan.first_seed + plan.seeds), cast.maps, patch.maps, strict=True
         ):
-            folder = out / "jobs" / cast.split_name
+            folder = split_folder(out, plan, cast.split_name)
             a, b = (np.load(folder / f"{name}-{seed}-logits.npy") for name in ("cast", "patch"))
             largest = max(largest, float(np.abs(a - b).max()))
             equal += int((ours == theirs).sum())

@@ -85,7 +85,7 @@ def choose_contenders(names: Sequence[str], patch: int) -> list[Contender]:
     for name in names:
         if name not in known:
             raise SettingError(f"there is no contender '{name}'", f"choose from {', '.join(known)}")
-    chosen = [known[name] for name in names]
+    chosen = [known[name] for name in dict.fromkeys(names)]
     needed = [c.weights_of for c in chosen if c.weights_of and c.weights_of not in names]
     chosen += [known[name] for name in dict.fromkeys(needed)]
     return sorted(chosen, key=lambda contender: contender.weights_of is not None)

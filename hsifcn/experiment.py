@@ -16,10 +16,19 @@ from typing import Any
 
 import numpy as np
 
-from hsifcn.comparison import Entry, Plan, assemble, images, patch_store_bytes
+from hsifcn.comparison import (
+    Entry,
+    Plan,
+    assemble,
+    images,
+    patch_store_bytes,
+    split_folder,
+)
 from hsifcn.contenders import Contender, choose_contenders
 from hsifcn.errors import ExistingOutputError, FailedError
 from hsifcn.growth import by_patch, by_scene
+from hsifcn.io.files import make_folder
+from hsifcn.io.formats import split_variable
 from hsifcn.jobs import result_path, run_job
 from hsifcn.prediction import free_memory
 from hsifcn.report import write_comparison_report
@@ -56,7 +65,6 @@ def compare(
         What ``comparison.json`` holds.
     """
     chosen = choose_contenders(plan.contenders, plan.patch)
-    prepare_folder(out, plan, resume=resume, overwrite=overwrite)
     inputs = {
         name: open_inputs(
             [plan.scene],
@@ -68,9 +76,10 @@ def compare(
         )
         for name, recipe in plan.splits.items()
     }
+    prepare_folder(out, plan, resume=resume, overwrite=overwrite)
     entries = []
     for name, given in inputs.items():
-        folder = out / "jobs" / name
+        folder = split_folder(out, plan, name)
         folder.mkdir(parents=True, exist_ok=True)
         write_split(folder / "split.npz", given.splits[0], overwrite=True)
         for contender in chosen:
@@ -89,10 +98,11 @@ def growth(plan: Plan, inputs: Inputs, entries: list[Entry], out: Path, say: Say
     """How cost and accuracy grow with the patch and with the scene, on the first split."""
     name = entries[0].split_name
     done = [e for e in entries if e.split_name == name and e.status == "done"]
-    bundles = {e.contender: out / "jobs" / name / bundle_name(e.contender, plan) for e in done}
+    folder = split_folder(out, plan, name)
+    bundles = {e.contender: folder / bundle_name(e.contender, plan) for e in done}
     half = plan.budget_seconds / 2
     return {
-        "by_patch": by_patch(plan, inputs, out / "jobs" / name, half, say),
+        "by_patch": by_patch(plan, inputs, folder, half, say),
         "by_scene": by_scene(bundles, inputs.scenes[0], out / "jobs" / "mosaics", half, say),
     }
 
@@ -110,8 +120,9 @@ def prepare_folder(out: Path, plan: Plan, *, resume: bool, overwrite: bool) -> N
     ExistingOutputError
         It holds another comparison, or this one without ``resume`` or ``overwrite``.
     """
-    wanted = {key: value for key, value in asdict(plan).items() if key != "command"}
     record = out / "plan.json"
+    wanted = {key: value for key, value in asdict(plan).items() if key != "command"}
+    wanted["files"] = {path: file_state(path) for path in (plan.scene, plan.labels)}
     wanted = json.loads(json.dumps(wanted))
     if resume and record.exists() and json.loads(record.read_text("utf-8")) == wanted:
         return
@@ -119,10 +130,16 @@ def prepare_folder(out: Path, plan: Plan, *, resume: bool, overwrite: bool) -> N
         raise ExistingOutputError(
             f"{out} exists", "add --overwrite, --resume (same options) or choose another -o"
         )
-    for old in (out / "jobs").rglob("*.json") if out.is_dir() else ():
+    make_folder(out)
+    for old in (out / "jobs").glob("*/*.result.json"):
         old.unlink()
-    out.mkdir(parents=True, exist_ok=True)
     write_json(record, wanted)
+
+
+def file_state(path: str) -> list[int]:
+    """Size and time of change of a file that may carry a variable's name, to see it change."""
+    state = Path(split_variable(path)[0]).stat()
+    return [state.st_size, state.st_mtime_ns]
 
 
 def run_contender(

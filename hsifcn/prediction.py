@@ -63,27 +63,8 @@ class Predictor:
         return self.network(spectra.permute(2, 0, 1)[None])[0], valid
 
     def tiles(self, scene: Scene, max_memory: int | None = None) -> list[Tile]:
-        """How to cut a scene so that scoring it stays within ``max_memory`` bytes, all included.
-
-        Raises
-        ------
-        MemoryCeilingError
-            Not even the smallest tile fits.
-        """
-        rows, cols, _ = scene.shape
-        halo = self.geometry.halo
-        side = largest_side(self.bundle.spec, scene, max_memory)
-        if halo is None or rows * cols <= side * side:
-            return plan_tiles(rows, cols, tile=max(rows, cols), halo=0, stride=self.geometry.stride)
-        tile = side - 2 * (halo + self.geometry.stride)
-        if tile < self.geometry.stride:
-            least = (2 * halo + 3 * self.geometry.stride) ** 2
-            needed = rss_bytes() + least * bytes_per_pixel(self.bundle.spec, scene)
-            raise MemoryCeilingError(
-                f"{scene.path} cannot be scored within the memory given",
-                f"the smallest tile takes --max-memory {-(-needed // 10**6)}M",
-            )
-        return plan_tiles(rows, cols, tile=tile, halo=halo, stride=self.geometry.stride)
+        """How to cut a scene: ``scene_tiles`` of this model."""
+        return scene_tiles(self.bundle.spec, scene, max_memory)
 
     def score_scene(
         self, scene: Scene, max_memory: int | None = None
@@ -157,6 +138,29 @@ def check_scene(bundle: Bundle, scene: Scene) -> None:
             f"model's at {bundle.wavelengths[worst]:.1f} nm",
             "predict a scene of the same sensor, or train on this one",
         )
+
+
+def scene_tiles(spec: ModelSpec, scene: Scene, max_memory: int | None = None) -> list[Tile]:
+    """How to cut a scene so that scoring it stays within ``max_memory`` bytes, all included.
+
+    Raises
+    ------
+    MemoryCeilingError
+        Not even the smallest tile fits.
+    """
+    rows, cols, _ = scene.shape
+    stride, halo = geometry(spec).stride, geometry(spec).halo
+    side = largest_side(spec, scene, max_memory)
+    if halo is None or rows * cols <= side * side:
+        return plan_tiles(rows, cols, tile=max(rows, cols), halo=0, stride=stride)
+    tile = side - 2 * (halo + stride)
+    if tile < stride:
+        needed = rss_bytes() + (2 * halo + 3 * stride) ** 2 * bytes_per_pixel(spec, scene)
+        raise MemoryCeilingError(
+            f"{scene.path} cannot be scored within the memory given",
+            f"the smallest tile takes --max-memory {-(-needed // 10**6)}M",
+        )
+    return plan_tiles(rows, cols, tile=tile, halo=halo, stride=stride)
 
 
 def bytes_per_pixel(spec: ModelSpec, scene: Scene) -> int:

@@ -29,9 +29,9 @@ from hsifcn.io import open_labels, open_scene, write_label_png
 from hsifcn.io.files import atomic_write, make_folder
 from hsifcn.measure import Stopwatch, machine, peak_rss_bytes, rss_bytes, versions
 from hsifcn.metrics import Accuracy, confusion_matrix
-from hsifcn.models import ModelSpec, geometry
+from hsifcn.models import ModelSpec, default_spec, geometry
 from hsifcn.models.flops import predict_flops
-from hsifcn.prediction import Predictor
+from hsifcn.prediction import Predictor, scene_tiles
 from hsifcn.quicklook import SPLIT_COLOURS, label_image, rgb_quicklook
 from hsifcn.report import write_run_report
 from hsifcn.scene import LabelMap, Scene, default_class_names, default_colours
@@ -200,6 +200,9 @@ def train_run(
     """
     baseline = rss_bytes()
     try:
+        for scene in inputs.scenes:  # fail now rather than after training
+            spec = default_spec(settings.model, scene.shape[2], len(inputs.class_names))
+            scene_tiles(spec, scene, max_memory)
         trained = train(
             inputs.scenes,
             inputs.splits,

@@ -65,7 +65,7 @@ class Settings:
     model: str = DEFAULT_MODEL
     seed: int = 0
     steps: int = 400
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
     weight_decay: float = 1e-2
     averaging: float = 0.97
     label_smoothing: float = 0.1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +54,14 @@ def command(
 
     Without SCENE, on the scene that comes with hsifcn.
     """
-    from hsifcn.bundled import bundled_scene
+    from hsifcn.bundled import OVERLAP, bundled_scene
     from hsifcn.comparison import DEFAULT_CONTENDERS, DEFAULT_SPLITS, Plan
     from hsifcn.experiment import compare
     from hsifcn.io import scene_stem
 
     if scene is None:
         paths = bundled_scene()
+        warnings.filterwarnings("ignore", OVERLAP)
     else:
         (found,) = opt.labels_of_scenes([scene], label_paths, output)
         paths = {"scene": scene, "labels": found}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import click
@@ -14,13 +15,14 @@ from hsifcn.cli import options as opt
 @opt.options(opt.seed, opt.overwrite, opt.common)
 def command(output: opt.Output, seed: int, out: str, overwrite: bool) -> None:
     """Train on the bundled scene, map it, compare with the patch CNN, write the page."""
-    from hsifcn.bundled import bundled_scene
+    from hsifcn.bundled import OVERLAP, bundled_scene
     from hsifcn.cli.compare import summary
     from hsifcn.comparison import Plan
     from hsifcn.experiment import compare
     from hsifcn.models import DEFAULT_MODEL
 
     bundled = bundled_scene()
+    warnings.filterwarnings("ignore", OVERLAP)
     plan = Plan(
         scene=bundled["scene"],
         labels=bundled["labels"],

@@ -111,7 +111,10 @@ class_names = click.option(
     "--class-names", metavar="FILE", help="Text file, the name of a class a line, from class 1."
 )
 max_memory = click.option(
-    "--max-memory", type=Size(), metavar="SIZE", help="Ceiling on resident memory: 4G, 800M."
+    "--max-memory",
+    type=Size(),
+    metavar="SIZE",
+    help="Ceiling on resident memory in mapping: 4G, 800M.",
 )
 device = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto",

@@ -24,6 +24,7 @@ def training_progress(output: Output, steps: int) -> Iterator[OnStep]:
     Silent with ``--quiet`` or where stderr is no terminal. Ctrl-C stops between two steps, so that
     a resumed run agrees with an uninterrupted one to the byte; a second Ctrl-C stops at once.
     """
+    before = signal.getsignal(signal.SIGINT)
     asked_to_stop = threading.Event()
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -44,12 +45,13 @@ def training_progress(output: Output, steps: int) -> Iterator[OnStep]:
         task = bar.add_task("training", total=steps, loss=float("nan"), oa="-")
 
         def progress(step: int, loss: float, validation_oa: float | None) -> None:
+            # Between two steps here; before the first and after the last, Ctrl-C acts at once.
+            signal.signal(signal.SIGINT, before if step == steps else ask)
             oa = "-" if validation_oa is None else f"{100 * validation_oa:.1f} %"
             bar.update(task, completed=step, loss=loss, oa=oa)
             if asked_to_stop.is_set():
                 raise KeyboardInterrupt
 
-        before = signal.signal(signal.SIGINT, ask)
         try:
             yield progress
         finally:
