@@ -111,11 +111,9 @@ class_names = click.option(
     "--class-names", metavar="FILE", help="Text file, the name of a class a line, from class 1."
 )
 max_memory = click.option(
-    "--max-memory",
-    type=Size(),
-    metavar="SIZE",
-    help="Ceiling on resident memory in mapping: 4G, 800M.",
-)
+    "--max-memory", type=Size(), metavar="SIZE",
+    help="Ceiling on resident memory while mapping: 4G, 800M.",
+)  # fmt: skip
 device = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto",
     show_default=True, help="Where to compute.",
