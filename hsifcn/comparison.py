@@ -24,8 +24,10 @@ from hsifcn.quicklook import DIFFERENCE_COLOURS, label_image, rgb_quicklook
 from hsifcn.run import Inputs
 from hsifcn.scene import Scene
 from hsifcn.splits import Split, fields, leakage_sentence
+from hsifcn.training import default_settings
 
 DEFAULT_SPLITS = {"random": "random:0.1", "disjoint": "checkerboard:14:gap=3"}
+QUICK_CONTENDERS = ("svm7x7", "patch", "cast", DEFAULT_MODEL)
 DEFAULT_CONTENDERS = (*CLASSICAL, "patch", "materialised", "cast", "fcn8s", DEFAULT_MODEL)
 ACCURACIES = ("oa", "aa", "kappa")
 DETAILS = ("per_class_recall", "confusion", "train_oa_curve")
@@ -63,6 +65,8 @@ class Plan:
         Text files.
     steps : int or None
         Optimiser steps, if not the default.
+    quick : bool
+        Half the steps.
     budget_seconds : float
         Time for measuring how cost grows with patch and scene; 0 leaves that out.
     command : str
@@ -79,8 +83,15 @@ class Plan:
     wavelengths: str | None = None
     class_names: str | None = None
     steps: int | None = None
+    quick: bool = False
     budget_seconds: float = 0.0
     command: str = ""
+
+    def steps_of(self, contender: Contender) -> int | None:
+        """Steps that a contender trains, None for the default."""
+        if self.steps is None and self.quick and contender.kind != "classical":
+            return default_settings(contender.model).steps // 2
+        return self.steps
 
 
 @dataclass
@@ -133,8 +144,8 @@ def assemble(
         "contenders": rows,
         "equivalence": equivalence,
         "differences": differences,
-        "interval_note": "Intervals: 95 %, paired bootstrap over fields (8-connected areas of one "
-        f"label), all {plan.seeds} seeds of a contender together.",
+        "interval_note": "95 %, paired bootstrap over fields (8-connected areas of one label), all "
+        f"seeds of a contender together ({plan.seeds})",
         "patch_store": patch_store_row(plan, first.scenes[0], entries),
         "scaling": {"by_patch": [], "by_scene": []},
         "warnings": [w for row in splits if (w := leakage_warning(row)) is not None],
@@ -167,7 +178,7 @@ def contender_row(entry: Entry, inputs: Inputs) -> dict[str, Any]:
         "split": entry.split_name,
         "status": entry.status,
         "reason": entry.reason,
-        "patch_store_bytes": patch_store_bytes(contender, inputs.scenes[0]),
+        "patch_store_bytes": patch_store_bytes(contender, inputs.scenes[0]) or None,
     }
     row |= dict.fromkeys((*ACCURACIES, *DETAILS, *COSTS, *FLOPS, "pixels_per_second"))
     if entry.status != "done":

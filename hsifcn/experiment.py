@@ -188,7 +188,7 @@ def run_seed(
         "model": contender.model,
         "storage": contender.storage,
         "seed": seed,
-        "steps": plan.steps,
+        "steps": plan.steps_of(contender),
         "class_names": inputs.class_names,
         "colours": inputs.colours,
         "map": str(folder / f"{own}-map.npy"),

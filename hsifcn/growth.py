@@ -85,7 +85,7 @@ def train_and_predict(
         "model": contender.model,
         "storage": contender.storage,
         "seed": plan.first_seed,
-        "steps": plan.steps,
+        "steps": plan.steps_of(contender),
         "class_names": inputs.class_names,
         "colours": inputs.colours,
         "map": str(folder / f"{own}-map.npy"),

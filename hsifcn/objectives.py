@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from hsifcn.augment import N_SYMMETRIES, channels_last, jitter_bands, transform, undo
 from hsifcn.losses import class_weights, labelled_cross_entropy
+from hsifcn.models.layers import WholeSceneNetwork
 from hsifcn.training_scenes import TrainingScene
 
 PATCH_BATCH = 128  # patches a step
@@ -69,14 +70,17 @@ class SceneObjective:
 
     def backward(self, network: nn.Module, rng: np.random.Generator) -> float:
         """Add the gradients of the loss over all training pixels of all scenes."""
+        assert isinstance(network, WholeSceneNetwork)
         loss_of_step = 0.0
         for scene in self.scenes:
             if not len(scene.pixels):
                 continue  # nothing to learn from; if inductive, no batch statistics either
             symmetry = int(rng.integers(N_SYMMETRIES))
-            cube = jitter_bands(channels_last(transform(scene.cube, symmetry)), self.jitter)
+            # Turned behind the stem, which is pointwise: a copy of few channels, not of all bands.
+            x = network.stem(jitter_bands(scene.cube, self.jitter), scene.counted)
+            x = channels_last(transform(x, symmetry))
             counted = None if scene.counted is None else transform(scene.counted, symmetry)
-            logits = undo(network(cube, counted), symmetry)
+            logits = undo(network.after_stem(x, counted), symmetry)
             loss = labelled_cross_entropy(
                 logits, scene.pixels, scene.targets, self.weights, self.label_smoothing
             )

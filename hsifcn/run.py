@@ -33,7 +33,6 @@ from hsifcn.models import ModelSpec, default_spec, geometry
 from hsifcn.models.flops import predict_flops
 from hsifcn.prediction import Predictor, scene_tiles
 from hsifcn.quicklook import SPLIT_COLOURS, label_image, rgb_quicklook
-from hsifcn.report import write_run_report
 from hsifcn.scene import LabelMap, Scene, default_class_names, default_colours
 from hsifcn.splits import Split, make_split, parse_split
 from hsifcn.training import Progress, Settings, Trained, train
@@ -330,6 +329,9 @@ def write_run(
         writer.writeheader()
         writer.writerows(trained.log)
     write_label_png(out / "map.png", label_map, inputs.colours, overwrite=True)
+    # Loads matplotlib: not before training has given its memory back.
+    from hsifcn.report import write_run_report
+
     split = inputs.splits[0]
     write_run_report(
         out / "report.html",

@@ -16,11 +16,11 @@ fixed
 Several layouts of blocks are drawn, and of them the one is taken whose worst divided class is
 divided best; a checkerboard does so with its position, where seed 0 tries all of them.
 
-A class of under 10 training pixels gives none to validation; of the others they are drawn at random
-from the training pixels, whatever the recipe. Whole training areas held out would be a better test, but
-what a network misses by not learning from them outweighs a better choice of its state.
-Each class has random numbers of its own, so that in ``random`` and ``per-class`` no class affects
-another.
+A class of under 10 training pixels gives none to validation; of the others they are drawn at
+random from the training pixels, whatever the recipe. Whole training areas held out would be a
+better test, but what a network misses by not learning from them outweighs a better choice of its
+state. Each class has random numbers of its own, so that in ``random`` and ``per-class`` no class
+affects another.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from torch import nn
 from hsifcn.bundle import Bundle
 from hsifcn.checkpoint import TrainingState
 from hsifcn.errors import FailedError, LabelError, SettingError
-from hsifcn.measure import release_freed_memory, versions
+from hsifcn.measure import keep_memory_together, versions
 from hsifcn.models import DEFAULT_MODEL, MODELS, ModelSpec, build, default_spec
 from hsifcn.models.batchnorm import reestimate
 from hsifcn.objectives import Objective, PatchObjective, SceneObjective
@@ -152,6 +152,7 @@ def train(
     KeyboardInterrupt
         By the user, after the checkpoint was written.
     """
+    keep_memory_together()
     bands = usable_bands(scenes)
     scaling = scene_scaling(scenes, splits, bands, settings.inductive)
     spec = default_spec(settings.model, int(bands.sum()), len(class_names))
@@ -195,7 +196,6 @@ def train(
     }
     if checkpoint and resume:
         state.load(checkpoint, identity)
-    release_freed_memory()
     try:
         run_steps(state, objective, settings, progress, checkpoint, identity)
     except KeyboardInterrupt:

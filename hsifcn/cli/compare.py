@@ -29,6 +29,11 @@ from hsifcn.cli import options as opt
 )  # fmt: skip
 @opt.seed
 @click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps, if not the default.")
+@click.option(
+    "--budget", type=opt.Duration(), default="3min", show_default=True, metavar="TIME",
+    help="For measuring how cost grows with patch and scene: 90s, 3min; 0 leaves that out.",
+)  # fmt: skip
+@click.option("--quick", is_flag=True, help="One seed, half the steps, no growth, few models.")
 @opt.options(opt.wavelengths, opt.class_names)
 @click.option("-o", "--out", metavar="DIR", help="runs/compare-<scene> by default.")
 @click.option("--resume", is_flag=True, help="Keep the results that are there already.")
@@ -44,6 +49,8 @@ def command(
     seeds: int,
     seed: int,
     steps: int | None,
+    budget: float,
+    quick: bool,
     wavelengths: str | None,
     class_names: str | None,
     out: str | None,
@@ -55,7 +62,7 @@ def command(
     Without SCENE, on the scene that comes with hsifcn.
     """
     from hsifcn.bundled import OVERLAP, bundled_scene
-    from hsifcn.comparison import DEFAULT_CONTENDERS, DEFAULT_SPLITS, Plan
+    from hsifcn.comparison import DEFAULT_CONTENDERS, DEFAULT_SPLITS, QUICK_CONTENDERS, Plan
     from hsifcn.experiment import compare
     from hsifcn.io import scene_stem
 
@@ -70,17 +77,20 @@ def command(
     if class_names:
         paths["class_names"] = class_names
     folder = Path(out) if out else Path("runs") / f"compare-{scene_stem(paths['scene'])}"
+    standard = QUICK_CONTENDERS if quick else DEFAULT_CONTENDERS
     plan = Plan(
         scene=paths["scene"],
         labels=paths["labels"],
         wavelengths=paths.get("wavelengths"),
         class_names=paths.get("class_names"),
         splits={recipe: recipe for recipe in recipes} or dict(DEFAULT_SPLITS),
-        contenders=tuple(models.split(",")) if models else DEFAULT_CONTENDERS,
+        contenders=tuple(models.split(",")) if models else standard,
         patch=patch,
-        seeds=seeds,
+        seeds=1 if quick else seeds,
         first_seed=seed,
         steps=steps,
+        quick=quick,
+        budget_seconds=0.0 if quick else budget,
         command=opt.command_line(),
     )
     result = compare(plan, folder, say=output.message, resume=resume, overwrite=overwrite)

@@ -37,6 +37,23 @@ class Size(click.ParamType):  # type: ignore[type-arg, unused-ignore]
         return int(float(match[1]) * UNITS[match[2].upper()])
 
 
+class Duration(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """Seconds as ``90s``, ``3min`` or ``0``."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | None:
+        """Turn text into seconds."""
+        if isinstance(value, float):
+            return value
+        match = re.fullmatch(r"(\d{1,6}(?:\.\d+)?) ?(s|min|h)?", str(value).strip())
+        if not match or (match[2] is None and float(match[1]) > 0):
+            self.fail(f"'{value}' is no time; write 90s or 3min", param, ctx)
+        return float(match[1]) * {"s": 1, "min": 60, "h": 3600, None: 1}[match[2]]
+
+
 @dataclass(frozen=True)
 class Output:
     """Where a command writes: messages to stderr, its result to stdout.

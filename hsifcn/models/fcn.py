@@ -12,7 +12,7 @@ and Shelhamer, Long, Darrell (2017), IEEE TPAMI 39(4), doi:10.1109/TPAMI.2016.25
   (sections 3.3 and 4.2). FCN-32s keeps the coarsest scores only; 16s adds those of pool4; 8s those
   of pool3; 4s, 2s and 1s carry on to pool2, pool1 and the first stage at full resolution;
 - transposed convolutions start as bilinear interpolation, skip scorers at zero, so that each
-  network starts from what the next coarser one says.
+  network starts from about what the next coarser one says.
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ from hsifcn.models.layers import (
     ConvStack,
     SpectralStem,
     Upsample,
+    WholeSceneNetwork,
     crop_to,
     halve,
     halve_mask,
 )
 
 
-class FCN(nn.Module):
+class FCN(WholeSceneNetwork):
     """An FCN whose finest skip has stride ``finest``.
 
     Parameters
@@ -74,23 +75,9 @@ class FCN(nn.Module):
             nn.init.zeros_(parameter)
         self.upscore = Upsample(classes, finest) if finest > 1 else None
 
-    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Score every pixel.
-
-        Parameters
-        ----------
-        x : Tensor, (scenes, bands, rows, cols), float
-            Standardised spectra, any number of rows and columns.
-        valid : Tensor, (scenes, 1, rows, cols), bool, optional
-            Pixels that count in batch statistics when training; all by default.
-
-        Returns
-        -------
-        Tensor, (scenes, classes, rows, cols)
-            Logits.
-        """
-        scene = x
-        x = self.stem(x, valid)
+    def after_stem(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Encode, score every stage, and sum the scores from coarse to fine."""
+        size_of_scene = x
         skips: list[Tensor] = []
         for stage in self.stages:
             x = stage(x, valid)
@@ -98,11 +85,11 @@ class FCN(nn.Module):
                 skips.append(x)
             x, valid = halve(x), halve_mask(valid)
             skips.append(x)
-        scores = self.score_fr(self.fr(skips.pop(), valid))
+        scores: Tensor = self.score_fr(self.fr(skips.pop(), valid))
         for upscore2, score_skip in zip(self.upscore2, self.score_skip, strict=True):
             skip = skips.pop()
             scores = crop_to(upscore2(scores), skip) + score_skip(skip)
-        return scores if self.upscore is None else crop_to(self.upscore(scores), scene)
+        return scores if self.upscore is None else crop_to(self.upscore(scores), size_of_scene)
 
 
 def stride_exponent(stride: int) -> int:

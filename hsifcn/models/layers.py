@@ -87,6 +87,41 @@ class SpectralStem(ConvStack):
         super().__init__(ConvBlock(i, o, 1) for i, o in itertools.pairwise(channels))
 
 
+class WholeSceneNetwork(nn.Module):
+    """A network over the whole scene: the stem, then what looks at neighbours.
+
+    The stem looks at single pixels, so a scene may be turned or mirrored behind it as well as
+    before it.
+
+    Attributes
+    ----------
+    stem : SpectralStem
+    """
+
+    stem: SpectralStem
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Score every pixel.
+
+        Parameters
+        ----------
+        x : Tensor, (scenes, bands, rows, cols), float
+            Standardised spectra, any number of rows and columns.
+        valid : Tensor, (scenes, 1, rows, cols), bool, optional
+            Pixels that count in batch statistics when training; all by default.
+
+        Returns
+        -------
+        Tensor, (scenes, classes, rows, cols)
+            Logits.
+        """
+        return self.after_stem(self.stem(x, valid), valid)
+
+    def after_stem(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Score what the stem made of a scene, (scenes, stem channels, rows, cols)."""
+        raise NotImplementedError
+
+
 class Upsample(nn.ConvTranspose2d):
     """Learned upsampling by a whole factor: a transposed convolution that starts as bilinear.
 
