@@ -29,7 +29,7 @@ from hsifcn.errors import ExistingOutputError, FailedError
 from hsifcn.growth import by_patch, by_scene
 from hsifcn.io.files import make_folder
 from hsifcn.io.formats import split_variable
-from hsifcn.jobs import result_path, run_job
+from hsifcn.jobs import run_seed
 from hsifcn.prediction import free_memory
 from hsifcn.report import write_comparison_report
 from hsifcn.run import Inputs, open_inputs, write_json, write_split
@@ -159,8 +159,9 @@ def run_contender(
     try:
         for seed in seeds_of(contender, plan):
             say(f"{split_name}, seed {seed}: {contender.label}")
-            entry.results.append(run_seed(contender, seed, inputs, plan, folder))
-            entry.maps.append(np.load(folder / f"{contender.name}-{seed}-map.npy"))
+            own = f"{contender.name}-{seed}"
+            entry.results.append(run_seed(contender, own, seed, inputs, plan, folder))
+            entry.maps.append(np.load(folder / f"{own}-map.npy"))
     except FailedError as error:
         entry.status, entry.reason = "failed", error.message
         say(f"{split_name}: {contender.label} failed: {error.message}")
@@ -175,35 +176,3 @@ def seeds_of(contender: Contender, plan: Plan) -> range:
     """
     once = contender.storage == "materialised" or contender.model.startswith("svm")
     return range(plan.first_seed, plan.first_seed + (1 if once else plan.seeds))
-
-
-def run_seed(
-    contender: Contender, seed: int, inputs: Inputs, plan: Plan, folder: Path
-) -> dict[str, Any]:
-    """Train and predict with one seed; returns what both processes measured."""
-    own = f"{contender.name}-{seed}"
-    job = {
-        "scene": inputs.scenes[0].path,
-        "split": str(folder / "split.npz"),
-        "model": contender.model,
-        "storage": contender.storage,
-        "seed": seed,
-        "steps": plan.steps_of(contender),
-        "class_names": inputs.class_names,
-        "colours": inputs.colours,
-        "map": str(folder / f"{own}-map.npy"),
-        "logits": str(folder / f"{own}-logits.npy"),
-    }
-    if contender.kind == "classical":
-        return run_job({**job, "task": "classical"}, folder / own)
-    if contender.weights_of is None or contender.storage == "materialised":
-        bundle = str(folder / f"{own}.safetensors")
-        trained = run_job({**job, "task": "train", "bundle": bundle}, folder / f"{own}-train")
-    else:
-        bundle = str(folder / f"{contender.weights_of}-{seed}.safetensors")
-        stem = folder / f"{contender.weights_of}-{seed}-train"
-        if not result_path(stem).exists():
-            raise FailedError(f"there are no weights: {contender.weights_of} failed")
-        trained = json.loads(result_path(stem).read_text("utf-8"))
-    predicted = run_job({**job, "task": "predict", "bundle": bundle}, folder / f"{own}-predict")
-    return {**trained, **predicted}

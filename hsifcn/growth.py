@@ -15,7 +15,7 @@ import numpy as np
 from hsifcn.comparison import Plan, patch_store_bytes
 from hsifcn.contenders import Contender, contenders
 from hsifcn.errors import FailedError
-from hsifcn.jobs import run_job
+from hsifcn.jobs import run_job, run_seed
 from hsifcn.metrics import Accuracy, confusion_matrix
 from hsifcn.models import MODELS, default_spec
 from hsifcn.models.flops import training_step_flops
@@ -59,7 +59,7 @@ def by_patch(plan: Plan, inputs: Inputs, folder: Path, budget: float, say: Say) 
         if patch != plan.patch:
             say(f"growth with the patch: {patch}x{patch}")
         try:
-            result = train_and_predict(contender, own, plan, inputs, folder)
+            result = run_seed(contender, own, plan.first_seed, inputs, plan, folder)
         except FailedError as error:
             say(f"growth with the patch: {patch}x{patch} failed: {error.message}")
             continue
@@ -73,27 +73,6 @@ def by_patch(plan: Plan, inputs: Inputs, folder: Path, budget: float, say: Say) 
     rows.sort(key=lambda row: int(row["patch"]))
     carry_on(rows, FITTED_BY_PATCH, lambda row: float(row["patch"] ** 2))
     return rows
-
-
-def train_and_predict(
-    contender: Contender, own: str, plan: Plan, inputs: Inputs, folder: Path
-) -> Row:
-    """Train and predict with the first seed, or take up the results of an equal job."""
-    job = {
-        "scene": inputs.scenes[0].path,
-        "split": str(folder / "split.npz"),
-        "model": contender.model,
-        "storage": contender.storage,
-        "seed": plan.first_seed,
-        "steps": plan.steps_of(contender),
-        "class_names": inputs.class_names,
-        "colours": inputs.colours,
-        "map": str(folder / f"{own}-map.npy"),
-        "logits": str(folder / f"{own}-logits.npy"),
-        "bundle": str(folder / f"{own}.safetensors"),
-    }
-    trained = run_job({**job, "task": "train"}, folder / f"{own}-train")
-    return {**trained, **run_job({**job, "task": "predict"}, folder / f"{own}-predict")}
 
 
 def by_scene(

@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hsifcn.comparison import Plan
+from hsifcn.contenders import Contender
 from hsifcn.errors import FailedError
-from hsifcn.run import write_json
+from hsifcn.run import Inputs, write_json
 
 
 def result_path(stem: Path) -> Path:
@@ -43,3 +45,37 @@ def run_job(job: dict[str, Any], stem: Path) -> dict[str, Any]:
             reason = f"killed by signal {-done.returncode}" if done.returncode < 0 else last
             raise FailedError(reason)
     return dict(json.loads(result.read_text("utf-8")))
+
+
+def run_seed(
+    contender: Contender, own: str, seed: int, inputs: Inputs, plan: Plan, folder: Path
+) -> dict[str, Any]:
+    """Train and predict with one seed; returns what both processes measured.
+
+    ``own`` names the files in ``folder``: ``<own>.safetensors``, ``<own>-map.npy``, ...
+    """
+    job = {
+        "scene": inputs.scenes[0].path,
+        "split": str(folder / "split.npz"),
+        "model": contender.model,
+        "storage": contender.storage,
+        "seed": seed,
+        "steps": plan.steps_of(contender),
+        "class_names": inputs.class_names,
+        "colours": inputs.colours,
+        "map": str(folder / f"{own}-map.npy"),
+        "logits": str(folder / f"{own}-logits.npy"),
+    }
+    if contender.kind == "classical":
+        return run_job({**job, "task": "classical"}, folder / own)
+    if contender.weights_of is None or contender.storage == "materialised":
+        bundle = str(folder / f"{own}.safetensors")
+        trained = run_job({**job, "task": "train", "bundle": bundle}, folder / f"{own}-train")
+    else:
+        bundle = str(folder / f"{contender.weights_of}-{seed}.safetensors")
+        stem = folder / f"{contender.weights_of}-{seed}-train"
+        if not result_path(stem).exists():
+            raise FailedError(f"there are no weights: {contender.weights_of} failed")
+        trained = json.loads(result_path(stem).read_text("utf-8"))
+    predicted = run_job({**job, "task": "predict", "bundle": bundle}, folder / f"{own}-predict")
+    return {**trained, **predicted}

@@ -171,29 +171,25 @@ def train(
         spec,
         settings,
     )
-    split_record = [{"recipe": s.recipe, "seed": s.seed, "digest": s.digest} for s in splits]
-
-    def bundle_of(network: nn.Module) -> Bundle:
-        return Bundle(
-            spec=spec,
-            weights={name: tensor.cpu() for name, tensor in network.state_dict().items()},
-            scaling=scaling,
-            good_bands=bands,
-            wavelengths=scenes[0].wavelengths,
-            class_names=tuple(class_names),
-            colours=tuple(colours),
-            settings=asdict(settings),
-            split=split_record,
-            versions=versions(),
-        )
-
-    state = initial_state(spec, settings, device)
+    untrained = Bundle(
+        spec=spec,
+        weights={},
+        scaling=scaling,
+        good_bands=bands,
+        wavelengths=scenes[0].wavelengths,
+        class_names=tuple(class_names),
+        colours=tuple(colours),
+        settings=asdict(settings),
+        split=[{"recipe": s.recipe, "seed": s.seed, "digest": s.digest} for s in splits],
+        versions=versions(),
+    )
     identity = {
-        "settings": asdict(settings),
+        "settings": untrained.settings,
         "spec": asdict(spec),
-        "split": split_record,
+        "split": untrained.split,
         "mean": scaling.mean.tolist(),
     }
+    state = initial_state(spec, settings, device)
     if checkpoint and resume:
         state.load(checkpoint, identity)
     try:
@@ -201,12 +197,19 @@ def train(
     except KeyboardInterrupt:
         if checkpoint and state.step:
             state.save(checkpoint, identity)
-            reestimate(state.averaged, objective.run, objective.calls)
-            bundle_of(state.averaged).save(checkpoint / "model.safetensors", overwrite=True)
+            model = finish(untrained, state.averaged, objective)
+            model.save(checkpoint / "model.safetensors", overwrite=True)
         raise
     state.averaged.load_state_dict(state.best)
-    reestimate(state.averaged, objective.run, objective.calls)
-    return Trained(bundle_of(state.averaged), state.log, state.best_step, state.seconds)
+    model = finish(untrained, state.averaged, objective)
+    return Trained(model, state.log, state.best_step, state.seconds)
+
+
+def finish(untrained: Bundle, network: nn.Module, objective: Objective) -> Bundle:
+    """Settle a network's batch statistics and put its weights into the bundle."""
+    reestimate(network, objective.run, objective.calls)
+    weights = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
+    return replace(untrained, weights=weights)
 
 
 def make_objective(

@@ -7,9 +7,9 @@ import pytest
 
 from hsifcn.measure import (
     Stopwatch,
+    keep_memory_together,
     machine,
     peak_rss_bytes,
-    keep_memory_together,
     reset_peak,
     rss_bytes,
     usable_cores,
