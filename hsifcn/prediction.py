@@ -21,12 +21,11 @@ from hsifcn.measure import Stopwatch, rss_bytes
 from hsifcn.models import MODELS, ModelSpec, geometry
 from hsifcn.models.folding import RawSceneNetwork
 from hsifcn.scaling import read_bands, valid_pixels
-from hsifcn.scene import Scene, Window, labels_of
+from hsifcn.scene import Scene, Window, labels_of, shifted_band
 from hsifcn.tiles import Tile, crop, plan_tiles
 
 FREE_SHARE = 0.6  # of the free memory that prediction takes unless told otherwise
 LARGEST_TILE = 2_000_000  # pixels read for one tile; larger ones gain nothing
-WAVELENGTH_TOLERANCE = 0.25  # of the spacing of bands; calibrations drift by less
 
 
 class Predictor:
@@ -127,12 +126,8 @@ def check_scene(bundle: Bundle, scene: Scene) -> None:
             f"{scene.path} has {scene.shape[2]} bands, the model was trained on {bands}",
             "predict a scene of the same sensor and band selection, or train on this one",
         )
-    if bundle.wavelengths is None or scene.wavelengths is None:
-        return
-    spacing = float(np.median(np.abs(np.diff(bundle.wavelengths)))) if bands > 1 else 1.0
-    shift = np.abs(bundle.wavelengths - scene.wavelengths)
-    worst = int(shift.argmax())
-    if shift[worst] > WAVELENGTH_TOLERANCE * spacing:
+    worst = shifted_band(bundle.wavelengths, scene.wavelengths)
+    if worst is not None and bundle.wavelengths is not None and scene.wavelengths is not None:
         raise MismatchError(
             f"band {worst + 1} of {scene.path} lies at {scene.wavelengths[worst]:.1f} nm, the "
             f"model's at {bundle.wavelengths[worst]:.1f} nm",

@@ -136,6 +136,27 @@ class LabelMap:
         return len(self.class_names)
 
 
+WAVELENGTH_TOLERANCE = 0.25  # of the spacing of bands; calibrations drift by less
+
+
+def shifted_band(
+    wanted: npt.NDArray[np.float64] | None, found: npt.NDArray[np.float64] | None
+) -> int | None:
+    """The band (from 0) whose wavelength is farthest off, None where all agree or are unknown.
+
+    Parameters
+    ----------
+    wanted, found : ndarray, (bands,), float64, or None
+        Wavelengths in nm of two scenes with the same number of bands.
+    """
+    if wanted is None or found is None:
+        return None
+    spacing = float(np.median(np.abs(np.diff(wanted)))) if len(wanted) > 1 else 1.0
+    shift = np.abs(wanted - found)
+    worst = int(shift.argmax())
+    return worst if shift[worst] > WAVELENGTH_TOLERANCE * spacing else None
+
+
 def class_targets(labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
     """Classes counted from 0 as networks want them; unlabelled becomes -1.
 

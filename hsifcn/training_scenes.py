@@ -15,7 +15,7 @@ from torch import Tensor
 from hsifcn.augment import channels_last
 from hsifcn.errors import LabelError, MismatchError, UnreadableFileError
 from hsifcn.scaling import Scaling, fit_scaling, read_bands, strips, valid_pixels
-from hsifcn.scene import Scene, class_targets
+from hsifcn.scene import Scene, class_targets, shifted_band
 from hsifcn.splits import Split
 
 
@@ -49,7 +49,7 @@ def usable_bands(scenes: Sequence[Scene]) -> npt.NDArray[np.bool_]:
     Raises
     ------
     MismatchError
-        The scenes have different bands.
+        The scenes have different bands or wavelengths.
     UnreadableFileError
         No band is left.
     """
@@ -59,6 +59,12 @@ def usable_bands(scenes: Sequence[Scene]) -> npt.NDArray[np.bool_]:
         if scene.shape[2] != first.shape[2]:
             raise MismatchError(
                 f"{scene.path} has {scene.shape[2]} bands, {first.path} has {first.shape[2]}",
+                "train on scenes of one sensor",
+            )
+        worst = shifted_band(first.wavelengths, scene.wavelengths)
+        if worst is not None:
+            raise MismatchError(
+                f"band {worst + 1} of {scene.path} has another wavelength than in {first.path}",
                 "train on scenes of one sensor",
             )
         usable &= scene.good_bands & varying_bands(scene)

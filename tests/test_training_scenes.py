@@ -70,6 +70,13 @@ class TestUsableBands:
         with pytest.raises(MismatchError, match="has 11 bands, array has 12"):
             usable_bands([scene, scene.with_cube(scene.cube[..., 1:])])
 
+    def test_scenes_of_other_wavelengths_are_refused(self, scene):
+        nm = np.linspace(400, 950, 12)
+        scenes = [ArrayScene(scene.cube, wavelengths=nm + shift) for shift in (0, 5, 40)]
+        assert usable_bands(scenes[:2]).all()
+        with pytest.raises(MismatchError, match="band 1 of array has another wavelength"):
+            usable_bands(scenes)
+
     @pytest.mark.parametrize("value", [0, np.nan])
     def test_nothing_to_see(self, value):
         with pytest.raises(UnreadableFileError, match="array has no usable band"):
