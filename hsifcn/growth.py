@@ -27,8 +27,13 @@ from hsifcn.scene import Scene, Window
 PATCHES = (5, 9, 15, 21, 27)
 REPEATS = (1, 2, 4, 8)  # a mosaic repeats the scene so often along rows and along columns
 MEMORY_SHARE = 0.8  # of the free memory that a job may take
-FITTED_BY_PATCH = ("train_seconds", "predict_seconds", "peak_train_bytes", "peak_predict_bytes")
-FITTED_BY_SCENE = ("predict_seconds", "peak_predict_bytes")
+# What is carried on, and what of it does not grow: memory does above the process's baseline.
+FITTED_BY_SCENE = {"predict_seconds": None, "peak_predict_bytes": "baseline_bytes"}
+FITTED_BY_PATCH = {
+    **FITTED_BY_SCENE,
+    "train_seconds": None,
+    "peak_train_bytes": "train_baseline_bytes",
+}
 
 Say = Callable[[str], None]
 Row = dict[str, Any]
@@ -68,7 +73,7 @@ def by_patch(plan: Plan, inputs: Inputs, folder: Path, budget: float, say: Say) 
         spent += seconds if patch != plan.patch else 0.0
         labels = np.load(folder / f"{own}-map.npy")
         accuracy = Accuracy.from_confusion(confusion_matrix(truth, labels, n_classes))
-        row |= {key: result[key] for key in FITTED_BY_PATCH}
+        row |= {key: result[key] for key in measured_keys(FITTED_BY_PATCH)}
         row |= {"measured": True, "oa": accuracy.oa, "aa": accuracy.aa}
     rows.sort(key=lambda row: int(row["patch"]))
     carry_on(rows, FITTED_BY_PATCH, lambda row: float(row["patch"] ** 2))
@@ -106,7 +111,7 @@ def by_scene(
                 say(f"growth with the scene: {contender.label} failed: {error.message}")
                 foretold[contender] = float("inf")
                 continue
-            row |= {key: result[key] for key in FITTED_BY_SCENE}
+            row |= {key: result[key] for key in measured_keys(FITTED_BY_SCENE)}
             row["measured"] = True
             shares[contender] -= result["predict_seconds"]
             foretold[contender] = 4 * result["predict_seconds"]
@@ -166,18 +171,26 @@ def predict_mosaic(contender: Contender, bundle: Path, mosaic: Mosaic, folder: P
     return run_job(job, stem)
 
 
-def carry_on(rows: list[Row], keys: tuple[str, ...], size: Callable[[Row], float]) -> None:
+def measured_keys(fitted: Mapping[str, str | None]) -> list[str]:
+    """The keys that are carried on, and those of their baselines."""
+    return [*fitted, *(baseline for baseline in fitted.values() if baseline)]
+
+
+def carry_on(
+    rows: list[Row], fitted: Mapping[str, str | None], size: Callable[[Row], float]
+) -> None:
     """Fill the rows that were not measured from a straight line through those that were.
 
-    ``value = a + b size``, a and b at least 0, by least squares; through the origin where there is
-    one measured row only. Rows stay without values where there is none.
+    ``value = baseline + a + b size``, a and b at least 0, by least squares; through the baseline
+    where there is one measured row only. Rows stay without values where there is none.
     """
     measured = [row for row in rows if row["measured"]]
     if not measured:
         return
     sizes = np.array([size(row) for row in measured])
-    for key in keys:
-        values = np.array([row[key] for row in measured], float)
+    for key, baseline in fitted.items():
+        floor = float(np.mean([row[baseline] for row in measured])) if baseline else 0.0
+        values = np.array([row[key] for row in measured], float) - floor
         slope, start = float(np.mean(values / sizes)), 0.0
         if len(measured) > 1:
             slope, start = (float(part) for part in np.polyfit(sizes, values, 1))
@@ -185,4 +198,4 @@ def carry_on(rows: list[Row], keys: tuple[str, ...], size: Callable[[Row], float
                 slope, start = float((values * sizes).sum() / (sizes**2).sum()), 0.0
         for row in rows:
             if not row["measured"]:
-                row[key] = start + slope * size(row)
+                row[key] = floor + start + slope * size(row)

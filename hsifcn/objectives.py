@@ -202,10 +202,18 @@ class Patches:
         self.origins = torch.cat(origins)
         self.stored: Tensor | None = None
         if materialised:
-            self.stored = self.window(torch.arange(len(self.origins)))
+            self.stored = self.store()
 
     def __len__(self) -> int:
         return len(self.origins)
+
+    def store(self) -> Tensor:
+        """Copy all windows, a chunk at a time, so that nothing is held twice."""
+        bands, patch = self.cubes[0].shape[2], len(self.side)
+        stored = self.cubes[0].new_empty((len(self), patch, patch, bands)).permute(0, 3, 1, 2)
+        for which in torch.split(torch.arange(len(self)), PATCH_CHUNK):
+            stored[which] = self.window(which)
+        return stored
 
     def window(self, which: Tensor) -> Tensor:
         """Copy windows out of the cubes: (n, bands, patch, patch), channels-last."""

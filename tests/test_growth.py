@@ -18,7 +18,7 @@ def rows(*pairs):
 
 
 def carried(given):
-    carry_on(given, ("predict_seconds",), lambda row: float(row["pixels"]))
+    carry_on(given, {"predict_seconds": None}, lambda row: float(row["pixels"]))
     return [row.get("predict_seconds") for row in given]
 
 
@@ -33,6 +33,13 @@ def test_one_measured_row_is_carried_on_in_proportion():
 def test_a_falling_or_negative_line_is_not_believed():
     assert carried(rows((10, 1.0), (20, 4.0), (40, None)))[2] == pytest.approx(40 * 90 / 500)
     assert carried(rows((10, 4.0), (20, 3.0), (40, None)))[2] > 0
+
+
+def test_memory_grows_above_the_baseline():
+    measured = {"pixels": 10, "measured": True, "peak": 130.0, "base": 100.0}
+    given = [measured, {"pixels": 40, "measured": False}]
+    carry_on(given, {"peak": "base"}, lambda row: float(row["pixels"]))
+    assert given[1]["peak"] == pytest.approx(100 + 30 * 4)
 
 
 def test_nothing_is_carried_on_from_nothing():
