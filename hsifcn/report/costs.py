@@ -30,7 +30,10 @@ BY_SCENE = (
 def above_baseline(row: Values, key: str) -> float | None:
     """Peak memory of a contender, in bytes, without what its process held before the work."""
     peak = formats.finite(row.get(key))
-    return None if peak is None else peak - (formats.finite(row.get("baseline_bytes")) or 0.0)
+    baseline = formats.finite(row.get("baseline_bytes"))
+    if key == "peak_train_bytes" and row.get("train_baseline_bytes") is not None:
+        baseline = formats.finite(row["train_baseline_bytes"])  # its process had one of its own
+    return None if peak is None else peak - (baseline or 0.0)
 
 
 def _first_split(done: Sequence[Values], splits: Sequence[Values]) -> tuple[str, list[Values]]:
