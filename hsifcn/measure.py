@@ -53,7 +53,7 @@ def _status_bytes(field: str) -> int:
 def keep_memory_together() -> None:
     """Let the C library (glibc) keep one heap, and give back now what was freed.
 
-    A heap a thread holds freed arrays back from the other threads: about 20 MB in training.
+    A heap a thread holds freed arrays back from the other threads.
     """
     if sys.platform != "linux":
         return

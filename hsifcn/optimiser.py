@@ -1,7 +1,7 @@
 """AdamW through PyTorch's functional form.
 
-The same arithmetic as ``torch.optim.AdamW``, whose constructor loads PyTorch's compiler: 70 MB of
-resident memory and a second of start-up that training has no use for.
+The same arithmetic as ``torch.optim.AdamW``, whose constructor loads PyTorch's compiler: resident
+memory and seconds of start-up that training has no use for.
 """
 
 from __future__ import annotations
