@@ -7,6 +7,7 @@ file from somebody else executes nothing.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ class Bundle:
         network.load_state_dict(self.weights, assign=True)
         return network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
 
-    def save(self, path: Path, *, overwrite: bool = False) -> None:
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the bundle, atomically.
 
         Raises
@@ -105,7 +106,7 @@ def empty_network(spec: ModelSpec) -> nn.Module:
         return build(spec)
 
 
-def load_model(path: Path) -> Bundle:
+def load_model(path: str | os.PathLike[str]) -> Bundle:
     """Read a bundle.
 
     Raises
@@ -113,6 +114,7 @@ def load_model(path: Path) -> Bundle:
     UnreadableFileError
         The file is missing, damaged or no model of hsifcn.
     """
+    path = Path(path)
     if not path.is_file():
         raise UnreadableFileError(f"{path} does not exist", "name a .safetensors model or a run")
     try:
