@@ -21,6 +21,7 @@ from hsifcn.models import DEFAULT_MODEL, MODELS, default_spec, geometry
 from hsifcn.models.flops import predict_flops, training_step_flops
 from hsifcn.objectives import PATCH_BATCH
 from hsifcn.quicklook import DIFFERENCE_COLOURS, label_image, rgb_quicklook
+from hsifcn.report.page import TOUCHING_LIMIT
 from hsifcn.run import Inputs
 from hsifcn.scene import Scene
 from hsifcn.splits import Split, fields, leakage_sentence
@@ -42,7 +43,7 @@ COSTS = (
     "peak_predict_bytes",
     "baseline_bytes",
 )
-TOUCHING = 0.05  # share of test pixels touching a training pixel above which we warn
+MEMORY_SHARE = 0.8  # of the free memory that one job may take
 
 
 @dataclass(frozen=True)
@@ -283,16 +284,16 @@ def equivalence_row(plan: Plan, entries: Sequence[Entry], out: Path) -> dict[str
             largest = max(largest, float(np.abs(a - b).max()))
             equal += int((ours == theirs).sum())
             pixels += ours.size
-    medians = [
-        [np.median([result[key] for result in entry.results]) for entry in pair]
-        for pair in pairs
-        for key in ("predict_seconds",)
+    speedups = [
+        np.median([result["predict_seconds"] for result in patch.results])
+        / np.median([result["predict_seconds"] for result in cast.results])
+        for cast, patch in pairs
     ]
     return {
         "max_abs_logit_difference": largest,
         "labels_equal": equal,
         "n_pixels": pixels,
-        "speedup": float(np.median([theirs / ours for ours, theirs in medians])),
+        "speedup": float(np.median(speedups)),
     }
 
 
@@ -317,7 +318,7 @@ def patch_store_row(plan: Plan, scene: Scene, entries: Sequence[Entry]) -> dict[
 
 def leakage_warning(split: dict[str, Any]) -> str | None:
     """Plain words where the accuracy of a split rests on leaked neighbours."""
-    if split["leakage"]["test_touching"] <= TOUCHING:
+    if split["leakage"]["test_touching"] <= TOUCHING_LIMIT:
         return None
     return (
         f"Split {split['name']} ({split['recipe']}): {leakage_sentence(split['leakage'])}. "

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from hsifcn.comparison import (
+    MEMORY_SHARE,
     Entry,
     Plan,
     assemble,
@@ -27,14 +28,13 @@ from hsifcn.comparison import (
 from hsifcn.contenders import Contender, choose_contenders
 from hsifcn.errors import ExistingOutputError, FailedError
 from hsifcn.growth import by_patch, by_scene
+from hsifcn.io.cache import state_of
 from hsifcn.io.files import make_folder
 from hsifcn.io.formats import split_variable
 from hsifcn.jobs import run_seed
 from hsifcn.prediction import free_memory
 from hsifcn.report import write_comparison_report
 from hsifcn.run import Inputs, open_inputs, write_json, write_split
-
-MEMORY_SHARE = 0.8  # of the free memory that one contender may take
 
 Say = Callable[[str], None]
 
@@ -122,7 +122,8 @@ def prepare_folder(out: Path, plan: Plan, *, resume: bool, overwrite: bool) -> N
     """
     record = out / "plan.json"
     wanted = {key: value for key, value in asdict(plan).items() if key != "command"}
-    wanted["files"] = {path: file_state(path) for path in (plan.scene, plan.labels)}
+    states = [state_of(split_variable(path)[0]) for path in (plan.scene, plan.labels)]
+    wanted["files"] = [[state.size, state.mtime_ns] for state in states]  # may move, not change
     wanted = json.loads(json.dumps(wanted))
     if resume and record.exists() and json.loads(record.read_text("utf-8")) == wanted:
         return
@@ -134,12 +135,6 @@ def prepare_folder(out: Path, plan: Plan, *, resume: bool, overwrite: bool) -> N
     for old in (out / "jobs").glob("*/*.result.json"):
         old.unlink()
     write_json(record, wanted)
-
-
-def file_state(path: str) -> list[int]:
-    """Size and time of change of a file that may carry a variable's name, to see it change."""
-    state = Path(split_variable(path)[0]).stat()
-    return [state.st_size, state.st_mtime_ns]
 
 
 def run_contender(

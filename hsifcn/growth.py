@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hsifcn.comparison import Plan, patch_store_bytes
+from hsifcn.comparison import MEMORY_SHARE, Plan, patch_store_bytes
 from hsifcn.contenders import Contender, contenders
 from hsifcn.errors import FailedError
 from hsifcn.jobs import run_job, run_seed
@@ -26,7 +26,6 @@ from hsifcn.scene import Scene, Window
 
 PATCHES = (5, 9, 15, 21, 27)
 REPEATS = (1, 2, 4, 8)  # a mosaic repeats the scene so often along rows and along columns
-MEMORY_SHARE = 0.8  # of the free memory that a job may take
 # What is carried on, and what of it does not grow: memory does above the process's baseline.
 FITTED_BY_SCENE = {"predict_seconds": None, "peak_predict_bytes": "baseline_bytes"}
 FITTED_BY_PATCH = {

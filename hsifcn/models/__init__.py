@@ -13,7 +13,6 @@ from hsifcn.models.geometry import Geometry
 from hsifcn.models.patch import CastPatchCNN, PatchCNN
 
 DEFAULT_MODEL = "hsifcn"  # the one that measures best: benchmarks/main_job.py
-DEFAULT_PATCH = 15
 
 
 @dataclass(frozen=True)
