@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hsifcn.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
-from hsifcn.io import envi, mat, npy
+from hsifcn.io import envi, mat, npy, tiff
 from hsifcn.io.files import atomic_write, cannot_read
 from hsifcn.io.formats import Format, scene_stem, split_variable
 from hsifcn.io.labels import label_map, labels_beside, read_class_names
@@ -43,6 +43,7 @@ FORMATS: tuple[Format, ...] = (
     envi.FORMAT,
     mat.FORMAT,
     npy.FORMAT,
+    tiff.FORMAT,
 )
 
 
