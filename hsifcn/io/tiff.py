@@ -6,6 +6,7 @@ virtual raster that reads other files. GDAL is loaded when the first GeoTIFF is 
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import warnings
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import numpy.typing as npt
 
 from hsifcn.errors import LabelError, SettingError, UnreadableFileError
 from hsifcn.io.formats import FileScene, Format, GivenLabels, refuse_lying_size, refuse_variable
+from hsifcn.io.product_xml import read_product
 from hsifcn.io.tiff_classes import read_classes
 from hsifcn.io.tiff_tags import read_spectrum
 from hsifcn.io.writer import RasterSpec, RasterWriter
@@ -88,7 +90,8 @@ def open_scene(path: str, variable: str | None) -> FileScene:
     with _dataset(path) as dataset:
         voxels = _voxels(dataset, path)
         spectrum = read_spectrum(dataset, path)
-        return FileScene(
+        product = read_product(path, dataset.count)
+        scene = FileScene(
             path=path,
             shape=voxels.shape,
             dtype=voxels.dtype,
@@ -101,6 +104,15 @@ def open_scene(path: str, variable: str | None) -> FileScene:
             fwhm=spectrum.fwhm,
             scale_factor=_scale_factor(dataset),
         )
+    if product is None:
+        return scene
+    return dataclasses.replace(
+        scene,
+        wavelengths=product.wavelengths,
+        fwhm=product.fwhm,
+        scale_factor=product.scale_factor,
+        nodata=product.nodata if scene.nodata is None else scene.nodata,
+    )
 
 
 def read_labels(path: str, variable: str | None) -> GivenLabels:
@@ -211,7 +223,8 @@ def _require_all_blocks(dataset: Any, path: str) -> None:
 
 
 def _is_pixel_interleaved(dataset: Any) -> bool:
-    return dataset.count == 1 or dataset.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") == "PIXEL"
+    structure = dataset.tags(ns="IMAGE_STRUCTURE")
+    return bool(dataset.count == 1 or structure.get("INTERLEAVE") == "PIXEL")
 
 
 def _nodata(dataset: Any) -> float | None:
