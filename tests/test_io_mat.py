@@ -14,7 +14,7 @@ from scipy.io import loadmat, savemat
 
 from hsifcn.bundled import bundled_file
 from hsifcn.errors import AmbiguousInputError, HsifcnError, LabelError, UnreadableFileError
-from hsifcn.io import cache, list_variables, mat, open_labels, open_scene
+from hsifcn.io import cache, child, list_variables, mat, open_labels, open_scene
 from hsifcn.scene import Window
 
 WHOLE = Window(0, 0, 4, 5)
@@ -32,7 +32,7 @@ def no_child(monkeypatch):
     def refuse(*arguments, **options):
         raise AssertionError("a child was started")
 
-    return lambda: monkeypatch.setattr(mat, "_run_child", refuse)
+    return lambda: monkeypatch.setattr(mat, "run_child", refuse)
 
 
 def write_v5(path, **variables):
@@ -260,7 +260,7 @@ def test_a_small_file_may_not_fill_the_memory(tmp_path, monkeypatch):
     header = b"MATLAB 5.0".ljust(124) + b"\x00\x01IM"
     path.write_bytes(header + np.array([15, len(body)], "<u4").tobytes() + body)
     assert path.stat().st_size < 4_000_000
-    monkeypatch.setattr(mat, "_MEMORY", 400 * 2**20)
+    monkeypatch.setattr(child, "MEMORY", 400 * 2**20)
     scene = open_scene(path)
     assert scene.shape == (100_000, 1000, 4)
     with pytest.raises(UnreadableFileError, match="cannot be parsed"):
@@ -283,7 +283,7 @@ def test_a_child_that_dies_is_one_line(tmp_path, monkeypatch, code, seconds, rea
         return original([sys.executable, "-c", code], **options)
 
     monkeypatch.setattr(subprocess, "run", run)
-    monkeypatch.setattr(mat, "_SECONDS", seconds)
+    monkeypatch.setattr(child, "SECONDS", seconds)
     with pytest.raises(UnreadableFileError, match=rf"x\.mat cannot be parsed .*{reason}") as caught:
         list_variables(write_v5(tmp_path / "x.mat", cube=sample_cube()))
     assert "\n" not in str(caught.value)
@@ -297,10 +297,10 @@ def test_the_child_is_light_and_takes_no_module_from_the_working_folder(tmp_path
         "heavy = {'torch', 'scipy', 'h5py', 'spectral', 'PIL', 'matplotlib'} & set(sys.modules);"
         f"print(json.dumps([sorted(heavy), hsifcn.io.open_scene({str(path)!r}).shape]))"
     )
-    child = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, check=True
     )
-    assert json.loads(child.stdout) == [[], [4, 5, 3]]
+    assert json.loads(done.stdout) == [[], [4, 5, 3]]
 
 
 def test_mutated_files_never_raise_anything_else(tmp_path):

@@ -42,7 +42,11 @@ WITH_TORCH = (
     | LAYERS[3]
     | {"patch_prediction", "prediction", "run", "training"}
 )
-PROCESSES = {"hsifcn.contender", "hsifcn.io.mat_child"}  # started by themselves, not imported
+PROCESSES = {
+    "hsifcn.contender",
+    "hsifcn.io.hdf5_child",
+    "hsifcn.io.mat_child",
+}  # started by themselves, not imported
 
 
 def read_modules():

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hsifcn.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
-from hsifcn.io import envi, mat, npy, tiff
+from hsifcn.io import envi, hdf5, mat, npy, tiff
 from hsifcn.io.files import atomic_write, cannot_read
 from hsifcn.io.formats import Format, scene_stem, split_variable
 from hsifcn.io.labels import label_map, labels_beside, read_class_names
@@ -44,6 +44,7 @@ FORMATS: tuple[Format, ...] = (
     mat.FORMAT,
     npy.FORMAT,
     tiff.FORMAT,
+    hdf5.FORMAT,
 )
 
 

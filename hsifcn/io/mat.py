@@ -8,97 +8,23 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from hsifcn.errors import (
-    AmbiguousInputError,
-    FailedError,
-    LabelError,
-    SettingError,
-    UnreadableFileError,
-)
+from hsifcn.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
 from hsifcn.io import cache
+from hsifcn.io.child import run_child
 from hsifcn.io.formats import FileScene, Format, GivenLabels, not_a_cube
 from hsifcn.io.labels import is_integral
-from hsifcn.io.raw import RawArray
+from hsifcn.io.unpacked import UnpackedArray
 from hsifcn.io.writer import RasterSpec, RasterWriter
-from hsifcn.scene import Window
 
 Listed = tuple[str, tuple[int, ...], str]  # name, shape, dtype or MATLAB class
 
-_MEMORY = 2 * 2**30  # bytes of address space for the child, and
-_MEMORY_PER_BYTE = 16  # more for every byte of the file, which may be compressed
-_SECONDS = 60  # for the child, and
-_BYTES_PER_SECOND = 5e6  # more at this rate
+_CHILD = "hsifcn.io.mat_child"
 _VARIABLE_LIMIT = 2**31 - 1  # bytes of a variable in a v5 file
-_CHILD_ENVIRONMENT = {
-    "OPENBLAS_NUM_THREADS": "1",  # each thread reserves address space
-    "HDF5_USE_FILE_LOCKING": "FALSE",  # a read-only file system has no locks
-    "HDF5_PLUGIN_PRELOAD": "::",  # a file must not choose which libraries are loaded
-}
-
-
-@dataclass(frozen=True)
-class MatArray:
-    """A variable of a MATLAB file, unpacked into the cache when it is first read.
-
-    Attributes
-    ----------
-    file : FileState
-        The file as it was when it was opened.
-    variable : str
-        Its name, or ``struct.field``.
-    shape : tuple of int
-        Rows, columns, bands.
-    dtype : dtype
-        Native type of the voxels.
-    """
-
-    file: cache.FileState
-    variable: str
-    shape: tuple[int, int, int]
-    dtype: np.dtype[Any]
-
-    def read(self, window: Window) -> npt.NDArray[Any]:
-        """Read all bands of a window, as ``RawArray.read`` does."""
-        return self._unpacked().read(window)
-
-    def check_room(self) -> None:
-        """Raise UnreadableFileError where the cache neither holds the variable nor has room."""
-        raw = self._raw(self._entry())
-        if not cache.is_complete(Path(raw.path), raw.nbytes):
-            cache.check_room(raw.nbytes, f"{self.file.path}:{self.variable}")
-
-    def _entry(self) -> Path:
-        return cache.entry(self.file, self.variable, ".bip")
-
-    def _raw(self, entry: Path) -> RawArray:
-        return RawArray(str(entry), 0, self.shape, self.dtype, "bip")
-
-    def _unpacked(self) -> RawArray:
-        entry = self._entry()
-        raw = self._raw(entry)
-        if cache.is_complete(entry, raw.nbytes):
-            return raw
-        name = f"{self.file.path}:{self.variable}"
-        if not os.path.exists(self.file.path) or cache.state_of(self.file.path) != self.file:
-            raise UnreadableFileError(f"{self.file.path} changed since it was opened", "run again")
-        cache.check_room(raw.nbytes, name)
-        with cache.writing(entry) as temporary:
-            _run_child("extract", self.file, self.variable, self.dtype.name, temporary)
-            if temporary.stat().st_size != raw.nbytes:
-                raise UnreadableFileError(
-                    f"{name} is not the {self.shape} {self.dtype} that the file announces",
-                    "save it again",
-                )
-        return raw
 
 
 def list_variables(path: str | os.PathLike[str]) -> list[Listed]:
@@ -122,7 +48,7 @@ def list_variables(path: str | os.PathLike[str]) -> list[Listed]:
     try:
         return _listed(json.loads(entry.read_text("ascii")))
     except (OSError, ValueError, TypeError, KeyError):
-        answer = _run_child("list", file)
+        answer = run_child(_CHILD, "list", file, "", "", "")
     with cache.writing(entry) as temporary:
         temporary.write_text(json.dumps(answer), "ascii")
     return _listed(answer)
@@ -168,18 +94,15 @@ def read_labels(path: str, variable: str | None) -> GivenLabels:
         maps = _flat(listed)
         # Beside a map there may be counts and other vectors; a map of one row may stand alone.
         found = _only_map(path, [item for item in maps if min(item[1][:2]) > 1] or maps)
-    rows, cols = found[1][:2]
-    return GivenLabels(_array(path, found).read(Window(0, 0, rows, cols))[:, :, 0])
+    return GivenLabels(_array(path, found).read_map())
 
 
 def inner_labels(path: str, size: tuple[int, int]) -> list[str]:
     """Find variables of whole numbers of a cube's size; MATLAB stores them as double by default."""
     found = []
     for item in _flat(list_variables(path)):
-        if item[1][:2] == size:
-            values = _array(path, item).read(Window(0, 0, *size))
-            if is_integral(values):
-                found.append(f"{path}:{item[0]}")
+        if item[1][:2] == size and is_integral(_array(path, item).read_map()):
+            found.append(f"{path}:{item[0]}")
     return found
 
 
@@ -221,10 +144,21 @@ FORMAT = Format(
 )
 
 
-def _array(path: str, item: Listed) -> MatArray:
+def _array(path: str, item: Listed) -> UnpackedArray:
     name, shape, dtype = item
     bands = shape[2] if len(shape) == 3 else 1
-    return MatArray(cache.state_of(path), name, (shape[0], shape[1], bands), np.dtype(dtype))
+    return UnpackedArray(
+        file=cache.state_of(path),
+        name=name,
+        content=name,
+        shape=(shape[0], shape[1], bands),
+        dtype=np.dtype(dtype),
+        unpack=_unpack,
+    )
+
+
+def _unpack(array: UnpackedArray, target: Path) -> None:
+    run_child(_CHILD, "extract", array.file, array.content, array.dtype.name, str(target))
 
 
 def _is_numeric(item: Listed) -> bool:
@@ -281,43 +215,3 @@ def _listed(answer: dict[str, Any]) -> list[Listed]:
         (str(name), tuple(int(size) for size in shape), str(kind))
         for name, shape, kind in answer["variables"]
     ]
-
-
-def _run_child(
-    task: str, file: cache.FileState, variable: str = "", dtype: str = "", target: Path = Path()
-) -> dict[str, Any]:
-    """Run ``hsifcn.io.mat_child`` and give its answer; whatever ends it is the file's fault."""
-    memory = int(_MEMORY + _MEMORY_PER_BYTE * file.size)
-    seconds = int(_SECONDS + file.size / _BYTES_PER_SECOND)
-    arguments = [task, str(memory), str(seconds), file.path, variable, dtype, str(target)]
-    # The child sees the modules that this process sees, and none in the working directory.
-    modules = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-    try:
-        child = subprocess.run(
-            [sys.executable, "-P", "-m", "hsifcn.io.mat_child", *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=2 * seconds,
-            env={**os.environ, **_CHILD_ENVIRONMENT, "PYTHONPATH": modules},
-        )
-    except subprocess.TimeoutExpired as error:
-        raise _unparsable(file.path, "it took too long") from error
-    except (OSError, ValueError) as error:
-        raise FailedError(f"{file.path} cannot be parsed: {error}") from error
-    if child.returncode < 0:
-        raise _unparsable(file.path, f"killed by signal {-child.returncode}")
-    try:
-        if child.returncode > 0:
-            raise ValueError("no answer")
-        answer: dict[str, Any] = json.loads(child.stdout)
-    except ValueError as error:
-        lines = child.stderr.decode("utf-8", "replace").strip().splitlines() or ["no reason given"]
-        raise _unparsable(file.path, lines[-1][:160]) from error
-    if "error" in answer:
-        raise UnreadableFileError(answer["error"], answer["remedy"])
-    return answer
-
-
-def _unparsable(path: str, reason: str) -> UnreadableFileError:
-    printable = "".join(c if c.isprintable() else "?" for c in reason)
-    return UnreadableFileError(f"{path} cannot be parsed ({printable})", "save it again")

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import suppress
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from hsifcn.errors import HsifcnError, UnreadableFileError
+from hsifcn.io.child import limit_process
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _HDF5_OFFSETS = (0, 512, 1024, 2048, 4096)  # MATLAB puts 512 bytes of its own before
@@ -30,7 +30,7 @@ def main(
     task: str, memory: str, seconds: str, path: str, variable: str, dtype: str, target: str
 ) -> None:
     """Do one task; see the module."""
-    _limit(int(memory), int(seconds))
+    limit_process(int(memory), int(seconds))
     answer: dict[str, object] = {}
     try:
         if task == "list":
@@ -44,16 +44,6 @@ def main(
     except HsifcnError as error:
         answer = {"error": error.message, "remedy": error.remedy}
     json.dump(answer, sys.stdout)
-
-
-def _limit(memory: int, seconds: int) -> None:
-    """Bound this process; a system without such limits is left with the parent's timeout."""
-    with suppress(ImportError, OSError, ValueError):
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
 
 def _is_hdf5(path: str) -> bool:

@@ -1,0 +1,198 @@
+"""Parses one HDF5 or NetCDF-4 file, in a process of its own that may crash or be killed.
+
+Started by ``hsifcn.io.hdf5`` through ``hsifcn.io.child``. The task ``list`` prints datasets and
+attributes as JSON; ``extract`` writes what a plan asks for to TARGET: rows first, bands last, in
+native byte order. Nothing is read that lies in another file.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hsifcn.errors import HsifcnError, UnreadableFileError
+from hsifcn.io.child import limit_process
+
+_BLOCK_BYTES = 64 * 2**20  # read and written at a time, at least a row of chunks
+_CHUNK_CACHE = 256 * 2**20  # bytes, so that a compressed chunk is unpacked once
+_LARGEST_CHUNK = 2**30  # bytes
+_MOST_MEMBERS = 10_000  # groups and datasets
+_MOST_VALUES = 4096  # of a list or attribute that is printed; no sensor has so many bands
+
+
+def main(task: str, memory: str, seconds: str, path: str, plan: str = "", target: str = "") -> None:
+    """Do one task; see the module."""
+    import h5py
+
+    limit_process(int(memory), int(seconds))
+    answer: dict[str, Any] = {}
+    try:
+        with h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE) as file:
+            if task == "list":
+                answer = _list(path, file)
+            else:
+                _extract(path, file, json.loads(plan), target)
+    except HsifcnError as error:
+        answer = {"error": error.message, "remedy": error.remedy}
+    json.dump(answer, sys.stdout)
+
+
+def _list(path: str, file: Any) -> dict[str, Any]:
+    import h5py
+
+    groups, datasets = {"/": _attributes(file)}, {}
+    for name, member in _members(path, file):
+        if isinstance(member, h5py.Dataset):
+            datasets[name] = _describe(path, name, member)
+        elif isinstance(member, h5py.Group):
+            groups[name] = _attributes(member)
+    return {"groups": groups, "datasets": datasets}
+
+
+def _members(path: str, file: Any) -> Iterator[tuple[str, Any]]:
+    """Everything below the root, each once; links lead nowhere else."""
+    import h5py
+
+    waiting, seen = [("", file)], {h5py.h5o.get_info(file.id).addr}
+    while waiting:
+        prefix, group = waiting.pop(0)
+        for name in group:
+            link = group.get(name, getlink=True)
+            if isinstance(link, h5py.ExternalLink):
+                raise UnreadableFileError(
+                    f"{path} holds a link to another file, '{prefix}/{name}': not followed",
+                    "store the data in the file",
+                )
+            if not isinstance(link, h5py.HardLink):
+                continue
+            member = group[name]
+            address = h5py.h5o.get_info(member.id).addr
+            if address in seen:
+                continue
+            seen.add(address)
+            if len(seen) > _MOST_MEMBERS:
+                raise UnreadableFileError(f"{path} holds more than {_MOST_MEMBERS} things")
+            yield f"{prefix}/{name}", member
+            if isinstance(member, h5py.Group):
+                waiting.append((f"{prefix}/{name}", member))
+
+
+def _describe(path: str, name: str, dataset: Any) -> dict[str, Any]:
+    if dataset.external or dataset.is_virtual:
+        raise UnreadableFileError(
+            f"{path}:{name} has its data in other files, which are not read",
+            "store the data in the file",
+        )
+    shape = dataset.shape or ()
+    size = int(np.prod(shape, dtype=object))
+    description = {
+        "shape": shape,
+        "dtype": dataset.dtype.newbyteorder("=").name if dataset.shape is not None else "empty",
+        "attributes": _attributes(dataset),
+    }
+    if dataset.shape is not None and len(shape) < 2 and size <= _MOST_VALUES:
+        value = _plain(dataset[()])
+        if value is not None:
+            description["value"] = value
+    return description
+
+
+def _attributes(member: Any) -> dict[str, Any]:
+    """Attributes that are short lists of numbers, or texts."""
+    found = {}
+    for name in member.attrs:
+        shape = member.attrs.get_id(name).shape
+        if shape is not None and np.prod(shape, dtype=object) <= _MOST_VALUES:
+            try:
+                value = _plain(member.attrs[name])
+            except (TypeError, OSError):  # a type that NumPy has not
+                continue
+            if value is not None:
+                found[name] = value
+    return found
+
+
+def _plain(value: Any) -> str | float | list[float] | None:
+    """A text, a number or a list of numbers; None for all else."""
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.reshape(-1)[0]
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, str):
+        return value
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf" or array.ndim > 1:
+        return None
+    numbers: float | list[float] = array.astype(np.float64).tolist()
+    return numbers
+
+
+def _extract(path: str, file: Any, plan: dict[str, Any], target: str) -> None:
+    """Write the parts of a plan, joined along their bands, as (rows, cols, bands)."""
+    rows, cols, bands = plan["shape"]
+    dtype = np.dtype(plan["dtype"])
+    for part in plan["parts"]:
+        _check_chunks(path, file[part["dataset"]])
+    if plan["glt"] is None:
+        with open(target, "wb") as output:
+            for _, block in _blocks(file, plan):
+                np.ascontiguousarray(block, dtype).tofile(output)
+        return
+    glt_rows, glt_cols = (_glt(path, file[name], (rows, cols)) for name in plan["glt"])
+    placed = np.memmap(target, dtype, "w+", shape=(rows * cols, bands))
+    placed[:] = plan["fill"]
+    order = np.argsort(glt_rows, kind="stable")
+    sorted_rows = glt_rows[order]
+    for start, block in _blocks(file, plan):
+        first, stop = np.searchsorted(sorted_rows, [start, start + len(block)])
+        pixels = order[first:stop]
+        inside = (glt_cols[pixels] >= 0) & (glt_cols[pixels] < block.shape[1])
+        pixels = pixels[inside]
+        placed[pixels] = block[glt_rows[pixels] - start, glt_cols[pixels]]
+    placed.flush()
+
+
+def _glt(path: str, dataset: Any, shape: tuple[int, int]) -> npt.NDArray[np.int64]:
+    """One of the two lookup tables, from 0, flat; -1 where there is nothing."""
+    _check_chunks(path, dataset)
+    if dataset.shape != shape:
+        raise UnreadableFileError(f"{path} has lookup tables of different sizes")
+    # The file counts from 1; 0 is nothing.
+    return np.asarray(dataset[()]).astype(np.int64).ravel() - 1
+
+
+def _blocks(file: Any, plan: dict[str, Any]) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """First row, and (rows, cols, bands), from top to bottom, in whole chunks."""
+    parts = [(file[part["dataset"]], part["axes"], part["bands"]) for part in plan["parts"]]
+    dataset, axes, _ = parts[0]
+    total = dataset.shape[axes[0]]
+    row_bytes = sum(data.size // total * data.dtype.itemsize for data, _, _ in parts)
+    chunk_rows = max((data.chunks or (1, 1, 1))[turned[0]] for data, turned, _ in parts)
+    step = max(1, _BLOCK_BYTES // max(1, row_bytes))
+    step = max(step - step % chunk_rows, chunk_rows)
+    for start in range(0, total, step):
+        blocks = []
+        for data, turned, bands in parts:
+            index = [slice(None)] * data.ndim
+            index[turned[0]] = slice(start, start + step)
+            block = data[tuple(index)]
+            block = block[:, :, None] if block.ndim == 2 else block.transpose(turned)
+            blocks.append(block if bands is None else block[:, :, bands])
+        yield start, blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=2)
+
+
+def _check_chunks(path: str, dataset: Any) -> None:
+    chunk = int(np.prod(dataset.chunks or (1,), dtype=object)) * dataset.dtype.itemsize
+    if chunk > _LARGEST_CHUNK:
+        raise UnreadableFileError(
+            f"{path}:{dataset.name} is stored in chunks of {chunk / 1e9:.1f} GB", "store it anew"
+        )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,248 @@
+"""What is known of HDF5 files that need more than their only cube: EMIT, PRISMA, NEON AOP.
+
+Each is told by the paths of its datasets. Relied on are:
+
+- EMIT L2A reflectance (NASA LP DAAC, "EMIT L2A Product User Guide"): ``/reflectance`` (downtrack,
+  crosstrack, bands), ``/sensor_band_parameters/wavelengths``, ``fwhm`` and ``good_wavelengths``,
+  ``/location/glt_x`` and ``glt_y``, the attributes ``geotransform`` and ``spatial_ref``.
+- PRISMA L2 (ASI, "PRISMA Products Specification Document"): ``VNIR_Cube`` and ``SWIR_Cube`` (rows,
+  bands, cols), the attributes ``List_Cw_Vnir``, ``List_Fwhm_Vnir``, ``L2ScaleVnirMin``,
+  ``L2ScaleVnirMax`` and the same with ``Swir``, ``Epsg_Code``, ``Product_ULcorner_easting`` etc.
+- NEON AOP (NEON DP1.30006, DP3.30006): ``/SITE/Reflectance/Reflectance_Data``, its attributes
+  ``Data_Ignore_Value`` and ``Scale_Factor``, ``Metadata/Spectral_Data`` and
+  ``Metadata/Coordinate_System``, the attributes ``Band_Window_1_Nanometers`` and ``..._2_...``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hsifcn.io.envi_header import EnviHeader
+from hsifcn.io.envi_map import read_grid
+from hsifcn.io.wavelengths import to_nanometres
+from hsifcn.scene import Grid
+
+Numbers = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A dataset, or some of its bands.
+
+    Attributes
+    ----------
+    dataset : str
+        Its path in the file.
+    axes : tuple of int
+        Which of its axes are rows, columns and bands.
+    bands : tuple of int or None
+        Those taken, in this order; None for all.
+    """
+
+    dataset: str
+    axes: tuple[int, int, int]
+    bands: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Cube:
+    """What is read as a scene: parts joined along their bands, and what is known of them.
+
+    Attributes as in ``FileScene``; ``glt`` names the lookup tables of rows and columns that place
+    the pixels on ``glt_grid``.
+    """
+
+    parts: tuple[Part, ...]
+    wavelengths: Numbers | None = None
+    fwhm: Numbers | None = None
+    good_bands: npt.NDArray[np.bool_] | None = None
+    nodata: float | None = None
+    scale_factor: float | None = None
+    grid: Grid | None = None
+    glt: tuple[str, str] | None = None
+    glt_grid: Grid | None = None
+
+
+class Listing:
+    """The datasets and attributes of a file, as ``hdf5_child`` lists them."""
+
+    def __init__(self, path: str, answer: dict[str, Any]) -> None:
+        self.path = path
+        self.datasets: dict[str, dict[str, Any]] = answer["datasets"]
+        self.groups: dict[str, dict[str, Any]] = answer["groups"]
+
+    def numbers(self, value: Any) -> Numbers | None:
+        """A list of finite numbers, or None."""
+        if not isinstance(value, list) or not value:
+            return None
+        array = np.array(value, np.float64)
+        return array if np.isfinite(array).all() else None
+
+    def values(self, dataset: str, count: int) -> Numbers | None:
+        """A short dataset of ``count`` numbers, or None."""
+        found = self.numbers(self.datasets.get(dataset, {}).get("value"))
+        return found if found is not None and len(found) == count else None
+
+    def text(self, dataset: str) -> str:
+        """A dataset that is a text, or one number; empty where there is none."""
+        return str(self.datasets.get(dataset, {}).get("value", ""))
+
+    def number(self, attributes: dict[str, Any], name: str) -> float | None:
+        """An attribute that is one finite number, or None."""
+        value = attributes.get(name)
+        found = isinstance(value, int | float) and np.isfinite(value)
+        return float(value) if found else None  # type: ignore[arg-type]
+
+
+def find_product(listing: Listing) -> Cube | None:
+    """The scene of a product that is known, or None."""
+    for find in (_emit, _prisma, _neon):
+        cube = find(listing)
+        if cube is not None:
+            return cube
+    return None
+
+
+def _emit(listing: Listing) -> Cube | None:
+    data = listing.datasets.get("/reflectance", {})
+    bands = (data.get("shape") or [0])[-1]
+    sensor, place = "/sensor_band_parameters", "/location"
+    wavelengths = listing.values(f"{sensor}/wavelengths", bands)
+    if len(data.get("shape", ())) != 3 or wavelengths is None:
+        return None
+    good = listing.values(f"{sensor}/good_wavelengths", bands)
+    root = listing.groups["/"]
+    transform = listing.numbers(root.get("geotransform"))
+    glt = (f"{place}/glt_y", f"{place}/glt_x")
+    placed = transform is not None and len(transform) == 6 and set(glt) <= set(listing.datasets)
+    glt_grid = None
+    if placed and transform is not None:
+        c, a, b, f, d, e = transform.tolist()  # in GDAL's order
+        glt_grid = Grid(str(root.get("spatial_ref", "")) or None, (a, b, c, d, e, f))
+    return Cube(
+        parts=(Part("/reflectance", (0, 1, 2)),),
+        wavelengths=to_nanometres(wavelengths, "nm"),
+        fwhm=listing.values(f"{sensor}/fwhm", bands),
+        good_bands=None if good is None else good > 0,
+        nodata=listing.number(data["attributes"], "_FillValue"),
+        glt=glt if placed else None,
+        glt_grid=glt_grid,
+    )
+
+
+def _prisma(listing: Listing) -> Cube | None:
+    """Join both cubes by wavelength; bands of wavelength 0 were not measured."""
+    pattern = r"/HDFEOS/SWATHS/PRS_L2[BCD]_HCO/Data[ _]Fields/VNIR_Cube"
+    vnir = next((name for name in listing.datasets if re.fullmatch(pattern, name)), None)
+    swir = (vnir or "").replace("VNIR", "SWIR")
+    if vnir is None or swir not in listing.datasets:
+        return None
+    root = listing.groups["/"]
+    centres, widths, origins = [], [], []
+    for number, (name, detector) in enumerate(((vnir, "Vnir"), (swir, "Swir"))):
+        shape = listing.datasets[name]["shape"]
+        nm = listing.numbers(root.get(f"List_Cw_{detector}"))
+        fwhm = listing.numbers(root.get(f"List_Fwhm_{detector}"))
+        if nm is None or len(shape) != 3 or len(nm) != shape[1]:
+            return None
+        centres.append(nm)
+        widths.append(fwhm if fwhm is not None and len(fwhm) == len(nm) else np.zeros(len(nm)))
+        origins += [(number, band) for band in range(len(nm))]
+    wavelengths, fwhm = np.concatenate(centres), np.concatenate(widths)
+    order = [i for i in np.argsort(wavelengths, kind="stable") if wavelengths[i] > 0]
+    rows, _, cols = listing.datasets[vnir]["shape"]
+    return Cube(
+        parts=_runs([origins[i] for i in order], (vnir, swir)),
+        wavelengths=wavelengths[order],
+        fwhm=fwhm[order] if fwhm[order].all() else None,
+        nodata=0.0,
+        scale_factor=_prisma_scale(listing, root),
+        grid=_prisma_grid(listing, root, rows, cols),
+    )
+
+
+def _runs(bands: list[tuple[int, int]], names: tuple[str, str]) -> tuple[Part, ...]:
+    """Parts for (dataset, band) in order; each dataset is read once, whichever way they mix."""
+    parts: list[Part] = []
+    for number, band in bands:
+        if parts and parts[-1].dataset == names[number]:
+            last = parts.pop()
+            parts.append(Part(last.dataset, last.axes, (*(last.bands or ()), band)))
+        else:
+            parts.append(Part(names[number], (0, 2, 1), (band,)))
+    return tuple(parts)
+
+
+def _prisma_scale(listing: Listing, root: dict[str, Any]) -> float | None:
+    """Counts divided by it are reflectances, where both detectors have one scale from 0."""
+    low = {listing.number(root, f"L2Scale{detector}Min") for detector in ("Vnir", "Swir")}
+    high = {listing.number(root, f"L2Scale{detector}Max") for detector in ("Vnir", "Swir")}
+    top = next(iter(high))
+    if low != {0.0} or len(high) > 1 or not top:
+        return None
+    return 65535 / top
+
+
+def _prisma_grid(listing: Listing, root: dict[str, Any], rows: int, cols: int) -> Grid | None:
+    """The corners are the centres of the corner pixels, which are 30 m wide."""
+    sides = [
+        listing.number(root, f"Product_{corner}corner_{axis}")
+        for corner, axis in (("UL", "easting"), ("UL", "northing"))
+    ]
+    sides += [listing.number(root, f"Product_LRcorner_{axis}") for axis in ("easting", "northing")]
+    epsg = listing.number(root, "Epsg_Code")
+    if None in sides or epsg is None or rows < 2 or cols < 2:
+        return None
+    left, top, right, bottom = (float(side) for side in sides if side is not None)
+    width, height = (right - left) / (cols - 1), (top - bottom) / (rows - 1)
+    if width <= 0 or height <= 0:
+        return None
+    transform = (width, 0.0, left - width / 2, 0.0, -height, top + height / 2)
+    return Grid(wkt_of_epsg(int(epsg)), transform)
+
+
+def _neon(listing: Listing) -> Cube | None:
+    found = [name for name in listing.datasets if name.endswith("/Reflectance/Reflectance_Data")]
+    if len(found) != 1:
+        return None
+    data, group = listing.datasets[found[0]], found[0].rpartition("/")[0]
+    if len(data["shape"]) != 3:
+        return None
+    bands = data["shape"][2]
+    spectral, place = f"{group}/Metadata/Spectral_Data", f"{group}/Metadata/Coordinate_System"
+    wavelengths = listing.values(f"{spectral}/Wavelength", bands)
+    if wavelengths is None:
+        return None
+    good = np.ones(bands, np.bool_)
+    for attributes in (listing.groups.get(group, {}), data["attributes"]):
+        for window in (1, 2):
+            ends = listing.numbers(attributes.get(f"Band_Window_{window}_Nanometers"))
+            if ends is not None and len(ends) == 2:
+                good &= (wavelengths < ends[0]) | (wavelengths > ends[1])
+    fields = {"map info": listing.text(f"{place}/Map_Info")}
+    fields["coordinate system string"] = listing.text(f"{place}/Coordinate_System_String")
+    return Cube(
+        parts=(Part(found[0], (0, 1, 2)),),
+        wavelengths=wavelengths,
+        fwhm=listing.values(f"{spectral}/FWHM", bands),
+        good_bands=good,
+        nodata=listing.number(data["attributes"], "Data_Ignore_Value"),
+        scale_factor=listing.number(data["attributes"], "Scale_Factor"),
+        grid=read_grid(EnviHeader(listing.path, fields)),
+    )
+
+
+def wkt_of_epsg(code: int) -> str | None:
+    """WKT of a code; None where GDAL does not know it."""
+    from rasterio.crs import CRS
+    from rasterio.errors import CRSError
+
+    try:
+        return str(CRS.from_epsg(code).to_wkt())
+    except CRSError:
+        return None
