@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from hsifcn.bands import with_chosen_bands
 from hsifcn.classical import fit, spectral_features
 from hsifcn.errors import HsifcnError
 from hsifcn.io import open_scene
@@ -29,7 +30,7 @@ def main(job_path: str) -> None:
     """Do the job described in a JSON file and write its result where the job says."""
     job = json.loads(Path(job_path).read_text("utf-8"))
     task = {"train": train_job, "predict": predict_job, "classical": classical_job}[job["task"]]
-    write_json(Path(job["result"]), task(job, open_scene(job["scene"])))
+    write_json(Path(job["result"]), task(job, with_chosen_bands(open_scene(job["scene"]))))
 
 
 def train_job(job: Job, scene: Scene) -> Job:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from hsifcn.bands import with_chosen_bands
 from hsifcn.bundle import empty_network
 from hsifcn.errors import (
     ExistingOutputError,
@@ -67,6 +68,8 @@ def open_inputs(
     *,
     wavelengths: str | None = None,
     class_names: str | None = None,
+    bands: str | None = None,
+    keep_bad_bands: bool = False,
 ) -> Inputs:
     """Open scenes and labels, and split the labels.
 
@@ -79,6 +82,8 @@ def open_inputs(
     seed : int
     wavelengths, class_names : str, optional
         Text files.
+    bands, keep_bad_bands
+        Of ``bands.with_chosen_bands``.
 
     Raises
     ------
@@ -87,7 +92,10 @@ def open_inputs(
     LabelError
         Two classes have the same name.
     """
-    opened = tuple(open_scene(path, wavelengths=wavelengths) for path in scenes)
+    opened = tuple(
+        with_chosen_bands(open_scene(path, wavelengths=wavelengths), bands, keep_bad=keep_bad_bands)
+        for path in scenes
+    )
     maps = tuple(open_labels(path, class_names=class_names) for path in labels)
     for scene, label_map, path in zip(opened, maps, labels, strict=True):
         require_same_size(scene, label_map, path)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from hsifcn.augment import channels_last
+from hsifcn.bands import varying_bands
 from hsifcn.errors import LabelError, MismatchError, UnreadableFileError
 from hsifcn.scaling import Scaling, fit_scaling, read_bands, strips, valid_pixels
 from hsifcn.scene import Scene, class_targets, shifted_band
@@ -76,20 +77,6 @@ def usable_bands(scenes: Sequence[Scene]) -> npt.NDArray[np.bool_]:
     if flat:
         warnings.warn(f"{flat} bands of {first.path} are flat or empty: left out", stacklevel=2)
     return usable
-
-
-def varying_bands(scene: Scene) -> npt.NDArray[np.bool_]:
-    """Bands with two different measured values or more, (bands,) bool."""
-    low = np.full(scene.shape[2], np.inf)
-    high = -low
-    for window in strips(scene.shape):
-        block = scene.read(window).reshape(-1, scene.shape[2]).astype(np.float32, copy=False)
-        measured = np.isfinite(block)
-        if scene.nodata is not None:
-            measured &= block != np.float32(scene.nodata)
-        low = np.minimum(low, np.min(block, axis=0, where=measured, initial=np.inf))
-        high = np.maximum(high, np.max(block, axis=0, where=measured, initial=-np.inf))
-    return np.asarray(high > low)
 
 
 def scene_scaling(

@@ -12,6 +12,7 @@ KEYS = {
     *("path", "shape", "dtype", "interleave", "wavelengths", "bad_bands", "nodata", "grid"),
     *("labels", "classes"),
 }
+NO_WAVELENGTHS = "no wavelengths; give them with --wavelengths"
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def folder(tmp_path):
 def test_a_matlab_scene_with_its_labels(tmp_path):
     _, labels = small_scene(tmp_path, "cube.mat")
     done = command(tmp_path, "info", "cube.mat", "--json")
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.err) == (0, f"warning: {NO_WAVELENGTHS}\n")
     facts = done.json
     assert facts.keys() >= KEYS
     assert facts["shape"] == [20, 24, 12]
@@ -53,6 +54,54 @@ def test_an_envi_scene_with_all_there_is_to_tell(folder):
     for part in ("4 rows x 5 columns x 3 bands, int16, BIL", "450.0 to 650.0 nm", "-9999", "UTM"):
         assert part in text
     assert "none found" in text
+
+
+def test_what_a_scene_tells_of_its_bands_and_place(folder):
+    cube = np.random.default_rng(0).integers(1, 99, (40, 50, 3)).astype("i2")
+    cube[..., 1] = 7
+    write_envi(
+        folder / "e.img",
+        cube,
+        wavelength="{450, 550, 650}",
+        fwhm="{8, 9, 10}",
+        bbl="{0, 1, 1}",
+        reflectance_scale_factor=10000,
+        map_info="{UTM, 1, 1, 500000, 4100000, 20, 10, 33, North, WGS-84}",
+    )
+    facts = command(folder, "info", "e.img", "--json").json
+    assert facts["band_faults"] == {"marked bad": [1], "flat": [2]}
+    assert (facts["fwhm"], facts["scale_factor"]) == ([8, 9, 10], 10000)
+    assert facts["grid"]["crs_name"] == "WGS 84 / UTM zone 33N"
+    assert facts["grid"]["pixel_size"] == pytest.approx([20, 10])
+    assert facts["warnings"] == []
+    text = command(folder, "info", "e.img").out
+    for part in ("1 marked bad; 2 flat", "8.0 to 10.0 nm", "value / 10000", "pixel 20 x 10"):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, NO_WAVELENGTHS),
+        ({"wavelength": "{650, 550, 450}"}, "the wavelengths do not increase"),
+        ({"wavelength": "{450, 450, 650}"}, "the wavelengths do not increase"),
+        ({"bbl": "{0, 0, 0}"}, "no band is usable"),
+        ({"map_info": "{Arbitrary, 1, 1, 0, 0, 1, 1}"}, "names no coordinate system"),
+    ],
+)
+def test_what_is_odd_is_read_rightly_with_a_warning(folder, fields, message):
+    cube = np.random.default_rng(0).integers(1, 99, (40, 50, 3)).astype("i2")
+    write_envi(folder / "e.img", cube, **fields)
+    done = command(folder, "info", "e.img", "--json")
+    assert done.code == 0
+    assert any(message in warning for warning in done.json["warnings"])
+    assert message in done.err
+    assert done.json["shape"] == [40, 50, 3]
+
+
+def test_axes_in_another_order_are_suspected(tmp_path):
+    np.save(tmp_path / "c.npy", np.ones((3, 5, 40), "u1"))
+    assert "are the axes in order?" in command(tmp_path, "info", "c.npy").err
 
 
 def test_nan_as_no_data_is_no_problem_for_json(folder):
@@ -113,7 +162,7 @@ def test_labels_of_another_size_are_shown_with_a_warning(folder):
     np.save(folder / "small_gt.npy", np.ones((3, 3), "u1"))
     done = command(folder, "info", "cube.npy", "-l", "small_gt.npy")
     assert done.code == 0
-    assert done.err == "warning: small_gt.npy has another size than the scene\n"
+    assert "warning: small_gt.npy has another size than the scene\n" in done.err
 
 
 def test_quicklook(folder):

@@ -19,7 +19,7 @@ PACKAGE = Path(hsifcn.__file__).parent
 LAYERS = (
     {"errors"},
     {"scene"},
-    {"augment", "bundled", "contenders", "intervals", "io", "losses", "measure", "metrics"}
+    {"augment", "bands", "bundled", "contenders", "intervals", "io", "losses", "measure", "metrics"}
     | {"models", "optimiser", "quicklook", "scaling", "split_recipes", "splits", "tiles"},
     {"bundle", "checkpoint", "objectives", "training_scenes"},
     {"classical", "evaluation", "patch_prediction", "prediction", "training"},

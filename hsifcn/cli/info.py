@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+import itertools
+import math
+import re
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hsifcn.cli import options as opt
+
+if TYPE_CHECKING:
+    from hsifcn.scene import Grid
 
 
 @click.command(epilog="Example: hsifcn info cube.hdr -l cube_gt.mat --quicklook cube.png")
@@ -27,6 +33,7 @@ def command(
     overwrite: bool,
 ) -> None:
     """Show shape, type, wavelengths, bad bands, no-data, georeference and class counts."""
+    from hsifcn.bands import band_faults
     from hsifcn.errors import HsifcnError
     from hsifcn.io import find_labels, open_labels, open_scene
 
@@ -52,11 +59,15 @@ def command(
         "dtype": scene.dtype.name,
         "interleave": scene.interleave,
         "wavelengths": None if scene.wavelengths is None else scene.wavelengths.tolist(),
+        "fwhm": None if scene.fwhm is None else scene.fwhm.tolist(),
+        "scale_factor": scene.scale_factor,
         "bad_bands": [int(i) + 1 for i in (~scene.good_bands).nonzero()[0]],
+        "band_faults": {
+            fault: [int(i) + 1 for i in bands.nonzero()[0]]
+            for fault, bands in band_faults(scene).items()
+        },
         "nodata": scene.nodata,
-        "grid": None
-        if scene.grid is None
-        else {"crs": scene.grid.crs, "transform": list(scene.grid.transform)},
+        "grid": None if scene.grid is None else grid_record(scene.grid),
         "labels": labels_path,
         "classes": None,
     }
@@ -68,22 +79,65 @@ def command(
         values["labels_shape"] = list(labels.labels.shape)
         if list(labels.labels.shape) != list(scene.shape[:2]):
             output.message(f"warning: {labels_path} has another size than the scene")
+    values["warnings"] = oddities(values)
+    for warning in values["warnings"]:
+        output.message(f"warning: {warning}")
     output.result(summary(values), values)
+
+
+def grid_record(grid: Grid) -> dict[str, Any]:
+    """Georeference, with the name of its CRS and the size of its pixels in units of the CRS."""
+    a, b, _, d, e, _ = grid.transform
+    # Well-known text names the CRS in its first quotes: PROJCS["WGS 84 / UTM zone 33N",...
+    name = re.search(r'\[ *"([^"]+)"', grid.crs or "")
+    return {
+        "crs": grid.crs,
+        "crs_name": name[1] if name else grid.crs,
+        "transform": list(grid.transform),
+        "pixel_size": [math.hypot(a, d), math.hypot(b, e)],
+    }
+
+
+def oddities(values: dict[str, Any]) -> list[str]:
+    """What may be wrong with a scene that can be read."""
+    found = []
+    nm = values["wavelengths"]
+    if nm is None:
+        found.append("no wavelengths; give them with --wavelengths")
+    elif any(after <= before for before, after in itertools.pairwise(nm)):
+        found.append("the wavelengths do not increase")
+    if values["grid"] is not None and values["grid"]["crs"] is None:
+        found.append("the georeference names no coordinate system")
+    rows, cols, bands = values["shape"]
+    if bands > max(rows, cols):
+        found.append(f"{bands} bands and {rows} x {cols} pixels: are the axes in order?")
+    faulty = set(itertools.chain.from_iterable(values["band_faults"].values()))
+    if len(faulty) == bands:
+        found.append("no band is usable")
+    return found
 
 
 def summary(values: dict[str, Any]) -> str:
     """The facts for people."""
+    import numpy as np
+
+    from hsifcn.bands import format_bands
     from hsifcn.cli import tables
 
     rows, cols, bands = values["shape"]
-    nm = values["wavelengths"]
-    bad = values["bad_bands"]
+    nm, fwhm, scale = values["wavelengths"], values["fwhm"], values["scale_factor"]
+    faults = {
+        fault: format_bands(np.isin(np.arange(1, bands + 1), numbers))
+        for fault, numbers in values["band_faults"].items()
+    }
     facts = {
         "scene": values["path"],
         "size": f"{rows} rows x {cols} columns x {bands} bands, {values['dtype']}, "
         f"{values['interleave'].upper()}",
         "wavelengths": f"{nm[0]:.1f} to {nm[-1]:.1f} nm" if nm else "not given",
-        "bad bands": ", ".join(map(str, bad)) if bad else "none marked",
+        "fwhm": f"{min(fwhm):.1f} to {max(fwhm):.1f} nm" if fwhm else "not given",
+        "bad bands": "; ".join(f"{bands} {fault}" for fault, bands in faults.items()) or "none",
+        "scale": f"reflectance = value / {scale:g}" if scale else "not given",
         "no-data": "none" if values["nodata"] is None else f"{values['nodata']:g}",
         "georeference": "none" if values["grid"] is None else _grid(values["grid"]),
         "labels": values["labels"] or "none found",
@@ -96,6 +150,7 @@ def summary(values: dict[str, Any]) -> str:
 
 
 def _grid(grid: dict[str, Any]) -> str:
-    a, _, c, _, e, f = grid["transform"]
-    crs = (grid["crs"] or "no CRS").split(",")[0]
-    return f"{crs}; upper left {c:g}, {f:g}; pixel {a:g} x {abs(e):g}"
+    _, _, c, _, _, f = grid["transform"]
+    width, height = grid["pixel_size"]
+    crs = grid["crs_name"] or "no CRS"
+    return f"{crs}; upper left {c:.10g}, {f:.10g}; pixel {width:g} x {height:g}"

@@ -127,6 +127,13 @@ wavelengths = click.option(
 class_names = click.option(
     "--class-names", metavar="FILE", help="Text file, the name of a class a line, from class 1."
 )
+bands = click.option(
+    "--bands", metavar="BANDS", help="Bands to use, counted from 1: 1-10,20,400nm-900nm."
+)
+keep_bad_bands = click.option(
+    "--keep-bad-bands", is_flag=True,
+    help="Use bands too that the file marks as bad or that water vapour hides.",
+)  # fmt: skip
 max_memory = click.option(
     "--max-memory", type=Size(), metavar="SIZE",
     help="Ceiling on resident memory while mapping: 4G, 800M.",

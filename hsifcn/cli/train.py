@@ -21,6 +21,7 @@ from hsifcn.cli import options as opt
 @click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps, if not the default.")
 @click.option("--inductive", is_flag=True, help="See no spectrum but the training pixels'.")
 @opt.options(opt.max_memory, opt.device, opt.wavelengths, opt.class_names)
+@opt.options(opt.bands, opt.keep_bad_bands)
 @click.option("-o", "--out", metavar="DIR", help="Run directory; runs/<scene> by default.")
 @click.option("--resume", is_flag=True, help="Go on with an unfinished run.")
 @opt.overwrite
@@ -38,6 +39,8 @@ def command(
     device: str,
     wavelengths: str | None,
     class_names: str | None,
+    bands: str | None,
+    keep_bad_bands: bool,
     out: str | None,
     resume: bool,
     overwrite: bool,
@@ -51,7 +54,14 @@ def command(
 
     labels = opt.labels_of_scenes(scenes, label_paths, output)
     inputs = open_inputs(
-        scenes, labels, recipe, seed, wavelengths=wavelengths, class_names=class_names
+        scenes,
+        labels,
+        recipe,
+        seed,
+        wavelengths=wavelengths,
+        class_names=class_names,
+        bands=bands,
+        keep_bad_bands=keep_bad_bands,
     )
     settings = default_settings(model or DEFAULT_MODEL, seed, steps=steps, inductive=inductive)
     chosen_device = opt.choose_device(device)
@@ -70,6 +80,8 @@ def command(
         "split": recipe,
         "wavelengths": wavelengths and opt.absolute(wavelengths),
         "class_names": class_names and opt.absolute(class_names),
+        "bands": bands,
+        "keep_bad_bands": keep_bad_bands,
         "device": device,
         "max_memory": max_memory,
     }

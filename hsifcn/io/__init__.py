@@ -15,15 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from hsifcn.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
-from hsifcn.io import envi, hdf5, mat, npy, tiff
+from hsifcn.io import envi, hdf5, mat, npy, npz, tiff, zarr_store
 from hsifcn.io.files import atomic_write, cannot_read
-from hsifcn.io.formats import Format, scene_stem, split_variable
+from hsifcn.io.formats import FileScene, Format, scene_stem, split_variable
 from hsifcn.io.labels import label_map, labels_beside, read_class_names
 from hsifcn.io.mat import list_variables
 from hsifcn.io.png import write_label_png, write_rgb_png
 from hsifcn.io.wavelengths import read_wavelengths
 from hsifcn.io.writer import RasterSpec, RasterWriter
-from hsifcn.scene import Grid, LabelMap, Scene
+from hsifcn.scene import Grid, LabelMap
 
 __all__ = [
     "FORMATS",
@@ -43,14 +43,16 @@ FORMATS: tuple[Format, ...] = (
     envi.FORMAT,
     mat.FORMAT,
     npy.FORMAT,
+    npz.FORMAT,
     tiff.FORMAT,
     hdf5.FORMAT,
+    zarr_store.FORMAT,
 )
 
 
 def open_scene(
     path: str | os.PathLike[str], *, wavelengths: str | os.PathLike[str] | None = None
-) -> Scene:
+) -> FileScene:
     """Open a scene; its voxels are read later, window by window.
 
     Parameters

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import os
 import tokenize
-from typing import Any
+from dataclasses import dataclass
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -27,15 +28,26 @@ _HEADER_FAULTS = (
 )
 
 
+@dataclass(frozen=True)
+class Header:
+    """What a ``.npy`` file tells: shape and type of its array, where that begins, and its order."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: int
+    fortran_order: bool
+
+
 def open_scene(path: str, variable: str | None) -> FileScene:
     """Open a 3-D array as a scene."""
     refuse_variable(path, variable)
-    shape, dtype, offset, order = _read_header(path)
+    header = _read_header(path)
+    shape, dtype = header.shape, header.dtype
     if len(shape) != 3:
         raise not_a_cube(path, shape)
     if dtype.kind not in "iuf":
         raise UnreadableFileError(f"{path} holds {dtype}, not integers or floats")
-    voxels = _voxels(path, (shape[0], shape[1], shape[2]), dtype, offset, order)
+    voxels = _voxels(path, (shape[0], shape[1], shape[2]), header)
     return FileScene(
         path=path,
         shape=voxels.shape,
@@ -49,10 +61,11 @@ def open_scene(path: str, variable: str | None) -> FileScene:
 def read_labels(path: str, variable: str | None) -> GivenLabels:
     """Read a 2-D array as labels."""
     refuse_variable(path, variable)
-    shape, dtype, offset, order = _read_header(path)
+    header = _read_header(path)
+    shape = header.shape
     if len(shape) != 2 and not (len(shape) == 3 and shape[2] == 1):
         raise LabelError(f"{path} has the shape {shape}", "a label map is (rows, cols)")
-    voxels = _voxels(path, (shape[0], shape[1], 1), dtype, offset, order)
+    voxels = _voxels(path, (shape[0], shape[1], 1), header)
     return GivenLabels(voxels.read(Window(0, 0, shape[0], shape[1]))[:, :, 0])
 
 
@@ -81,28 +94,37 @@ FORMAT = Format(
 )
 
 
-def _read_header(path: str) -> tuple[tuple[int, ...], np.dtype[Any], int, str]:
-    """Shape, type, offset of the data and stored order; nothing in the header is executed."""
-    with open(path, "rb") as file:
-        start = io.BytesIO(file.read(_HEADER_LIMIT))
+def parse_header(name: str, file: IO[bytes]) -> Header:
+    """Parse the header of a ``.npy`` file; nothing in it is executed.
+
+    Raises
+    ------
+    UnreadableFileError
+        It is none, or tells of no plain numbers.
+    """
+    start = io.BytesIO(file.read(_HEADER_LIMIT))
     try:
         reader = _HEADER_READERS[npy_format.read_magic(start)]
         shape, fortran_order, dtype = reader(start)
     except _HEADER_FAULTS as error:
         reason = " ".join(str(error).split())[:100]
-        raise UnreadableFileError(f"{path} has no valid .npy header ({reason})") from error
+        raise UnreadableFileError(f"{name} has no valid .npy header ({reason})") from error
     if any(type(size) is not int or size < 1 for size in shape):
-        raise UnreadableFileError(f"{path} holds an empty array, {shape}")
+        raise UnreadableFileError(f"{name} holds an empty array, {shape}")
     if dtype.kind not in "biuf" or dtype.itemsize > 8 or dtype.shape:
-        raise UnreadableFileError(f"{path} holds {str(dtype)[:80]}, not plain numbers")
-    return shape, dtype, start.tell(), "bsq-columns" if fortran_order else "bip"
+        raise UnreadableFileError(f"{name} holds {str(dtype)[:80]}, not plain numbers")
+    return Header(shape, dtype, start.tell(), bool(fortran_order))
 
 
-def _voxels(
-    path: str, shape: tuple[int, int, int], dtype: np.dtype[Any], offset: int, order: str
-) -> RawArray:
-    voxels = RawArray(os.path.abspath(path), offset, shape, dtype, order)
-    size, needed = os.path.getsize(path), offset + voxels.nbytes
+def _read_header(path: str) -> Header:
+    with open(path, "rb") as file:
+        return parse_header(path, file)
+
+
+def _voxels(path: str, shape: tuple[int, int, int], header: Header) -> RawArray:
+    order = "bsq-columns" if header.fortran_order else "bip"
+    voxels = RawArray(os.path.abspath(path), header.offset, shape, header.dtype, order)
+    size, needed = os.path.getsize(path), header.offset + voxels.nbytes
     if size < needed:
         raise UnreadableFileError(
             f"{path} is truncated: {size} bytes where its header asks for {needed}",
