@@ -24,6 +24,8 @@ from cli_helpers import (
     snapshot,
 )
 
+from hsifcn.bundle import load_model
+
 FILES = {
     *("model.safetensors", "metrics.json", "split.npz", "config.json", "log.csv", "map.png"),
     "report.html",
@@ -124,6 +126,19 @@ def test_the_text(folder):
     assert done.code == 0
     for part in ("class 3", "leakage", "kappa", "MB", "report.html", "hsifcn predict runs/cube"):
         assert part in done.out
+
+
+def test_the_model_records_the_bands_that_were_chosen(folder):
+    done = train(folder, "--bands", "2-4,7", "--keep-bad-bands")
+    assert done.code == 0
+    bundle = load_model(folder / "runs/cube/model.safetensors")
+    assert np.flatnonzero(bundle.good_bands).tolist() == [1, 2, 3, 6]
+    config = json.loads((folder / "runs/cube/config.json").read_text())
+    assert (config["bands"], config["keep_bad_bands"]) == ("2-4,7", True)
+    assert command(folder, "predict", "runs/cube", "cube.npy", "-o", "map.npy").code == 0
+    assert_refused(
+        train(folder, "--bands", "13", "-o", "other"), "--bands 13 is not among bands 1-12"
+    )
 
 
 def test_quiet_and_json_together(folder):

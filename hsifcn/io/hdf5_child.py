@@ -167,22 +167,29 @@ def _glt(path: str, dataset: Any, shape: tuple[int, int]) -> npt.NDArray[np.int6
 
 
 def _blocks(file: Any, plan: dict[str, Any]) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-    """First row, and (rows, cols, bands), from top to bottom, in whole chunks."""
-    parts = [(file[part["dataset"]], part["axes"], part["bands"]) for part in plan["parts"]]
-    dataset, axes, _ = parts[0]
-    total = dataset.shape[axes[0]]
-    row_bytes = sum(data.size // total * data.dtype.itemsize for data, _, _ in parts)
-    chunk_rows = max((data.chunks or (1, 1, 1))[turned[0]] for data, turned, _ in parts)
+    """First row, and (rows, cols, bands), from top to bottom, in whole chunks.
+
+    Parts may be of the same dataset, whose rows are read once for all of them.
+    """
+    axes = {part["dataset"]: part["axes"] for part in plan["parts"]}
+    total = file[plan["parts"][0]["dataset"]].shape[plan["parts"][0]["axes"][0]]
+    row_bytes = sum(file[name].size // total * file[name].dtype.itemsize for name in axes)
+    chunk_rows = max((file[name].chunks or (1, 1, 1))[turned[0]] for name, turned in axes.items())
     step = max(1, _BLOCK_BYTES // max(1, row_bytes))
     step = max(step - step % chunk_rows, chunk_rows)
     for start in range(0, total, step):
-        blocks = []
-        for data, turned, bands in parts:
-            index = [slice(None)] * data.ndim
+        slabs = {}
+        for name, turned in axes.items():
+            index = [slice(None)] * file[name].ndim
             index[turned[0]] = slice(start, start + step)
-            block = data[tuple(index)]
-            block = block[:, :, None] if block.ndim == 2 else block.transpose(turned)
-            blocks.append(block if bands is None else block[:, :, bands])
+            slab = file[name][tuple(index)]
+            slabs[name] = slab[:, :, None] if slab.ndim == 2 else slab.transpose(turned)
+        blocks = [
+            slabs[part["dataset"]]
+            if part["bands"] is None
+            else slabs[part["dataset"]][:, :, part["bands"]]
+            for part in plan["parts"]
+        ]
         yield start, blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=2)
 
 

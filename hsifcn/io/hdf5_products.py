@@ -167,7 +167,7 @@ def _prisma(listing: Listing) -> Cube | None:
 
 
 def _runs(bands: list[tuple[int, int]], names: tuple[str, str]) -> tuple[Part, ...]:
-    """Parts for (dataset, band) in order; each dataset is read once, whichever way they mix."""
+    """Parts for (dataset, band) in order: the next band of a dataset joins the part before."""
     parts: list[Part] = []
     for number, band in bands:
         if parts and parts[-1].dataset == names[number]:
