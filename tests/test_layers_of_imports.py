@@ -20,7 +20,16 @@ LAYERS = (
     {"errors"},
     {"scene"},
     {"augment", "bands", "bundled", "contenders", "intervals", "io", "losses", "measure", "metrics"}
-    | {"models", "optimiser", "quicklook", "scaling", "split_recipes", "splits", "tiles"},
+    | {
+        "models",
+        "optimiser",
+        "quicklook",
+        "scaling",
+        "spectra",
+        "split_recipes",
+        "splits",
+        "tiles",
+    },
     {"bundle", "checkpoint", "objectives", "training_scenes"},
     {"classical", "evaluation", "patch_prediction", "prediction", "training"},
     {"prediction_files", "report", "run"},

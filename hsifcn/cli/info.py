@@ -12,7 +12,8 @@ import click
 from hsifcn.cli import options as opt
 
 if TYPE_CHECKING:
-    from hsifcn.scene import Grid
+    from hsifcn.io.formats import FileScene
+    from hsifcn.scene import Grid, LabelMap
 
 
 @click.command(epilog="Example: hsifcn info cube.hdr -l cube_gt.mat --quicklook cube.png")
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     "--quicklook", callback=opt.output_file, metavar="PNG",
     help="Write a picture in about natural colours.",
 )  # fmt: skip
+@click.option(
+    "--spectra", callback=opt.output_file, metavar="PNG",
+    help="Draw the mean spectrum of each class.",
+)  # fmt: skip
 @opt.options(opt.overwrite, opt.common)
 def command(
     output: opt.Output,
@@ -30,11 +35,11 @@ def command(
     wavelengths: str | None,
     class_names: str | None,
     quicklook: str | None,
+    spectra: str | None,
     overwrite: bool,
 ) -> None:
     """Show shape, type, wavelengths, bad bands, no-data, georeference and class counts."""
-    from hsifcn.bands import band_faults
-    from hsifcn.errors import HsifcnError
+    from hsifcn.errors import HsifcnError, SettingError
     from hsifcn.io import find_labels, open_labels, open_scene
 
     scene = open_scene(scene_path, wavelengths=wavelengths)
@@ -53,6 +58,26 @@ def command(
 
         write_rgb_png(quicklook, rgb_quicklook(scene), overwrite=overwrite)
         output.message(f"quicklook: {quicklook}")
+    if spectra is not None:
+        from hsifcn.spectra import draw_spectra
+
+        if labels is None:
+            raise SettingError("--spectra needs labels", "give them with -l")
+        draw_spectra(spectra, scene, labels, overwrite=overwrite)
+        output.message(f"spectra: {spectra}")
+    values = facts_of(scene, labels, labels_path)
+    if labels is not None and labels.labels.shape != scene.shape[:2]:
+        output.message(f"warning: {labels_path} has another size than the scene")
+    values["warnings"] = oddities(values)
+    for warning in values["warnings"]:
+        output.message(f"warning: {warning}")
+    output.result(summary(values), values)
+
+
+def facts_of(scene: FileScene, labels: LabelMap | None, labels_path: str | None) -> dict[str, Any]:
+    """All there is to tell of a scene, for programs."""
+    from hsifcn.bands import band_faults
+
     values: dict[str, Any] = {
         "path": scene.path,
         "shape": list(scene.shape),
@@ -77,12 +102,7 @@ def command(
             for number, name in enumerate(labels.class_names, start=1)
         }
         values["labels_shape"] = list(labels.labels.shape)
-        if list(labels.labels.shape) != list(scene.shape[:2]):
-            output.message(f"warning: {labels_path} has another size than the scene")
-    values["warnings"] = oddities(values)
-    for warning in values["warnings"]:
-        output.message(f"warning: {warning}")
-    output.result(summary(values), values)
+    return values
 
 
 def grid_record(grid: Grid) -> dict[str, Any]:
