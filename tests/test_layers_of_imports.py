@@ -24,6 +24,7 @@ LAYERS = (
     {"bundle", "checkpoint", "objectives", "training_scenes"},
     {"classical", "evaluation", "patch_prediction", "prediction", "training"},
     {"prediction_files", "report", "run"},
+    {"footprint", "verdict"},
     {"comparison", "contender", "jobs"},
     {"growth"},
     {"experiment"},
