@@ -110,9 +110,6 @@ def summary(result: dict[str, Any], folder: Path) -> str:
         mean = tables.percent(row[key]["mean"])
         return mean if spread is None else f"{mean} ± {tables.percent(spread)}"
 
-    def seconds(row: dict[str, Any], key: str) -> str:
-        return "" if row[key] is None else tables.seconds(row[key])
-
     def above(row: dict[str, Any], task: str, baseline: str) -> str:
         return tables.megabytes(row[f"peak_{task}_bytes"] - row[baseline])
 
@@ -129,9 +126,10 @@ def summary(result: dict[str, Any], folder: Path) -> str:
                 *(accuracy(row, key) for key in ("oa", "aa", "kappa")),
                 f"{tables.percent(shares['test_touching'], 0)} / "
                 f"{tables.percent(shares['test_within']['4'], 0)}",
-                seconds(row, "train_seconds") + ("*" if row["train_seconds_from_steps"] else ""),
-                seconds(row, "train_seconds_to_best"),
-                seconds(row, "predict_seconds"),
+                tables.seconds(row["train_seconds"])
+                + ("*" if row["train_seconds_from_steps"] else ""),
+                tables.seconds(row["train_seconds_to_best"]),
+                tables.seconds(row["predict_seconds"]),
                 tables.megabytes(max(row["peak_train_bytes"], row["peak_predict_bytes"])),
                 above(row, "train", "train_baseline_bytes"),
                 above(row, "predict", "baseline_bytes"),
