@@ -211,6 +211,7 @@ def contender_row(entry: Entry, scored: Entry, inputs: Inputs) -> dict[str, Any]
     if scored is not entry:
         row["accuracy_of"] = scored.contender.name
         row["labels_equal"] = int((entry.maps[0] == scored.maps[0]).sum())
+        row["labels_compared"] = entry.maps[0].size
     for key in ("train_oa_curve", "train_seconds_from_steps"):
         row[key] = entry.results[0].get(key)
     for key in COSTS:

@@ -156,7 +156,7 @@ def _table(contenders: Sequence[Values], splits: Sequence[Values]) -> Table | No
             memory,
         ),
         Column(
-            "patches by arithmetic",
+            "patches of all pixels, by arithmetic",
             lambda row: formats.megabytes(row.get("patch_store_bytes")),
             memory,
         ),
@@ -197,7 +197,8 @@ def _notes(done: Sequence[Values], comparison: Values) -> list[str]:
             notes.append(
                 f"{labels[row['name']]}: its weights are those of {other} by construction, so are "
                 f"its accuracies here; its own map of the first seed has the same label at "
-                f"{formats.count(row.get('labels_equal'))} pixels."
+                f"{formats.count(row.get('labels_equal'))} of "
+                f"{formats.count(row.get('labels_compared'))} pixels."
             )
     if any(row.get("kind") == "classical" for row in done):
         where = " and run on the CPU" if cuda else ""
