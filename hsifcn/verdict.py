@@ -26,7 +26,7 @@ def verdict(rows: Sequence[Row], differences: Sequence[Row], splits: Sequence[Ro
     fcn, patch = by_name[first["a"], first["split"]], by_name[first["b"], first["split"]]
     gains = [gain(row, leakage[row["split"]]) for row in differences]
     return [
-        f"Accuracy of {fcn['label']} less that of the {patch['label']}: {'; '.join(gains)}.",
+        f"Accuracy, {fcn['label']} minus {patch['label']}: {'; '.join(gains)}.",
         f"Cost on split {first['split']}: {fcn['label']} maps every pixel in "
         f"{seconds(fcn['predict_seconds'])} against {seconds(patch['predict_seconds'])}, takes "
         f"{memory(fcn)} against {memory(patch)} above the process's baseline for it, and trains in "

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from hsifcn.quicklook import DIFFERENCE_COLOURS
 from hsifcn.report import formats, page
 from hsifcn.report.costs import (
+    CARRIED_ON,
     above_baseline,
     cost_charts,
     cost_summary,
@@ -24,7 +25,6 @@ from hsifcn.report.tables import Column, Confusion, Table, build_confusion, buil
 
 Values = Mapping[str, Any]
 Images = Mapping[str, npt.NDArray[np.uint8]]
-CARRIED_ON = "\u2020"  # marks seconds that were not measured to the end
 
 
 def write_comparison_report(
@@ -186,11 +186,19 @@ def _notes(done: Sequence[Values], comparison: Values) -> list[str]:
         "To best state: until the look at the validation pixels whose weights were kept."
     ]
     labels = labels_of(done)
+    first: dict[str, Values] = {}
     for row in done:
+        first.setdefault(row["name"], row)
+    for row in first.values():
         if row.get("train_seconds_from_steps"):
             notes.append(
                 f"{CARRIED_ON} {labels[row['name']]}: carried on from its first "
                 f"{row['train_seconds_from_steps']} steps, not measured to the end."
+            )
+        if row.get("kind") == "cast":
+            notes.append(
+                f"{labels[row['name']]}: not trained; it takes the weights of the windowed form, "
+                "whose training its row repeats."
             )
         if row.get("accuracy_of"):
             other = labels.get(row["accuracy_of"], row["accuracy_of"])

@@ -11,6 +11,8 @@ from hsifcn.report.tables import Column, Table, build_table
 
 Values = Mapping[str, Any]
 
+CARRIED_ON = "\u2020"  # marks seconds that were not measured to the end
+
 BY_PATCH = (
     ("train_seconds", "training time (s, log scale)", "Training time"),
     ("predict_seconds", "prediction time (s, log scale)", "Time to predict the scene"),
@@ -68,6 +70,8 @@ def cost_charts(done: Sequence[Values], splits: Sequence[Values]) -> list[Chart]
     charts = []
     if any(value for column in times.values() for value in column):
         printed = {part: [formats.seconds(value) for value in times[part]] for part in times}
+        marks = [CARRIED_ON if row.get("train_seconds_from_steps") else "" for row in rows]
+        printed["training"] = list(map(str.__add__, printed["training"], marks))
         charts.append(
             bar_chart(
                 "times", "time (s, log scale)", labels, times, printed, f"Time, split {split}."
