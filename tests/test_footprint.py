@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from hsifcn import footprint
 from hsifcn.contenders import contenders
@@ -50,3 +51,9 @@ def test_the_reason_names_its_arithmetic(monkeypatch):
         "prediction would take 3.8 GB at least (21,025 patches x 15 x 15 x 200"
     )
     assert misfit(KNOWN["patch"], SHAPE, 16) is None
+
+
+def test_on_cuda_what_is_free_is_asked_of_the_device(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (10**6, 10**11))
+    assert "0.0 GB are free" in misfit(KNOWN["patch"], SHAPE, 16, "cuda")
+    assert footprint.free_bytes("cpu") > 10**6
