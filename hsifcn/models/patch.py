@@ -104,7 +104,7 @@ class CastPatchCNN(nn.Module):
 
     def __init__(self, net: PatchCNN) -> None:
         super().__init__()
-        self.half = net.patch // 2
+        self.margin = net.patch // 2
         self.stem = net.stem
         self.layers = nn.Sequential()
         convs = iter(net.convs)
@@ -120,7 +120,7 @@ class CastPatchCNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map standardised (scenes, bands, rows, cols) to logits (scenes, classes, rows, cols)."""
-        x = F.pad(x, (self.half, self.half, self.half, self.half))
+        x = F.pad(x, (self.margin, self.margin, self.margin, self.margin))
         scores: Tensor = self.score(self.layers(self.stem(x)))
         return scores
 
