@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hsifcn.bundle import Bundle
 from hsifcn.checkpoint import TrainingState
@@ -23,11 +23,13 @@ from hsifcn.errors import FailedError, LabelError, SettingError
 from hsifcn.measure import keep_memory_together, versions
 from hsifcn.models import DEFAULT_MODEL, MODELS, ModelSpec, build, default_spec
 from hsifcn.models.batchnorm import reestimate
+from hsifcn.models.fcn import FCN
 from hsifcn.objectives import Objective, PatchObjective, SceneObjective
 from hsifcn.optimiser import AdamW
 from hsifcn.scene import Scene
 from hsifcn.splits import Split
 from hsifcn.training_scenes import load_training_scene, scene_scaling, usable_bands
+from hsifcn.transfer import inherited, origin, require_same_input
 
 SELECT_FROM = 0.8  # share of the steps before which no state is kept: the rate is still high
 PATCH_STEPS = 600  # steps of a patch CNN
@@ -60,6 +62,9 @@ class Settings:
         Take band statistics and batch norm from training pixels only, not from the whole scene.
     materialised : bool
         Patch CNNs only: store every patch, as most code does.
+    staged : bool
+        FCNs only: train the coarsest scores first, then one skip more in each equal share of the
+        steps (the FCN paper, section 4.2).
     """
 
     model: str = DEFAULT_MODEL
@@ -73,15 +78,29 @@ class Settings:
     evaluate_every: int = 10
     inductive: bool = False
     materialised: bool = False
+    staged: bool = False
 
 
 def default_settings(
-    model: str = DEFAULT_MODEL, seed: int = 0, *, steps: int | None = None, inductive: bool = False
+    model: str = DEFAULT_MODEL,
+    seed: int = 0,
+    *,
+    steps: int | None = None,
+    inductive: bool = False,
+    staged: bool = False,
 ) -> Settings:
-    """The settings for a model, whatever the scene; patch CNNs see a batch a step, not a scene."""
+    """The settings for a model, whatever the scene; patch CNNs see a batch a step, not a scene.
+
+    Raises
+    ------
+    SettingError
+        There is no such model, or it has no skips and is to be trained stage by stage.
+    """
     if model not in MODELS:
         raise SettingError(f"there is no model '{model}'", f"choose one of {', '.join(MODELS)}")
-    settings = Settings(model, seed, inductive=inductive)
+    if staged and not MODELS[model].skips:
+        raise SettingError(f"{model} has no skips to train in stages", "leave --staged out")
+    settings = Settings(model, seed, inductive=inductive, staged=staged)
     if MODELS[model].patch is not None:
         settings = replace(settings, steps=PATCH_STEPS, evaluate_every=50)
     return settings if steps is None else replace(settings, steps=steps)
@@ -124,6 +143,7 @@ def train(
     progress: Progress = lambda step, loss, validation_oa: None,
     checkpoint: Path | None = None,
     resume: bool = False,
+    start: Bundle | None = None,
 ) -> Trained:
     """Train a network on whole scenes.
 
@@ -142,11 +162,18 @@ def train(
         and a model to predict with.
     resume : bool
         Go on from the state in ``checkpoint``, if there is one.
+    start : Bundle, optional
+        Trained model to start from: ``transfer.inherited`` weights, and its band scaling, which is
+        the unit of its weights.
 
     Raises
     ------
     LabelError
         No training pixel holds a measurement, or labels and scene differ in size.
+    MismatchError
+        ``start`` was trained on other bands.
+    SettingError
+        ``start`` has nothing that the network could take.
     FailedError
         The loss became NaN.
     KeyboardInterrupt
@@ -154,8 +181,11 @@ def train(
     """
     keep_memory_together()
     bands = usable_bands(scenes)
-    scaling = scene_scaling(scenes, splits, bands, settings.inductive)
+    if start is not None:
+        require_same_input(start, scenes, bands, settings.inductive)
+    scaling = start.scaling if start else scene_scaling(scenes, splits, bands, settings.inductive)
     spec = default_spec(settings.model, int(bands.sum()), len(class_names))
+    weights = inherited(start, spec, class_names) if start else {}
     objective = make_objective(
         [
             load_training_scene(
@@ -179,7 +209,7 @@ def train(
         wavelengths=scenes[0].wavelengths,
         class_names=tuple(class_names),
         colours=tuple(colours),
-        settings=asdict(settings),
+        settings=asdict(settings) | ({"init": origin(start, weights)} if start else {}),
         split=[{"recipe": s.recipe, "seed": s.seed, "digest": s.digest} for s in splits],
         versions=versions(),
     )
@@ -189,7 +219,7 @@ def train(
         "split": untrained.split,
         "mean": scaling.mean.tolist(),
     }
-    state = initial_state(spec, settings, device)
+    state = initial_state(spec, settings, device, weights)
     if checkpoint and resume:
         state.load(checkpoint, identity)
     try:
@@ -235,10 +265,14 @@ def make_objective(
     )
 
 
-def initial_state(spec: ModelSpec, settings: Settings, device: str) -> TrainingState:
-    """A freshly initialised network, its average and its optimiser."""
+def initial_state(
+    spec: ModelSpec, settings: Settings, device: str, weights: Mapping[str, Tensor] | None = None
+) -> TrainingState:
+    """A network, its average and its optimiser; freshly initialised but for ``weights``."""
     torch.manual_seed(settings.seed)
-    network = build(spec).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = build(spec)
+    network.load_state_dict(weights or {}, strict=False)
+    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = copy.deepcopy(network).requires_grad_(False)
     optimiser = AdamW(network.parameters(), settings.weight_decay)
     return TrainingState(network, averaged, optimiser, 0, -1.0, 0, {}, [], 0.0)
@@ -272,6 +306,8 @@ def run_steps(
         torch.manual_seed(int(rng.integers(2**31)))
         lr = learning_rate(state.step, settings)
         state.network.train()
+        if settings.staged:
+            open_stage(state.network, state.step, settings.steps)
         loss = objective.backward(state.network, rng)
         if not np.isfinite(loss):
             raise FailedError(
@@ -304,6 +340,13 @@ def run_steps(
             state.save(checkpoint, identity)
             saved = time.perf_counter()
         progress(state.step, loss, validation_oa)
+
+
+def open_stage(network: nn.Module, step: int, steps: int) -> None:
+    """Let as many skips learn as the step's share of the training has reached."""
+    assert isinstance(network, FCN)
+    stages = len(network.score_skip) + 1
+    network.open_skips(step * stages // steps)
 
 
 @torch.no_grad()

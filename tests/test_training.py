@@ -240,6 +240,28 @@ def test_the_kept_state_is_one_that_validated_best(scene, split):
     assert trained.bundle.settings["seed"] == 0
 
 
+def test_stages_open_one_skip_after_the_other(tmp_path, scene, split):
+    settings = short("hsifcn", 9, staged=True)
+    opened = {}
+    for step in (3, 6, 8):
+        folder = tmp_path / str(step)
+        folder.mkdir()
+        with pytest.raises(KeyboardInterrupt):
+            fit(scene, split, settings, checkpoint=folder, progress=stop_at(step))
+        weights = load_model(folder / "model.safetensors").weights
+        opened[step] = [bool(weights[f"score_skip.{i}.weight"].any()) for i in range(2)]
+    assert opened == {3: [False, False], 6: [True, False], 8: [True, True]}
+    trained = fit(scene, split, settings)
+    assert trained.bundle.settings["staged"]
+    assert weight_bytes(trained) != weight_bytes(fit(scene, split, replace(settings, staged=False)))
+
+
+@pytest.mark.parametrize("model", ["fcn32s", "segnet", "deeplab", "patch5"])
+def test_networks_without_skips_have_no_stages(model):
+    with pytest.raises(SettingError, match=f"{model} has no skips"):
+        default_settings(model, staged=True)
+
+
 def stop_at(step):
     def progress(done, loss, validation_oa):
         if done == step:
@@ -249,10 +271,10 @@ def stop_at(step):
 
 
 @pytest.mark.parametrize("recipe", ["random:0.4:val=0.2", "random:0.4:val=0"])
-@pytest.mark.parametrize("model", TRAINED)
+@pytest.mark.parametrize("model", [*TRAINED, "segnet", "staged"])
 def test_a_resumed_run_ends_with_the_same_bytes(tmp_path, scene, model, recipe):
     split = make_split(field_labels(), recipe)
-    settings = short(model, 11)
+    settings = short(staged=True, steps=11) if model == "staged" else short(model, 11)
     whole = fit(scene, split, settings)
     for stop in (1, 4, 9):  # twice and again
         with pytest.raises(KeyboardInterrupt):
