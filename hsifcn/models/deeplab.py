@@ -82,14 +82,14 @@ class DeepLab(WholeSceneNetwork):
         """Encode, look at several scales, refine at full resolution, score."""
         cells = valid
         first, *others = self.stages
-        fine = x = first(x, valid)
+        x = first(x, valid)
+        fine = self.reduce(x, valid)
         for stage in others:
             x, cells = halve(x), halve_mask(cells)
             x = stage(x, cells)
         x = self.merge(torch.cat([branch(x, cells) for branch in self.pyramid], 1), cells)
-        x = crop_to(self.upsample(x), fine)
-        x = self.refine(torch.cat([x, self.reduce(fine, valid)], 1), valid)
-        scores: Tensor = self.score(x)
+        x = torch.cat([crop_to(self.upsample(x), fine), fine], 1)
+        scores: Tensor = self.score(self.refine(x, valid))
         return scores
 
 
