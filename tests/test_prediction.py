@@ -102,7 +102,8 @@ def test_ties_in_even_fields_break_alike_in_tiles(predictors, name):
     scene = ArrayScene((even * rng.normal(size=BANDS)).astype(np.float32))
     tiled = in_tiles_of(predictors[name], 32)
     assert len(tiled.tiles(scene)) > 1
-    assert_same_scores(predictors[name].whole_scene_logits(scene), tiled.whole_scene_logits(scene))
+    wanted = predictors[name].whole_scene_logits(scene)
+    assert np.abs(tiled.whole_scene_logits(scene) - wanted).max() < 1e-5 * np.abs(wanted).max()
 
 
 def test_a_halo_too_small_would_be_noticed(predictors):

@@ -181,7 +181,7 @@ def halve_mask(valid: Tensor | None) -> Tensor | None:
     return None if valid is None else halve(valid.float()) > 0
 
 
-TIE = 0.1  # as far below its cell's maximum as a pixel still takes part in unpooling
+TIE = 0.25  # how far below its cell's maximum a pixel still takes part, of 1 + the maximum
 
 
 def places_of_maxima(x: Tensor, halved: Tensor) -> Tensor:
@@ -189,13 +189,14 @@ def places_of_maxima(x: Tensor, halved: Tensor) -> Tensor:
 
     What max-unpooling keeps in place of indices. An index jumps when two pixels of a cell are
     equal but for rounding, as in even fields and where pixels without a measurement were filled;
-    then a tile would differ from the whole scene. So a pixel less than ``TIE`` below the maximum
-    takes part, the less the lower it lies, and ties are shared.
+    then a tile would differ from the whole scene. So a pixel a little below the maximum takes part,
+    the less the lower it lies, and ties are shared: rounding changes places about as little as it
+    changes features.
 
     Parameters
     ----------
     x : Tensor, (scenes, channels, rows, cols)
-        Behind a batch norm, so that ``TIE`` is a share of a standard deviation.
+        Behind a batch norm, so that 1 is about a standard deviation, and a ReLU.
     halved : Tensor
         ``halve(x)``.
 
@@ -204,7 +205,8 @@ def places_of_maxima(x: Tensor, halved: Tensor) -> Tensor:
     Tensor, (scenes, channels, rows, cols), float, 0 to 1
         Without gradient, like indices.
     """
-    return (1 - (spread(halved, x) - x).detach() / TIE).clamp_(min=0)
+    maxima = spread(halved, x).detach()
+    return (1 - (maxima - x.detach()) / (TIE * (1 + maxima))).clamp_(min=0)
 
 
 def unpool(x: Tensor, places: Tensor) -> Tensor:
