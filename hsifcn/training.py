@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -63,8 +64,8 @@ class Settings:
     materialised : bool
         Patch CNNs only: store every patch, as most code does.
     staged : bool
-        FCNs only: train the coarsest scores first, then one skip more in each equal share of the
-        steps (the FCN paper, section 4.2).
+        FCNs only: train the coarsest scores first, then one skip more in each ``stage`` (the FCN
+        paper, section 4.2).
     """
 
     model: str = DEFAULT_MODEL
@@ -279,11 +280,26 @@ def initial_state(
 
 
 def learning_rate(step: int, settings: Settings) -> float:
-    """One cycle: up along a cosine for a fifth of the steps, then down to a thousandth."""
-    warm = max(1, round(0.2 * settings.steps))
+    """One cycle a stage: up along a cosine for a fifth of its steps, then down to a thousandth."""
+    _, first, length = stage(step, settings)
+    step -= first
+    warm = max(1, round(0.2 * length))
     low = settings.learning_rate / (25 if step < warm else 1000)
-    phase = step / warm if step < warm else 1 - (step - warm) / max(1, settings.steps - warm)
+    phase = step / warm if step < warm else 1 - (step - warm) / max(1, length - warm)
     return float(low + (settings.learning_rate - low) * (1 - np.cos(np.pi * phase)) / 2)
+
+
+def stage(step: int, settings: Settings) -> tuple[int, int, int]:
+    """Number, first step and length of the stage that a step belongs to.
+
+    Training is one stage, but if staged each skip begins another. The last one has half of the
+    steps, as only there the network is the one asked for; the others share the rest.
+    """
+    skips = MODELS[settings.model].skips if settings.staged else 0
+    firsts = [round(k * settings.steps / (2 * max(1, skips))) for k in range(skips + 1)]
+    number = bisect_right(firsts, step) - 1
+    end = firsts[number + 1] if number < skips else settings.steps
+    return number, firsts[number], end - firsts[number]
 
 
 def run_steps(
@@ -306,8 +322,8 @@ def run_steps(
         torch.manual_seed(int(rng.integers(2**31)))
         lr = learning_rate(state.step, settings)
         state.network.train()
-        if settings.staged:
-            open_stage(state.network, state.step, settings.steps)
+        if isinstance(state.network, FCN) and settings.staged:
+            state.network.open_skips(stage(state.step, settings)[0])
         loss = objective.backward(state.network, rng)
         if not np.isfinite(loss):
             raise FailedError(
@@ -340,13 +356,6 @@ def run_steps(
             state.save(checkpoint, identity)
             saved = time.perf_counter()
         progress(state.step, loss, validation_oa)
-
-
-def open_stage(network: nn.Module, step: int, steps: int) -> None:
-    """Let as many skips learn as the step's share of the training has reached."""
-    assert isinstance(network, FCN)
-    stages = len(network.score_skip) + 1
-    network.open_skips(step * stages // steps)
 
 
 @torch.no_grad()

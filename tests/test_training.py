@@ -27,6 +27,7 @@ from hsifcn.training import (
     default_settings,
     initial_state,
     learning_rate,
+    stage,
     train,
 )
 from hsifcn.training_scenes import load_training_scene, scene_scaling
@@ -243,17 +244,30 @@ def test_the_kept_state_is_one_that_validated_best(scene, split):
 def test_stages_open_one_skip_after_the_other(tmp_path, scene, split):
     settings = short("hsifcn", 9, staged=True)
     opened = {}
-    for step in (3, 6, 8):
+    for step in (2, 4, 6):
         folder = tmp_path / str(step)
         folder.mkdir()
         with pytest.raises(KeyboardInterrupt):
             fit(scene, split, settings, checkpoint=folder, progress=stop_at(step))
         weights = load_model(folder / "model.safetensors").weights
         opened[step] = [bool(weights[f"score_skip.{i}.weight"].any()) for i in range(2)]
-    assert opened == {3: [False, False], 6: [True, False], 8: [True, True]}
+    assert opened == {2: [False, False], 4: [True, False], 6: [True, True]}
     trained = fit(scene, split, settings)
     assert trained.bundle.settings["staged"]
     assert weight_bytes(trained) != weight_bytes(fit(scene, split, replace(settings, staged=False)))
+
+
+def test_every_stage_has_a_cycle_of_its_own_and_the_last_half_of_the_steps():
+    staged = default_settings("fcn8s", steps=400, staged=True)
+    assert [stage(step, staged) for step in (0, 99, 100, 199, 200, 399)] == [
+        *[(0, 0, 100)] * 2, *[(1, 100, 100)] * 2, *[(2, 200, 200)] * 2,
+    ]  # fmt: skip
+    once = default_settings("fcn8s", steps=100)
+    assert [learning_rate(step, staged) for step in range(100, 200)] == [
+        learning_rate(step, once) for step in range(100)
+    ]
+    short_run = default_settings("fcn1s", steps=2, staged=True)
+    assert [stage(step, short_run)[0] for step in range(2)] == [2, 5]
 
 
 @pytest.mark.parametrize("model", ["fcn32s", "segnet", "deeplab", "patch5"])
