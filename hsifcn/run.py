@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hsifcn.bundle import empty_network
+from hsifcn.bundle import Bundle, empty_network
 from hsifcn.errors import (
     ExistingOutputError,
     HsifcnError,
@@ -179,6 +179,7 @@ def train_run(
     max_memory: int | None = None,
     progress: Progress = lambda step, loss, validation_oa: None,
     resume: bool = False,
+    start: Bundle | None = None,
     config: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Train, map the scenes, measure accuracy at the test pixels and fill the run directory.
@@ -189,6 +190,8 @@ def train_run(
     settings : Settings
     out : Path
         Of ``prepare_run_directory``.
+    start : Bundle, optional
+        Trained model to start from.
     config : mapping
         What was asked for, to be stored; ``metrics.json`` comes last and marks a finished run.
 
@@ -212,6 +215,7 @@ def train_run(
             progress=progress,
             checkpoint=out / "checkpoint",
             resume=resume,
+            start=start,
         )
     except (HsifcnError, KeyboardInterrupt):
         if not any((out / "checkpoint").glob("*")):
@@ -243,6 +247,8 @@ def training_record(inputs: Inputs, settings: Settings, trained: Trained) -> dic
         "split": split_record(inputs, trained.bundle.spec),
         "seed": settings.seed,
         "steps": settings.steps,
+        "init": trained.bundle.settings.get("init"),
+        "staged": settings.staged,
         "best_step": trained.best_step,
         "transductive": not settings.inductive,
         "train_seconds": trained.seconds,

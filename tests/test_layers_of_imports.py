@@ -22,7 +22,7 @@ LAYERS = (
     {"augment", "bundled", "contenders", "intervals", "io", "losses", "measure", "metrics"}
     | {"models", "optimiser", "quicklook", "scaling", "split_recipes", "splits", "tiles"},
     {"bundle", "checkpoint", "objectives", "training_scenes"},
-    {"classical", "evaluation", "patch_prediction", "prediction", "training"},
+    {"classical", "evaluation", "patch_prediction", "prediction", "training", "transfer"},
     {"prediction_files", "report", "run"},
     {"footprint", "verdict"},
     {"comparison", "contender", "jobs"},
@@ -41,7 +41,7 @@ ONLY = {  # units that look at few others
 WITH_TORCH = (
     {"augment", "losses", "models", "optimiser"}
     | LAYERS[3]
-    | {"patch_prediction", "prediction", "run", "training"}
+    | {"patch_prediction", "prediction", "run", "training", "transfer"}
 )
 PROCESSES = {"hsifcn.contender", "hsifcn.io.mat_child"}  # started by themselves, not imported
 

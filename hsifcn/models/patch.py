@@ -41,6 +41,28 @@ def patch_plan(patch: int) -> tuple[tuple[str, ...], int]:
     return tuple(layers), size
 
 
+def encoder_roles(patch: int) -> dict[str, str]:
+    """Which convolution of a patch CNN does what in an encoder of stages.
+
+    Returns
+    -------
+    dict of str to str
+        From names in ``PatchCNN`` to names in the networks over the whole scene.
+
+    >>> encoder_roles(15)
+    {'convs.0': 'stages.0.0', 'convs.1': 'stages.0.1', 'convs.2': 'stages.1.0'}
+    """
+    roles: dict[str, str] = {}
+    stage = place = 0
+    for layer in patch_plan(patch)[0]:
+        if layer == "pool":
+            stage, place = stage + 1, 0
+        else:
+            roles[f"convs.{len(roles)}"] = f"stages.{stage}.{place}"
+            place += 1
+    return roles
+
+
 class PatchCNN(nn.Module):
     """Patch CNN; given a patch it gives one score a class, given a scene (cast) a score map.
 
