@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hsifcn.contenders import CLASSICAL, Contender
+from hsifcn.inputs import Inputs
 from hsifcn.intervals import mcnemar, paired_difference
 from hsifcn.measure import machine, versions
 from hsifcn.metrics import Accuracy, confusion_matrix
@@ -22,7 +23,6 @@ from hsifcn.models.flops import predict_flops, training_step_flops
 from hsifcn.objectives import PATCH_BATCH
 from hsifcn.quicklook import DIFFERENCE_COLOURS, label_image, rgb_quicklook
 from hsifcn.report.page import TOUCHING_LIMIT
-from hsifcn.run import Inputs
 from hsifcn.scene import Scene
 from hsifcn.splits import Split, fields, leakage_sentence
 from hsifcn.training import default_settings
@@ -64,6 +64,8 @@ class Plan:
     first_seed : int
     wavelengths, class_names : str or None
         Text files.
+    label_field, all_touched
+        Of ``inputs.Labelling``.
     steps : int or None
         Optimiser steps, if not the default.
     quick : bool
@@ -83,6 +85,8 @@ class Plan:
     first_seed: int = 0
     wavelengths: str | None = None
     class_names: str | None = None
+    label_field: str | None = None
+    all_touched: bool = False
     steps: int | None = None
     quick: bool = False
     budget_seconds: float = 0.0

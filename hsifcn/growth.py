@@ -15,13 +15,13 @@ import numpy as np
 from hsifcn.comparison import MEMORY_SHARE, Plan, patch_store_bytes
 from hsifcn.contenders import Contender, contenders
 from hsifcn.errors import FailedError
+from hsifcn.inputs import Inputs
 from hsifcn.jobs import run_job, run_seed
 from hsifcn.metrics import Accuracy, confusion_matrix
 from hsifcn.models import MODELS, default_spec
 from hsifcn.models.flops import training_step_flops
 from hsifcn.objectives import PATCH_BATCH
 from hsifcn.prediction import free_memory
-from hsifcn.run import Inputs
 from hsifcn.scene import Scene, Window
 
 PATCHES = (5, 9, 15, 21, 27)

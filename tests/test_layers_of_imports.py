@@ -22,7 +22,7 @@ LAYERS = (
     {"augment", "bundled", "contenders", "intervals", "io", "losses", "measure", "metrics"}
     | {"models", "optimiser", "quicklook", "scaling", "split_recipes", "splits", "tiles"},
     {"bundle", "checkpoint", "objectives", "training_scenes"},
-    {"classical", "evaluation", "patch_prediction", "prediction", "training"},
+    {"classical", "evaluation", "inputs", "patch_prediction", "prediction", "training"},
     {"prediction_files", "report", "run"},
     {"comparison", "contender", "jobs"},
     {"growth"},
@@ -171,7 +171,10 @@ def test_errors_are_caught_by_name(name):
     assert not {None, "Exception", "BaseException"} & set(caught)
 
 
-HEAVY = ("torch", "scipy", "h5py", "matplotlib", "sklearn", "spectral", "jinja2", "safetensors")
+HEAVY = (
+    *("torch", "scipy", "h5py", "matplotlib", "sklearn", "spectral", "jinja2", "safetensors"),
+    *("rasterio", "pyogrio", "shapely"),
+)
 
 
 def loaded_after(code):
@@ -209,4 +212,4 @@ def test_the_package_itself_loads_nothing_heavy():
 def test_reading_and_splitting_do_without_pytorch():
     code = "import hsifcn.io, hsifcn.splits, hsifcn.evaluation, hsifcn.tiles, hsifcn.measure"
     _, heavy = loaded_after(code)
-    assert not {"torch", "matplotlib"} & set(heavy)
+    assert not {"torch", "matplotlib", "rasterio", "pyogrio", "shapely"} & set(heavy)

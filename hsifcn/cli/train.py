@@ -29,6 +29,8 @@ def command(
     output: opt.Output,
     scenes: tuple[str, ...],
     label_paths: tuple[str, ...],
+    label_field: str | None,
+    all_touched: bool,
     recipe: str,
     model: str | None,
     seed: int,
@@ -44,15 +46,15 @@ def command(
 ) -> None:
     """Train on whole scenes, measure accuracy at the test pixels, fill a run directory."""
     from hsifcn.cli.progress import training_progress
+    from hsifcn.inputs import Labelling, open_inputs
     from hsifcn.io import scene_stem
     from hsifcn.models import DEFAULT_MODEL
-    from hsifcn.run import open_inputs, prepare_run_directory, train_run
+    from hsifcn.run import prepare_run_directory, train_run
     from hsifcn.training import default_settings
 
     labels = opt.labels_of_scenes(scenes, label_paths, output)
-    inputs = open_inputs(
-        scenes, labels, recipe, seed, wavelengths=wavelengths, class_names=class_names
-    )
+    labelling = Labelling(class_names, label_field, all_touched)
+    inputs = open_inputs(scenes, labels, recipe, seed, wavelengths=wavelengths, labelling=labelling)
     settings = default_settings(model or DEFAULT_MODEL, seed, steps=steps, inductive=inductive)
     chosen_device = opt.choose_device(device)
     folder = Path(out) if out else Path("runs") / scene_stem(scenes[0])
@@ -67,6 +69,8 @@ def command(
         "command": opt.command_line(),
         "scenes": [opt.absolute(path) for path in scenes],
         "labels": [opt.absolute(path) for path in labels],
+        "label_field": label_field,
+        "all_touched": all_touched,
         "split": recipe,
         "wavelengths": wavelengths and opt.absolute(wavelengths),
         "class_names": class_names and opt.absolute(class_names),
