@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
 from io_samples import sample_cube, sample_labels, write_envi
@@ -62,7 +63,8 @@ def test_shifted_and_cut_rasters_keep_labels_in_their_places(row, col, rows, col
             align("gt.tif", world[cut], its_grid, there)
         return
     with warnings.catch_warnings():
-        warnings.filterwarnings("error", message="(?!.*lie outside)")
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", message=".* lie outside")
         found = align("gt.tif", world[cut], its_grid, there)
     np.testing.assert_array_equal(found, seen[scene])
 
@@ -120,8 +122,10 @@ def test_two_names_of_one_crs_are_one_crs(tmp_path):
     header = "{UTM, 1, 1, 500000, 5300000, 20, 20, 32, North, WGS-84}"
     scene = open_scene(write_envi(tmp_path / "x.img", sample_cube(), map_info=header))
     assert scene.grid.crs != UTM
-    found = aligned(LABELS[:6, :6], grid(row=-1, col=-1), target_of(scene))
-    np.testing.assert_array_equal(found, LABELS[1:5, 1:6])
+    found = aligned(LABELS[:3, :3], grid(row=1, col=2), target_of(scene))
+    np.testing.assert_array_equal(found[1:, 2:], LABELS[:3, :3])
+    assert not found[0].any()
+    assert not found[:, :2].any()
     etrs = CRS.from_epsg(25832).to_wkt()  # 0 m from UTM on WGS 84, as PROJ has it
     np.testing.assert_array_equal(aligned(LABELS, grid(crs=etrs), target()), LABELS)
 
@@ -145,6 +149,24 @@ def test_a_georeference_without_crs_counts_where_sizes_differ():
 def test_a_crs_that_nobody_knows_is_refused():
     with pytest.raises(MismatchError, match=r"cannot be brought into the CRS .*; give both in"):
         align("gt.tif", LABELS, grid(crs='PROJCS["mine"]'), target())
+
+
+def test_geotiff_labels_keep_their_colours(tmp_path):
+    path = tmp_path / "gt.tif"
+    its_grid = grid(row=2, col=-1)
+    with rasterio.open(
+        path, "w", driver="GTiff", height=3, width=4, count=1, dtype="uint8", crs=UTM,
+        transform=Affine(*its_grid.transform), nodata=255,
+    ) as file:  # fmt: skip
+        file.write(np.array([[1, 2, 255, 0], [2, 5, 5, 9], [9, 9, 255, 1]], np.uint8), 1)
+        file.write_colormap(1, {1: (1, 2, 3, 255), 2: (4, 5, 6, 255)})
+    like = LabelMap(np.zeros((4, 5), np.uint8), (), (), grid())
+    with pytest.warns(UserWarning, match=r"labelled pixels of .*gt\.tif lie outside"):
+        read = open_labels(path, like=like)
+    wanted = [[0] * 5, [0] * 5, [2, 0, 0, 0, 0], [5, 5, 9, 0, 0]]
+    np.testing.assert_array_equal(read.labels, wanted)
+    assert read.colours[:2] == ((1, 2, 3), (4, 5, 6))
+    assert read.class_names == tuple(f"class {i}" for i in range(1, 10))  # with gaps, all have one
 
 
 def test_rasters_are_put_on_the_pixels_of_a_scene(tmp_path):

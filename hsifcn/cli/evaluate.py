@@ -28,9 +28,9 @@ def command(
 
     LABELS are put on the pixels of the map, by their georeference where both have one.
     """
-    from hsifcn.errors import MismatchError
+    from hsifcn.errors import LabelError, MismatchError
     from hsifcn.evaluation import evaluate
-    from hsifcn.inputs import Labelling
+    from hsifcn.inputs import Labelling, common_class_names
     from hsifcn.io import open_labels
     from hsifcn.run import read_split
 
@@ -44,6 +44,11 @@ def command(
     except MismatchError as error:
         files = ", ".join(filter(None, (map_path, labels_path, split_path)))
         raise MismatchError(f"{files}: {error.message}", error.remedy) from error
+    if class_names is None:
+        try:
+            common_class_names([predicted, truth], [map_path, labels_path], 0)
+        except LabelError as error:
+            output.message(f"warning: {error}")
     output.result(summary(result), result)
 
 

@@ -107,17 +107,16 @@ def class_numbers(
     LabelError
         Fractions, negative numbers, numbers above 1000, or a name that is not among ``names``.
     """
-    if values.dtype.kind != "O":
-        numbers = np.nan_to_num(values) if values.dtype.kind == "f" else values
+    texts = []
+    numbers: npt.NDArray[Any] | None = values
+    if values.dtype.kind == "O":
+        texts = ["" if value is None else str(value).strip() for value in values]
+        numbers = _as_numbers(texts)
+    if numbers is not None:
+        numbers = np.where(np.isnan(numbers), 0, numbers)
         require_class_numbers(path, numbers)
         return numbers.astype(np.int64), ()
-    texts = ["" if value is None else str(value).strip() for value in values]
     found = sorted(set(texts) - {""})
-    if found and all(text.isascii() and text.isdecimal() for text in found):
-        largest = max(map(int, found))
-        if largest > _LARGEST_LABEL:
-            raise _too_large(path, largest)
-        return np.array([int(text or 0) for text in texts], np.int64), ()
     if len(found) > _LARGEST_LABEL:
         raise LabelError(f"{path} has {len(found)} different classes", "choose another field")
     order = tuple(names or found)
@@ -146,7 +145,10 @@ def require_class_numbers(path: str, values: npt.NDArray[Any]) -> None:
     if values.size and values.min() < 0:
         raise LabelError(f"{path} holds negative labels", "0 must mean unlabelled")
     if values.size and values.max() > _LARGEST_LABEL:
-        raise _too_large(path, int(values.max()))
+        raise LabelError(
+            f"{path} holds labels up to {int(values.max())}",
+            "0 must mean unlabelled, and classes are counted from 1",
+        )
 
 
 def is_integral(values: npt.NDArray[Any]) -> bool:
@@ -173,6 +175,14 @@ def read_class_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
     return names
 
 
+def _as_numbers(texts: Sequence[str]) -> npt.NDArray[np.float64] | None:
+    """Numbers that all texts are, blanks being NaN; None where one is something else."""
+    try:
+        return np.array([float(text or "nan") for text in texts])
+    except ValueError:
+        return None
+
+
 def _plain(field: str) -> str:
     """Name of a field without case, blanks and signs."""
     return "".join(character for character in field.casefold() if character.isalnum())
@@ -181,10 +191,3 @@ def _plain(field: str) -> str:
 def _listed(names: Sequence[str]) -> str:
     shown = [f"{number} {name}" for number, name in enumerate(names[:5], start=1)]
     return ", ".join(shown + ["..."] * (len(names) > 5))
-
-
-def _too_large(path: str, largest: int) -> LabelError:
-    return LabelError(
-        f"{path} holds labels up to {largest}",
-        "0 must mean unlabelled, and classes are counted from 1",
-    )

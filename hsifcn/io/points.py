@@ -152,7 +152,8 @@ def _pixels(
             f"{target.name}",
             stacklevel=2,
         )
-    return tuple(np.where(inside, values, -1).astype(np.int64) for values in (rows, cols))
+    rows, cols = np.where(inside, rows, -1), np.where(inside, cols, -1)
+    return rows.astype(np.int64), cols.astype(np.int64)
 
 
 def _labelled(

@@ -89,11 +89,7 @@ def _layer(path: str, wanted: str | None) -> str:
     """Choose a layer with shapes in it."""
     import pyogrio
 
-    driver = _DRIVERS[Path(path).suffix.lower()]
-    with open(path, "rb") as file:
-        start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
-    if not start.startswith(_STARTS[driver]):
-        raise UnreadableFileError(f"{path} is no {driver}", "export it again")
+    driver = _require_kind(path)
     layers = [str(name) for name, kind in pyogrio.list_layers(Path(path)) if kind is not None]
     if driver != "GPKG":
         refuse_variable(path, wanted)
@@ -110,6 +106,23 @@ def _layer(path: str, wanted: str | None) -> str:
             f"{path} has several layers", f"name one: {', '.join(f'{path}:{n}' for n in layers)}"
         )
     return layers[0]
+
+
+def _require_kind(path: str) -> str:
+    """Tell the driver by the suffix, and check that the file starts, and ends, like that."""
+    driver = _DRIVERS[Path(path).suffix.lower()]
+    with open(path, "rb") as file:
+        start = file.read(64)
+    if not start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(_STARTS[driver]):
+        raise UnreadableFileError(f"{path} is no {driver}", "export it again")
+    if driver == "ESRI Shapefile":  # whose missing shapes GDAL takes for empty ones
+        needed = 2 * int.from_bytes(start[24:28], "big")
+        if os.path.getsize(path) < needed:
+            raise UnreadableFileError(
+                f"{path} is truncated: {os.path.getsize(path)} bytes where it tells of {needed}",
+                "copy it again",
+            )
+    return driver
 
 
 def _read(
