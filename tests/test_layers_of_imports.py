@@ -213,3 +213,14 @@ def test_reading_and_splitting_do_without_pytorch():
     code = "import hsifcn.io, hsifcn.splits, hsifcn.evaluation, hsifcn.tiles, hsifcn.measure"
     _, heavy = loaded_after(code)
     assert not {"torch", "matplotlib", "rasterio", "pyogrio", "shapely"} & set(heavy)
+
+
+def test_label_rasters_do_without_gdal():
+    code = """
+from hsifcn.bundled import bundled_scene
+from hsifcn.io import open_labels, open_scene
+paths = bundled_scene()
+open_labels(paths["labels"], class_names=paths["class_names"], like=open_scene(paths["scene"]))
+"""
+    _, heavy = loaded_after(code)
+    assert not {"torch", "rasterio", "pyogrio", "shapely"} & set(heavy)

@@ -102,20 +102,7 @@ def align(path: str, labels: Labels, grid: Grid | None, target: Target) -> Label
         )
         found = _sampled(labels, grid, target.shape, there)
     else:
-        rows, cols = (int(np.floor(offset + 0.5)) for offset in shift)
-        off = max(abs(shift[0] - rows), abs(shift[1] - cols))
-        if off > TOLERANCE:
-            warnings.warn(
-                f"{path} lies {off:.2f} pixels beside the pixels of {target.name}: the nearest "
-                "label is taken",
-                stacklevel=2,
-            )
-        found = _shifted(labels, rows, cols, target.shape)
-        lost = np.count_nonzero(labels) - np.count_nonzero(found)
-        if lost and found.any():
-            warnings.warn(
-                f"{lost} labelled pixels of {path} lie outside of {target.name}", stacklevel=2
-            )
+        found = _moved(path, labels, shift, target)
     if not found.any():
         corners = _corners(grid, labels.shape)
         raise outside(path, reprojected(*corners, grid.crs, there.crs, path), target)
@@ -164,9 +151,17 @@ def reprojected(
 
 
 def pixels_at(grid: Grid, xs: Floats, ys: Floats) -> tuple[Floats, Floats]:
-    """Rows and columns, counted from the upper left corner of the first pixel, of coordinates."""
+    """Rows and columns, counted from the upper left corner of the first pixel, of coordinates.
+
+    Raises
+    ------
+    MismatchError
+        The pixels of the grid have no size.
+    """
     a, b, c, d, e, f = grid.transform
     determinant = a * e - b * d
+    if determinant == 0:
+        raise MismatchError("a georeference has pixels of no size", "correct it in its file")
     cols = (e * (xs - c) - b * (ys - f)) / determinant
     rows = (a * (ys - f) - d * (xs - c)) / determinant
     return rows, cols
@@ -187,6 +182,25 @@ def _shift(grid: Grid, shape: tuple[int, int], there: Grid) -> tuple[float, floa
     if not (np.ptp(down) <= TOLERANCE and np.ptp(right) <= TOLERANCE):  # NaN and infinity too
         return None
     return float(down.mean()), float(right.mean())
+
+
+def _moved(path: str, labels: Labels, shift: tuple[float, float], target: Target) -> Labels:
+    """Cut labels out at whole pixels, and tell of parts of pixels and of labels outside."""
+    rows, cols = (int(np.floor(offset + 0.5)) for offset in shift)
+    off = max(abs(shift[0] - rows), abs(shift[1] - cols))
+    if off > TOLERANCE:
+        warnings.warn(
+            f"{path} lies {off:.2f} pixels beside the pixels of {target.name}: the nearest label "
+            "is taken",
+            stacklevel=2,
+        )
+    found = _shifted(labels, rows, cols, target.shape)
+    lost = np.count_nonzero(labels) - np.count_nonzero(found)
+    if lost and found.any():
+        warnings.warn(
+            f"{lost} labelled pixels of {path} lie outside of {target.name}", stacklevel=2
+        )
+    return found
 
 
 def _shifted(labels: Labels, down: int, right: int, shape: tuple[int, int]) -> Labels:

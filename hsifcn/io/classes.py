@@ -110,7 +110,7 @@ def class_numbers(
     texts = []
     numbers: npt.NDArray[Any] | None = values
     if values.dtype.kind == "O":
-        texts = ["" if value is None else str(value).strip() for value in values]
+        texts = ["" if value is None else " ".join(str(value).split()) for value in values]
         numbers = _as_numbers(texts)
     if numbers is not None:
         numbers = np.where(np.isnan(numbers), 0, numbers)
