@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hsifcn.errors import AmbiguousInputError, LabelError, MismatchError, UnreadableFileError
-from hsifcn.io.alignment import Target, outside, pixels_at, reprojected
+from hsifcn.io.alignment import Target, coordinates_of, outside, pixels_at, reprojected
 from hsifcn.io.classes import class_field, class_numbers
 from hsifcn.io.formats import GivenLabels, refuse_variable
 from hsifcn.scene import Window
@@ -264,8 +264,6 @@ def _mask(shape: Geometry, window: Window, all_touched: bool) -> npt.NDArray[np.
 
 def _all_outside(path: str, shapes: Shapes, target: Target) -> LabelError:
     import shapely
-
-    from hsifcn.io.alignment import coordinates_of
 
     assert target.grid is not None
     points = shapely.get_coordinates(shapes)
