@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from hsifcn.contenders import CLASSICAL, Contender
 from hsifcn.footprint import FLOAT, patch_store_bytes
+from hsifcn.inputs import Inputs
 from hsifcn.intervals import mcnemar, paired_difference
 from hsifcn.measure import machine, versions
 from hsifcn.metrics import Accuracy, confusion_matrix
@@ -28,7 +29,6 @@ from hsifcn.models.flops import (
 from hsifcn.objectives import PATCH_BATCH
 from hsifcn.quicklook import DIFFERENCE_COLOURS, label_image, rgb_quicklook
 from hsifcn.report.page import TOUCHING_LIMIT
-from hsifcn.run import Inputs
 from hsifcn.scene import Scene
 from hsifcn.splits import Split, fields, leakage_sentence
 from hsifcn.training import default_settings
@@ -75,6 +75,8 @@ class Plan:
     first_seed : int
     wavelengths, class_names : str or None
         Text files.
+    label_field, all_touched
+        Of ``inputs.Labelling``.
     steps : int or None
         Optimiser steps, if not the default.
     quick : bool
@@ -96,6 +98,8 @@ class Plan:
     first_seed: int = 0
     wavelengths: str | None = None
     class_names: str | None = None
+    label_field: str | None = None
+    all_touched: bool = False
     steps: int | None = None
     quick: bool = False
     budget_seconds: float = 0.0

@@ -27,12 +27,13 @@ from hsifcn.contenders import Contender, choose_contenders
 from hsifcn.errors import ExistingOutputError, FailedError
 from hsifcn.footprint import misfit
 from hsifcn.growth import by_patch, by_scene
+from hsifcn.inputs import Inputs, Labelling, open_inputs
 from hsifcn.io.cache import state_of
 from hsifcn.io.files import make_folder
 from hsifcn.io.formats import split_variable
 from hsifcn.jobs import run_seed
 from hsifcn.report import write_comparison_report
-from hsifcn.run import Inputs, open_inputs, write_json, write_split
+from hsifcn.run import write_json, write_split
 
 Say = Callable[[str], None]
 
@@ -63,6 +64,7 @@ def compare(
         What ``comparison.json`` holds.
     """
     chosen = choose_contenders(plan.contenders, plan.patch)
+    labelling = Labelling(plan.class_names, plan.label_field, plan.all_touched)
     inputs = {
         name: open_inputs(
             [plan.scene],
@@ -70,7 +72,7 @@ def compare(
             recipe,
             plan.first_seed,
             wavelengths=plan.wavelengths,
-            class_names=plan.class_names,
+            labelling=labelling,
         )
         for name, recipe in plan.splits.items()
     }

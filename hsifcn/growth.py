@@ -16,12 +16,12 @@ from hsifcn.comparison import Plan
 from hsifcn.contenders import Contender, contenders
 from hsifcn.errors import FailedError
 from hsifcn.footprint import MEMORY_SHARE, free_bytes, patch_store_bytes, prediction_need
+from hsifcn.inputs import Inputs
 from hsifcn.jobs import run_job, run_seed
 from hsifcn.metrics import Accuracy, confusion_matrix
 from hsifcn.models import MODELS, default_spec
 from hsifcn.models.flops import training_step_flops
 from hsifcn.objectives import PATCH_BATCH
-from hsifcn.run import Inputs
 from hsifcn.scene import Scene, Window
 
 PATCHES = (5, 9, 15, 21, 27)

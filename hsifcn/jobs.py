@@ -11,7 +11,8 @@ from typing import Any
 from hsifcn.comparison import Plan
 from hsifcn.contenders import Contender
 from hsifcn.errors import FailedError
-from hsifcn.run import Inputs, write_json
+from hsifcn.inputs import Inputs
+from hsifcn.run import write_json
 from hsifcn.training import default_settings
 
 PROBE_STEPS = 50  # of training with materialised patches: as far as to the first validation

@@ -21,14 +21,17 @@ def command(
     output: opt.Output,
     scene_path: str,
     label_paths: tuple[str, ...],
+    label_field: str | None,
+    all_touched: bool,
     wavelengths: str | None,
     class_names: str | None,
     quicklook: str | None,
     overwrite: bool,
 ) -> None:
     """Show shape, type, wavelengths, bad bands, no-data, georeference and class counts."""
-    from hsifcn.errors import HsifcnError
-    from hsifcn.io import find_labels, open_labels, open_scene
+    from hsifcn.errors import HsifcnError, MismatchError
+    from hsifcn.inputs import Labelling
+    from hsifcn.io import find_labels, open_scene
 
     scene = open_scene(scene_path, wavelengths=wavelengths)
     labels_path = label_paths[0] if label_paths else None
@@ -39,7 +42,10 @@ def command(
             output.detail(str(error))
     labels = None
     if labels_path is not None:
-        labels = open_labels(labels_path, class_names=class_names)
+        try:
+            labels = Labelling(class_names, label_field, all_touched).open(labels_path, scene)
+        except MismatchError as error:
+            output.message(f"warning: {error}")
     if quicklook is not None:
         from hsifcn.io import write_rgb_png
         from hsifcn.quicklook import rgb_quicklook
@@ -66,8 +72,6 @@ def command(
             for number, name in enumerate(labels.class_names, start=1)
         }
         values["labels_shape"] = list(labels.labels.shape)
-        if list(labels.labels.shape) != list(scene.shape[:2]):
-            output.message(f"warning: {labels_path} has another size than the scene")
     output.result(summary(values), values)
 
 

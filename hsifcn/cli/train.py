@@ -15,7 +15,7 @@ from hsifcn.cli import options as opt
 
 if TYPE_CHECKING:
     from hsifcn.bundle import Bundle
-    from hsifcn.run import Inputs
+    from hsifcn.inputs import Inputs
 
 
 @click.command(epilog="Example: hsifcn train cube.mat -s checkerboard:14:gap=3 -o runs/disjoint")
@@ -42,6 +42,8 @@ def command(
     output: opt.Output,
     scenes: tuple[str, ...],
     label_paths: tuple[str, ...],
+    label_field: str | None,
+    all_touched: bool,
     recipe: str,
     model: str | None,
     start_path: str | None,
@@ -59,15 +61,15 @@ def command(
 ) -> None:
     """Train on whole scenes, measure accuracy at the test pixels, fill a run directory."""
     from hsifcn.cli.progress import training_progress
+    from hsifcn.inputs import Labelling, open_inputs
     from hsifcn.io import scene_stem
     from hsifcn.models import DEFAULT_MODEL
-    from hsifcn.run import open_inputs, prepare_run_directory, train_run
+    from hsifcn.run import prepare_run_directory, train_run
     from hsifcn.training import default_settings
 
     labels = opt.labels_of_scenes(scenes, label_paths, output)
-    inputs = open_inputs(
-        scenes, labels, recipe, seed, wavelengths=wavelengths, class_names=class_names
-    )
+    labelling = Labelling(class_names, label_field, all_touched)
+    inputs = open_inputs(scenes, labels, recipe, seed, wavelengths=wavelengths, labelling=labelling)
     settings = default_settings(
         model or DEFAULT_MODEL, seed, steps=steps, inductive=inductive, staged=staged
     )
@@ -85,6 +87,8 @@ def command(
         "command": opt.command_line(),
         "scenes": [opt.absolute(path) for path in scenes],
         "labels": [opt.absolute(path) for path in labels],
+        "label_field": label_field,
+        "all_touched": all_touched,
         "split": recipe,
         "wavelengths": wavelengths and opt.absolute(wavelengths),
         "class_names": class_names and opt.absolute(class_names),

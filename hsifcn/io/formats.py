@@ -15,6 +15,8 @@ from hsifcn.errors import SettingError, UnreadableFileError
 from hsifcn.io.writer import RasterSpec, RasterWriter
 from hsifcn.scene import Grid, Window
 
+_EXPANSION_LIMIT = 10_000
+
 
 class Voxels(Protocol):
     """Where a scene's voxels come from; ``RawArray`` is one."""
@@ -144,6 +146,19 @@ def refuse_variable(path: str, variable: str | None) -> None:
     """Raise where a variable is named in a file that holds one array only."""
     if variable is not None:
         raise SettingError(f"{path} holds one array without a name", f"leave out ':{variable}'")
+
+
+def refuse_lying_size(path: str, nbytes: int) -> None:
+    """Raise where a file says that it unpacks to more bytes than it can hold.
+
+    Deflate packs 1032 bytes into one at most; other compressions, and blocks that were never
+    written, are given ten times that.
+    """
+    size = os.path.getsize(path)
+    if nbytes > _EXPANSION_LIMIT * size:
+        raise UnreadableFileError(
+            f"{path} claims {nbytes / 1e9:.3g} GB but has {size} bytes", "copy it again"
+        )
 
 
 def not_a_cube(path: str, shape: tuple[int, ...]) -> UnreadableFileError:

@@ -25,8 +25,8 @@ from hsifcn.errors import (
     UnreadableFileError,
 )
 from hsifcn.io import cache
+from hsifcn.io.classes import is_integral
 from hsifcn.io.formats import FileScene, Format, GivenLabels, not_a_cube
-from hsifcn.io.labels import is_integral
 from hsifcn.io.raw import RawArray
 from hsifcn.io.writer import RasterSpec, RasterWriter
 from hsifcn.scene import Window

@@ -1,0 +1,237 @@
+"""GeoTIFF: scenes and label rasters, read with rasterio.
+
+Rasterio is told to use its GeoTIFF driver and no other, so that a file called ``.tif`` cannot be a
+virtual raster that reads other files. GDAL is loaded when the first GeoTIFF is opened, not before.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hsifcn.errors import LabelError, SettingError, UnreadableFileError
+from hsifcn.io.formats import FileScene, Format, GivenLabels, refuse_lying_size, refuse_variable
+from hsifcn.io.tiff_classes import read_classes
+from hsifcn.io.tiff_tags import read_spectrum
+from hsifcn.io.writer import RasterSpec, RasterWriter
+from hsifcn.scene import Grid, Window
+
+_BUFFER_BYTES = 32 * 2**20  # what a read holds besides its result and GDAL's blocks
+_LEAST_CACHE = 64 * 2**20  # bytes for GDAL's blocks; each is unpacked once in a read
+_MOST_CACHE = 2**30
+_BLOCKS_CHECKED = 20_000  # of a band, when a file is checked to be whole
+
+
+@dataclass(frozen=True)
+class TiffArray:
+    """The voxels of a GeoTIFF.
+
+    Attributes
+    ----------
+    path : str
+        The file, absolute.
+    shape : tuple of int
+        Rows, columns, bands.
+    dtype : dtype
+        Native type of the voxels.
+    block_rows : int
+        Rows of a block on disk, which are unpacked together.
+    cache : int
+        Bytes that GDAL may keep of unpacked blocks while it reads a window.
+    """
+
+    path: str
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    block_rows: int
+    cache: int
+
+    def read(self, window: Window) -> npt.NDArray[Any]:
+        """Read all bands of a window, as ``RawArray.read`` does."""
+        rows, cols, bands = self.shape
+        inside = window.row_stop <= rows and window.col_stop <= cols
+        if not inside or min(window.row, window.col, window.rows, window.cols) < 0:
+            raise ValueError(f"{window} reaches out of an array of {self.shape}")
+        result = np.empty((window.rows, window.cols, bands), self.dtype)
+        with _dataset(self.path, self.cache) as dataset:
+            found = (dataset.height, dataset.width, dataset.count)
+            if found != self.shape or np.dtype(dataset.dtypes[0]) != self.dtype:
+                raise UnreadableFileError(f"{self.path} changed since it was opened", "run again")
+            for part in self._parts(window):
+                block = dataset.read(window=((part.row, part.row_stop), (part.col, part.col_stop)))
+                row = part.row - window.row
+                result[row : row + part.rows] = block.transpose(1, 2, 0)
+        return result
+
+    def _parts(self, window: Window) -> Iterator[Window]:
+        """Cut a window into rows that fit into the buffer, where that can be at edges of blocks."""
+        line = window.cols * self.shape[2] * self.dtype.itemsize
+        step = max(1, _BUFFER_BYTES // max(1, line))
+        step = max(step - step % self.block_rows, self.block_rows)
+        row = window.row
+        while row < window.row_stop:
+            stop = min(row - row % self.block_rows + step, window.row_stop)
+            yield Window(row, window.col, stop - row, window.cols)
+            row = stop
+
+
+def open_scene(path: str, variable: str | None) -> FileScene:
+    """Open all bands of a GeoTIFF as a scene."""
+    refuse_variable(path, variable)
+    with _dataset(path) as dataset:
+        voxels = _voxels(dataset, path)
+        spectrum = read_spectrum(dataset, path)
+        return FileScene(
+            path=path,
+            shape=voxels.shape,
+            dtype=voxels.dtype,
+            interleave="bip" if _is_pixel_interleaved(dataset) else "bsq",
+            voxels=voxels,
+            good_bands=spectrum.good_bands,
+            wavelengths=spectrum.wavelengths,
+            nodata=_nodata(dataset),
+            grid=_grid(dataset),
+            fwhm=spectrum.fwhm,
+            scale_factor=_scale_factor(dataset),
+        )
+
+
+def read_labels(path: str, variable: str | None) -> GivenLabels:
+    """Read a GeoTIFF of one band as labels, with its colour table and category names."""
+    refuse_variable(path, variable)
+    with _dataset(path) as dataset:
+        voxels = _voxels(dataset, path)
+        rows, cols, bands = voxels.shape
+        if bands != 1:
+            raise LabelError(f"{path} has {bands} bands", "a label map has one")
+        nodata, grid = _nodata(dataset), _grid(dataset)
+        try:
+            palette = dataset.colormap(1)
+        except ValueError:  # it has none
+            palette = {}
+    labels = voxels.read(Window(0, 0, rows, cols))[:, :, 0]
+    if labels.dtype.kind == "f":
+        labels[np.isnan(labels)] = 0
+    if nodata is not None:
+        labels[labels == np.float64(nodata)] = 0
+    names, colours = read_classes(path)
+    return GivenLabels(
+        array=labels,
+        class_names=names,
+        colours=colours or tuple(tuple(palette[i][:3]) for i in sorted(palette) if i > 0),
+        grid=grid,
+    )
+
+
+def create(spec: RasterSpec) -> RasterWriter:
+    """Refuse: this version reads GeoTIFF only."""
+    raise SettingError(f"{spec.path} cannot be written as GeoTIFF", "write .img instead")
+
+
+FORMAT = Format(
+    name="GeoTIFF",
+    suffixes=(".tif", ".tiff"),
+    label_suffixes=(".tif", ".tiff"),
+    write_suffixes=(),
+    open_scene=open_scene,
+    read_labels=read_labels,
+    create=create,
+)
+
+
+@contextmanager
+def _dataset(path: str, cache: int = _LEAST_CACHE) -> Iterator[Any]:
+    """Open a file with GDAL's GeoTIFF driver; what GDAL finds wrong names the file."""
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+    absolute = os.path.abspath(path)
+    if absolute.startswith("/vsi"):  # a name that GDAL takes for one of its virtual file systems
+        raise UnreadableFileError(f"{path} lies where GDAL looks for no file", "move it")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with (
+                rasterio.Env(GDAL_CACHEMAX=cache),
+                rasterio.open(absolute, driver="GTiff") as dataset,
+            ):
+                yield dataset
+    except RasterioError as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        reason = " ".join(str(cause).split())[:160]
+        raise UnreadableFileError(
+            f"{path} cannot be read as GeoTIFF ({reason})", "copy it again"
+        ) from error
+
+
+def _voxels(dataset: Any, path: str) -> TiffArray:
+    """Describe the voxels, and check that the file holds all of them."""
+    dtype = np.dtype(dataset.dtypes[0])
+    if dtype.kind not in "iuf":
+        raise UnreadableFileError(f"{path} holds {dtype}, not integers or floats")
+    shape = (dataset.height, dataset.width, dataset.count)
+    refuse_lying_size(path, int(np.prod(shape, dtype=object)) * dtype.itemsize)
+    _require_all_blocks(dataset, path)
+    block_rows, block_cols = dataset.block_shapes[0]
+    blocks_across = -(-shape[1] // block_cols)
+    bands = shape[2] if _is_pixel_interleaved(dataset) else 1
+    needed = 2 * block_rows * block_cols * blocks_across * bands * dtype.itemsize
+    cache = min(max(needed, _LEAST_CACHE), _MOST_CACHE)
+    return TiffArray(os.path.abspath(path), shape, dtype, block_rows, cache)
+
+
+def _require_all_blocks(dataset: Any, path: str) -> None:
+    """Raise where a block of the first or last band ends behind the end of the file."""
+    size = os.path.getsize(path)
+    block_rows, block_cols = dataset.block_shapes[0]
+    down, across = -(-dataset.height // block_rows), -(-dataset.width // block_cols)
+    # The last row of blocks is among those looked at however many there are.
+    step = max(1, down * across // _BLOCKS_CHECKED)
+    for band in {1, dataset.count}:
+        for row in range(down - 1, -1, -step):
+            for col in range(across):
+                end = 0
+                for item in ("OFFSET", "SIZE"):
+                    name = f"BLOCK_{item}_{col}_{row}"
+                    end += int(dataset.get_tag_item(name, "TIFF", bidx=band) or 0)
+                if end > size:
+                    raise UnreadableFileError(
+                        f"{path} is truncated: {size} bytes where it tells of {end}",
+                        "copy it again",
+                    )
+
+
+def _is_pixel_interleaved(dataset: Any) -> bool:
+    return bool(
+        dataset.count == 1 or dataset.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") == "PIXEL"
+    )
+
+
+def _nodata(dataset: Any) -> float | None:
+    value = dataset.nodata
+    return None if value is None or np.isnan(value) else float(value)
+
+
+def _grid(dataset: Any) -> Grid | None:
+    crs = dataset.crs.to_wkt() if dataset.crs else None
+    a, b, c, d, e, f = tuple(dataset.transform)[:6]
+    if crs is None and (a, b, c, d, e, f) == (1, 0, 0, 0, 1, 0):
+        return None  # what rasterio gives where the file does not tell
+    return Grid(crs, (a, b, c, d, e, f))
+
+
+def _scale_factor(dataset: Any) -> float | None:
+    """What voxels are divided by to be reflectances, where all bands agree and start at 0."""
+    scale = dataset.scales[0]
+    if scale in {0.0, 1.0} or set(dataset.scales) != {scale} or any(dataset.offsets):
+        return None
+    return float(1 / scale)
