@@ -19,6 +19,7 @@ check: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/main_job.py
+	$(BIN)/python benchmarks/synthetic.py
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/build.py

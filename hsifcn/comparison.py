@@ -5,7 +5,7 @@ Everything here is computed from what the contenders' processes left; nothing is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,25 +14,37 @@ import numpy as np
 import numpy.typing as npt
 
 from hsifcn.contenders import CLASSICAL, Contender
+from hsifcn.footprint import FLOAT, patch_store_bytes
+from hsifcn.inputs import Inputs
 from hsifcn.intervals import mcnemar, paired_difference
 from hsifcn.measure import machine, versions
 from hsifcn.metrics import Accuracy, confusion_matrix
 from hsifcn.models import DEFAULT_MODEL, MODELS, default_spec, geometry
-from hsifcn.models.flops import predict_flops, training_step_flops
+from hsifcn.models.flops import (
+    formula_forward,
+    predict_flops,
+    training_step_flops,
+    training_step_formula,
+)
 from hsifcn.objectives import PATCH_BATCH
 from hsifcn.quicklook import DIFFERENCE_COLOURS, label_image, rgb_quicklook
 from hsifcn.report.page import TOUCHING_LIMIT
-from hsifcn.run import Inputs
 from hsifcn.scene import Scene
 from hsifcn.splits import Split, fields, leakage_sentence
 from hsifcn.training import default_settings
+from hsifcn.verdict import verdict
 
 DEFAULT_SPLITS = {"random": "random:0.1", "disjoint": "checkerboard:14:gap=3"}
 QUICK_CONTENDERS = ("svm7x7", "patch", "cast", DEFAULT_MODEL)
 DEFAULT_CONTENDERS = (*CLASSICAL, "patch", "materialised", "cast", "fcn8s", DEFAULT_MODEL)
 ACCURACIES = ("oa", "aa", "kappa")
 DETAILS = ("per_class_recall", "confusion", "train_oa_curve")
-FLOPS = ("flops_train_step", "flops_predict")
+FLOPS = (
+    "flops_train_step",
+    "flops_train_step_formula",
+    "flops_predict",
+    "flops_predict_formula",
+)
 COSTS = (
     "params",
     "train_seconds",
@@ -43,7 +55,6 @@ COSTS = (
     "peak_predict_bytes",
     "baseline_bytes",
 )
-MEMORY_SHARE = 0.8  # of the free memory that one job may take
 
 
 @dataclass(frozen=True)
@@ -64,12 +75,16 @@ class Plan:
     first_seed : int
     wavelengths, class_names : str or None
         Text files.
+    label_field, all_touched
+        Of ``inputs.Labelling``.
     steps : int or None
         Optimiser steps, if not the default.
     quick : bool
         Half the steps.
     budget_seconds : float
         Time for measuring how cost grows with patch and scene; 0 leaves that out.
+    device : str
+        Where networks run: ``cpu``, ``cuda`` or ``mps``.
     command : str
         As it was called, for the page.
     """
@@ -83,9 +98,12 @@ class Plan:
     first_seed: int = 0
     wavelengths: str | None = None
     class_names: str | None = None
+    label_field: str | None = None
+    all_touched: bool = False
     steps: int | None = None
     quick: bool = False
     budget_seconds: float = 0.0
+    device: str = "cpu"
     command: str = ""
 
     def steps_of(self, contender: Contender) -> int | None:
@@ -112,35 +130,32 @@ def split_folder(out: Path, plan: Plan, split_name: str) -> Path:
     return out / "jobs" / f"split-{list(plan.splits).index(split_name)}"
 
 
-def patch_store_bytes(contender: Contender, scene: Scene) -> int:
-    """Float32 patches of every pixel: pixels x patch x patch x bands x 4 bytes."""
-    if contender.storage != "materialised":
-        return 0
-    patch = MODELS[contender.model].patch or 0
-    rows, cols, bands = scene.shape
-    return rows * cols * patch * patch * bands * 4
-
-
 def assemble(
     plan: Plan, inputs: dict[str, Inputs], entries: Sequence[Entry], out: Path
 ) -> dict[str, Any]:
     """What ``comparison.json`` holds."""
     first = next(iter(inputs.values()))
     splits = [split_row(name, given.splits[0]) for name, given in inputs.items()]
-    rows = [contender_row(entry, inputs[entry.split_name]) for entry in entries]
+    rows = [
+        contender_row(entry, scored_by(entry, entries), inputs[entry.split_name])
+        for entry in entries
+    ]
     differences = [
         row
         for name, given in inputs.items()
         if (row := difference_row(name, given, entries)) is not None
     ]
     equivalence = equivalence_row(plan, entries, out)
+    if equivalence is not None:
+        flops = {row["name"]: row["flops_predict"] for row in rows if row["status"] == "done"}
+        equivalence["flops_ratio"] = flops["patch"] / flops["cast"]
     return {
         "scene": Path(first.scenes[0].path).name,
         "command": plan.command,
         "seeds": plan.seeds,
         "class_names": list(first.class_names),
         "colours": [list(colour) for colour in first.colours],
-        "environment": {**machine(), **versions()},
+        "environment": {"device": plan.device, **machine(), **versions()},
         "splits": splits,
         "contenders": rows,
         "equivalence": equivalence,
@@ -150,7 +165,7 @@ def assemble(
         "patch_store": patch_store_row(plan, first.scenes[0], entries),
         "scaling": {"by_patch": [], "by_scene": []},
         "warnings": [w for row in splits if (w := leakage_warning(row)) is not None],
-        "verdict": verdict(rows, differences),
+        "verdict": verdict(rows, differences, splits),
     }
 
 
@@ -168,7 +183,19 @@ def split_row(name: str, split: Split) -> dict[str, Any]:
     }
 
 
-def contender_row(entry: Entry, inputs: Inputs) -> dict[str, Any]:
+def scored_by(entry: Entry, entries: Sequence[Entry]) -> Entry:
+    """Whose maps tell the accuracy: of materialised patches those of windowed ones, all seeds."""
+    for other in entries:
+        if (
+            entry.contender.storage == "materialised"
+            and other.contender.name == entry.contender.weights_of
+            and (other.split_name, other.status) == (entry.split_name, "done")
+        ):
+            return other
+    return entry
+
+
+def contender_row(entry: Entry, scored: Entry, inputs: Inputs) -> dict[str, Any]:
     """The figures of one contender on one split: accuracies over seeds, costs as medians."""
     contender = entry.contender
     row: dict[str, Any] = {
@@ -179,15 +206,20 @@ def contender_row(entry: Entry, inputs: Inputs) -> dict[str, Any]:
         "split": entry.split_name,
         "status": entry.status,
         "reason": entry.reason,
-        "patch_store_bytes": patch_store_bytes(contender, inputs.scenes[0]) or None,
+        "patch_store_bytes": patch_store_bytes(contender, inputs.scenes[0].shape) or None,
     }
     row |= dict.fromkeys((*ACCURACIES, *DETAILS, *COSTS, *FLOPS, "pixels_per_second"))
     if entry.status != "done":
         return row
-    row |= accuracy_figures(entry, inputs)
-    row["train_oa_curve"] = entry.results[0].get("train_oa_curve")
+    row |= accuracy_figures(scored, inputs)
+    if scored is not entry:
+        row["accuracy_of"] = scored.contender.name
+        row["labels_equal"] = int((entry.maps[0] == scored.maps[0]).sum())
+        row["labels_compared"] = entry.maps[0].size
+    for key in ("train_oa_curve", "train_seconds_from_steps"):
+        row[key] = entry.results[0].get(key)
     for key in COSTS:
-        values = [result[key] for result in entry.results if key in result]
+        values = [value for result in entry.results if (value := result.get(key)) is not None]
         row[key] = float(np.median(values)) if values else None
     scene = inputs.scenes[0]
     row["pixels_per_second"] = scene.shape[0] * scene.shape[1] / row["predict_seconds"]
@@ -217,14 +249,19 @@ def accuracy_figures(entry: Entry, inputs: Inputs) -> dict[str, Any]:
 
 
 def network_flops(contender: Contender, scene: Scene, n_classes: int) -> dict[str, int]:
-    """FLOPs of a training step and of scoring every pixel, counted."""
+    """FLOPs of a training step and of scoring every pixel, counted and by formula."""
     rows, cols, bands = scene.shape
     spec = default_spec(contender.model, bands, n_classes)
     patch = MODELS[contender.model].patch
     step = (1, rows, cols) if patch is None else (PATCH_BATCH, patch, patch)
+    whole = contender.storage == "scene"
     return {
         "flops_train_step": training_step_flops(spec, step),
-        "flops_predict": predict_flops(spec, rows, cols, whole_scene=contender.storage == "scene"),
+        "flops_train_step_formula": training_step_formula(spec, step),
+        "flops_predict": predict_flops(spec, rows, cols, whole_scene=whole),
+        "flops_predict_formula": predict_flops(
+            spec, rows, cols, whole_scene=whole, forward=formula_forward
+        ),
     }
 
 
@@ -261,17 +298,12 @@ def difference_row(name: str, inputs: Inputs, entries: Sequence[Entry]) -> dict[
 
 def equivalence_row(plan: Plan, entries: Sequence[Entry], out: Path) -> dict[str, Any] | None:
     """How alike the cast net and the patch CNN are, over all splits, and what the cast saves."""
-    pairs = []
-    for cast in entries:
-        for patch in entries:
-            if (
-                cast.contender.name == "cast"
-                and patch.contender.name == "patch"
-                and cast.split_name == patch.split_name
-                and cast.results
-                and patch.results
-            ):
-                pairs.append((cast, patch))
+    done = {(e.contender.name, e.split_name): e for e in entries if e.status == "done"}
+    pairs = [
+        (done["cast", split], done["patch", split])
+        for split in plan.splits
+        if ("cast", split) in done and ("patch", split) in done
+    ]
     if not pairs:
         return None
     largest, equal, pixels = 0.0, 0, 0
@@ -284,35 +316,53 @@ def equivalence_row(plan: Plan, entries: Sequence[Entry], out: Path) -> dict[str
             largest = max(largest, float(np.abs(a - b).max()))
             equal += int((ours == theirs).sum())
             pixels += ours.size
-    speedups = [
-        np.median([result["predict_seconds"] for result in patch.results])
-        / np.median([result["predict_seconds"] for result in cast.results])
-        for cast, patch in pairs
-    ]
     return {
         "max_abs_logit_difference": largest,
         "labels_equal": equal,
         "n_pixels": pixels,
-        "speedup": float(np.median(speedups)),
+        "maps": sum(len(cast.maps) for cast, _ in pairs),
+        "speedup": saving(pairs, lambda result: result["predict_seconds"]),
+        "memory_ratio": saving(
+            pairs, lambda result: result["peak_predict_bytes"] - result["baseline_bytes"]
+        ),
     }
+
+
+def saving(
+    pairs: Sequence[tuple[Entry, Entry]], cost: Callable[[dict[str, Any]], float]
+) -> float | None:
+    """How many times less the cast takes of a cost: medians over seeds, then over splits."""
+    ratios = []
+    for cast, patch in pairs:
+        ours, theirs = (np.median([cost(r) for r in entry.results]) for entry in (cast, patch))
+        if ours > 0:
+            ratios.append(theirs / ours)
+    return float(np.median(ratios)) if ratios else None
 
 
 def patch_store_row(plan: Plan, scene: Scene, entries: Sequence[Entry]) -> dict[str, Any] | None:
     """The arithmetic of materialised patches beside what was measured above the baseline."""
     measured = [
-        entry.results[0]["peak_predict_bytes"] - entry.results[0]["baseline_bytes"]
+        (
+            entry.contender,
+            entry.results[0]["peak_predict_bytes"] - entry.results[0]["baseline_bytes"],
+        )
         for entry in entries
-        if entry.contender.storage == "materialised" and entry.results
+        if entry.contender.storage == "materialised" and entry.status == "done"
     ]
     if not measured:
         return None
+    contender, peak = measured[0]
     rows, cols, bands = scene.shape
+    arithmetic = patch_store_bytes(contender, scene.shape)
     return {
         "n_patches": rows * cols,
         "patch": plan.patch,
         "bands": bands,
-        "bytes_per_value": 4,
-        "measured_bytes": measured[0],
+        "bytes_per_value": FLOAT,
+        "arithmetic_bytes": arithmetic,
+        "measured_bytes": peak,
+        "apart": peak / arithmetic - 1,
     }
 
 
@@ -324,34 +374,6 @@ def leakage_warning(split: dict[str, Any]) -> str | None:
         f"Split {split['name']} ({split['recipe']}): {leakage_sentence(split['leakage'])}. "
         "Its accuracies reward remembering neighbours; do not expect them on unseen fields."
     )
-
-
-def verdict(rows: Sequence[dict[str, Any]], differences: Sequence[dict[str, Any]]) -> list[str]:
-    """Two sentences with the numbers that the page shows; none where nothing was compared."""
-    if not differences:
-        return []
-    gains = []
-    for row in differences:
-        gain = f"{row['split']}: OA {100 * row['oa_difference']:+.2f} points"
-        if row["interval"]:
-            low, high = row["interval"]
-            gain += f" (95 % interval {100 * low:+.2f} to {100 * high:+.2f})"
-            gain += "" if low > 0 or high < 0 else ", not told apart"
-        gains.append(gain)
-    by_name = {(row["name"], row["split"]): row for row in rows}
-    first = differences[0]
-    fcn, patch = by_name[first["a"], first["split"]], by_name[first["b"], first["split"]]
-    fcn_memory, patch_memory = (
-        f"{(row['peak_predict_bytes'] - row['baseline_bytes']) / 1e6:,.0f} MB"
-        for row in (fcn, patch)
-    )
-    return [
-        f"{fcn['label']} against the {patch['label']}: {'; '.join(gains)}.",
-        f"Cost on {first['split']}: every pixel mapped in {fcn['predict_seconds']:.2f} s against "
-        f"{patch['predict_seconds']:.1f} s, within {fcn_memory} against {patch_memory} above the "
-        f"process's baseline; trained in {fcn['train_seconds']:.0f} s against "
-        f"{patch['train_seconds']:.0f} s.",
-    ]
 
 
 def images(

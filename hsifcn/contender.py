@@ -18,7 +18,7 @@ from hsifcn.bands import with_chosen_bands
 from hsifcn.classical import fit, spectral_features
 from hsifcn.errors import HsifcnError
 from hsifcn.io import open_scene
-from hsifcn.measure import Stopwatch, peak_rss_bytes, reset_peak, rss_bytes
+from hsifcn.measure import Stopwatch, peak_bytes, start_peak
 from hsifcn.run import read_split, write_json
 from hsifcn.scene import Scene, labels_of
 from hsifcn.training import default_settings, train
@@ -34,16 +34,18 @@ def main(job_path: str) -> None:
 
 
 def train_job(job: Job, scene: Scene) -> Job:
-    """Train a network and save its bundle."""
+    """Train a network and save its bundle, unless it is only to show what training costs."""
     split = read_split(Path(job["split"]))
     settings = default_settings(job["model"], job["seed"], steps=job["steps"])
     settings = replace(settings, materialised=job["storage"] == "materialised")
-    baseline = start_measuring()
+    baseline = start_peak(job["device"])
     trained = train(
-        [scene], [split], settings, class_names=job["class_names"], colours=job["colours"]
-    )
-    peak = peak_rss_bytes()
-    trained.bundle.save(Path(job["bundle"]), overwrite=True)
+        [scene], [split], settings,
+        class_names=job["class_names"], colours=job["colours"], device=job["device"],
+    )  # fmt: skip
+    peak = peak_bytes(job["device"])
+    if job["bundle"]:
+        trained.bundle.save(Path(job["bundle"]), overwrite=True)
     looks = [row["seconds"] for row in trained.log if row["step"] <= trained.best_step]
     return {
         "params": sum(tensor.numel() for tensor in trained.bundle.network().parameters()),
@@ -61,16 +63,18 @@ def predict_job(job: Job, scene: Scene) -> Job:
     from hsifcn.patch_prediction import PatchPredictor
     from hsifcn.prediction import Predictor
 
-    bundle = load_model(Path(job["bundle"]))
-    baseline = start_measuring()
+    bundle, device = load_model(Path(job["bundle"])), job["device"]
+    baseline = start_peak(device)
     predictor: Predictor | PatchPredictor
     if job["storage"] == "scene":
-        predictor = Predictor(bundle)
+        predictor = Predictor(bundle, device)
     else:
-        predictor = PatchPredictor(bundle, materialised=job["storage"] == "materialised")
+        predictor = PatchPredictor(
+            bundle, materialised=job["storage"] == "materialised", device=device
+        )
     with Stopwatch() as watch:
         logits = predictor.whole_scene_logits(scene)
-    peak = peak_rss_bytes()
+    peak = peak_bytes(device)
     if job["logits"]:
         np.save(job["logits"], logits)
     np.save(job["map"], labels_of(logits.argmax(0)))
@@ -82,19 +86,19 @@ def predict_job(job: Job, scene: Scene) -> Job:
 
 
 def classical_job(job: Job, scene: Scene) -> Job:
-    """Fit a classical reference and map the scene, measured apart."""
+    """Fit a classical reference and map the scene, measured apart; on the CPU always."""
     from hsifcn.training_scenes import read_standardised, scene_scaling, usable_bands
 
     split = read_split(Path(job["split"]))
-    train_baseline = start_measuring()
+    train_baseline = start_peak("cpu")
     bands = usable_bands([scene])
     cube, _ = read_standardised(scene, bands, scene_scaling([scene], [split], bands, False))
     averaged = job["model"].endswith("7x7")
     with Stopwatch() as training:
         features = spectral_features(cube[0].permute(1, 2, 0).numpy(), averaged)
         classifier = fit(job["model"].removesuffix("7x7"), features, split, job["seed"])
-    train_peak = peak_rss_bytes()
-    baseline = start_measuring()
+    train_peak = peak_bytes("cpu")
+    baseline = start_peak("cpu")
     with Stopwatch() as prediction:
         features = spectral_features(cube[0].permute(1, 2, 0).numpy(), averaged)
         labels = classifier.predict(features).reshape(scene.shape[:2])
@@ -104,15 +108,9 @@ def classical_job(job: Job, scene: Scene) -> Job:
         "peak_train_bytes": train_peak,
         "train_baseline_bytes": train_baseline,
         "predict_seconds": prediction.seconds,
-        "peak_predict_bytes": peak_rss_bytes(),
+        "peak_predict_bytes": peak_bytes("cpu"),
         "baseline_bytes": baseline,
     }
-
-
-def start_measuring() -> int:
-    """Start a new peak of memory; returns what is held now, bytes."""
-    reset_peak()
-    return rss_bytes()
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ CLASSICAL = {
 
 
 def contenders(patch: int) -> dict[str, Contender]:
-    """All that can take part, by name, with patches of that side."""
+    """All that can take part, by name, with patches of that side; weights come before their use."""
     side = f"{patch}x{patch}"
     model = f"patch{patch}"
     table = [
@@ -72,7 +72,7 @@ def contenders(patch: int) -> dict[str, Contender]:
 
 
 def choose_contenders(names: Sequence[str], patch: int) -> list[Contender]:
-    """The named contenders, in that order, each after the one whose weights it takes.
+    """The named contenders and those whose weights they take, in the order of ``contenders``.
 
     Raises
     ------
@@ -85,7 +85,5 @@ def choose_contenders(names: Sequence[str], patch: int) -> list[Contender]:
     for name in names:
         if name not in known:
             raise SettingError(f"there is no contender '{name}'", f"choose from {', '.join(known)}")
-    chosen = [known[name] for name in dict.fromkeys(names)]
-    needed = [c.weights_of for c in chosen if c.weights_of and c.weights_of not in names]
-    chosen += [known[name] for name in dict.fromkeys(needed)]
-    return sorted(chosen, key=lambda contender: contender.weights_of is not None)
+    wanted = {*names, *(known[name].weights_of for name in names)}
+    return [contender for name, contender in known.items() if name in wanted]

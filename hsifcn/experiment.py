@@ -17,24 +17,23 @@ from typing import Any
 import numpy as np
 
 from hsifcn.comparison import (
-    MEMORY_SHARE,
     Entry,
     Plan,
     assemble,
     images,
-    patch_store_bytes,
     split_folder,
 )
 from hsifcn.contenders import Contender, choose_contenders
 from hsifcn.errors import ExistingOutputError, FailedError
+from hsifcn.footprint import misfit
 from hsifcn.growth import by_patch, by_scene
+from hsifcn.inputs import Inputs, Labelling, open_inputs
 from hsifcn.io.cache import state_of
 from hsifcn.io.files import make_folder
 from hsifcn.io.formats import split_variable
 from hsifcn.jobs import run_seed
-from hsifcn.prediction import free_memory
 from hsifcn.report import write_comparison_report
-from hsifcn.run import Inputs, open_inputs, write_json, write_split
+from hsifcn.run import write_json, write_split
 
 Say = Callable[[str], None]
 
@@ -65,6 +64,7 @@ def compare(
         What ``comparison.json`` holds.
     """
     chosen = choose_contenders(plan.contenders, plan.patch)
+    labelling = Labelling(plan.class_names, plan.label_field, plan.all_touched)
     inputs = {
         name: open_inputs(
             [plan.scene],
@@ -72,7 +72,7 @@ def compare(
             recipe,
             plan.first_seed,
             wavelengths=plan.wavelengths,
-            class_names=plan.class_names,
+            labelling=labelling,
         )
         for name, recipe in plan.splits.items()
     }
@@ -103,7 +103,7 @@ def growth(plan: Plan, inputs: Inputs, entries: list[Entry], out: Path, say: Say
     half = plan.budget_seconds / 2
     return {
         "by_patch": by_patch(plan, inputs, folder, half, say),
-        "by_scene": by_scene(bundles, inputs.scenes[0], out / "jobs" / "mosaics", half, say),
+        "by_scene": by_scene(plan, inputs, bundles, out / "jobs" / "mosaics", half, say),
     }
 
 
@@ -142,14 +142,10 @@ def run_contender(
 ) -> Entry:
     """Train and predict with every seed; a job that fails leaves a reason in place of figures."""
     entry = Entry(contender, split_name)
-    store = patch_store_bytes(contender, inputs.scenes[0])
-    if store > MEMORY_SHARE * free_memory():
-        entry.status = "skipped"
-        entry.reason = (
-            f"its patches would take {store / 1e9:.1f} GB (pixels x patch x patch x bands x 4 "
-            f"bytes), {free_memory() / 1e9:.1f} GB are free"
-        )
-        say(f"{split_name}: {contender.label} skipped, {entry.reason}")
+    reason = why_skipped(contender, split_name, inputs, plan)
+    if reason is not None:
+        entry.status, entry.reason = "skipped", reason
+        say(f"{split_name}: {contender.label} skipped, {reason}")
         return entry
     try:
         for seed in seeds_of(contender, plan):
@@ -163,11 +159,23 @@ def run_contender(
     return entry
 
 
+def why_skipped(contender: Contender, split_name: str, inputs: Inputs, plan: Plan) -> str | None:
+    """Why a contender is left out on a split; None where it takes part."""
+    measured_on = next(iter(plan.splits))
+    if contender.storage == "materialised" and split_name != measured_on:
+        return (
+            "the weights and labels of the windowed form, whose row holds; what storing the "
+            f"patches costs was measured on split {measured_on}"
+        )
+    device = "cpu" if contender.kind == "classical" else plan.device
+    return misfit(contender, inputs.scenes[0].shape, len(inputs.class_names), device)
+
+
 def seeds_of(contender: Contender, plan: Plan) -> range:
     """The seeds that a contender runs with.
 
-    One for an SVM, which has no chance in it, and for materialised patches, which train to the same
-    weights as windowed ones: one shows their memory and time.
+    One for an SVM, which has no chance in it, and for materialised patches, which have the weights
+    of windowed ones: one shows their memory and time.
     """
     once = contender.storage == "materialised" or contender.model.startswith("svm")
     return range(plan.first_seed, plan.first_seed + (1 if once else plan.seeds))

@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from hsifcn.comparison import MEMORY_SHARE, Plan, patch_store_bytes
+from hsifcn.comparison import Plan
 from hsifcn.contenders import Contender, contenders
 from hsifcn.errors import FailedError
+from hsifcn.footprint import MEMORY_SHARE, free_bytes, patch_store_bytes, prediction_need
+from hsifcn.inputs import Inputs
 from hsifcn.jobs import run_job, run_seed
 from hsifcn.metrics import Accuracy, confusion_matrix
 from hsifcn.models import MODELS, default_spec
 from hsifcn.models.flops import training_step_flops
 from hsifcn.objectives import PATCH_BATCH
-from hsifcn.prediction import free_memory
-from hsifcn.run import Inputs
 from hsifcn.scene import Scene, Window
 
 PATCHES = (5, 9, 15, 21, 27)
@@ -80,9 +80,15 @@ def by_patch(plan: Plan, inputs: Inputs, folder: Path, budget: float, say: Say) 
 
 
 def by_scene(
-    bundles: Mapping[Contender, Path], scene: Scene, folder: Path, budget: float, say: Say
+    plan: Plan,
+    inputs: Inputs,
+    bundles: Mapping[Contender, Path],
+    folder: Path,
+    budget: float,
+    say: Say,
 ) -> list[Row]:
     """Prediction of mosaics of the scene by networks trained on it: time and memory."""
+    scene, n_classes = inputs.scenes[0], len(inputs.class_names)
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     networks = {c: bundle for c, bundle in bundles.items() if c.model in MODELS}
@@ -97,15 +103,16 @@ def by_scene(
                 "pixels": mosaic.shape[0] * mosaic.shape[1],
                 "contender": contender.name,
                 "measured": False,
-                "patch_store_bytes": repeat**2 * patch_store_bytes(contender, scene),
+                "patch_store_bytes": patch_store_bytes(contender, mosaic.shape),
             }
             rows.append(row)
-            needed = row["patch_store_bytes"] + 8 * int(np.prod(mosaic.shape))
-            if foretold[contender] > shares[contender] or needed > MEMORY_SHARE * free_memory():
+            needed = prediction_need(contender, mosaic.shape, n_classes).bytes
+            fits = needed <= MEMORY_SHARE * free_bytes(plan.device)
+            if foretold[contender] > shares[contender] or not fits:
                 continue
             say(f"growth with the scene: {contender.label}, {repeat**2} times the pixels")
             try:
-                result = predict_mosaic(contender, bundle, mosaic, folder)
+                result = predict_mosaic(contender, bundle, mosaic, folder, plan.device)
             except FailedError as error:
                 say(f"growth with the scene: {contender.label} failed: {error.message}")
                 foretold[contender] = float("inf")
@@ -156,7 +163,9 @@ class Mosaic:
         self.path.unlink(missing_ok=True)
 
 
-def predict_mosaic(contender: Contender, bundle: Path, mosaic: Mosaic, folder: Path) -> Row:
+def predict_mosaic(
+    contender: Contender, bundle: Path, mosaic: Mosaic, folder: Path, device: str
+) -> Row:
     """Map a mosaic in a fresh process, or take up the result of an earlier one."""
     stem = folder / f"{contender.name}-{mosaic.repeat}"
     job = {
@@ -164,6 +173,7 @@ def predict_mosaic(contender: Contender, bundle: Path, mosaic: Mosaic, folder: P
         "scene": str(mosaic.file()),
         "bundle": str(bundle),
         "storage": contender.storage,
+        "device": device,
         "map": str(folder / "map.npy"),
         "logits": None,
     }
@@ -198,3 +208,5 @@ def carry_on(
         for row in rows:
             if not row["measured"]:
                 row[key] = floor + start + slope * size(row)
+                if baseline:
+                    row[baseline] = floor

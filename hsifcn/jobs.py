@@ -11,7 +11,11 @@ from typing import Any
 from hsifcn.comparison import Plan
 from hsifcn.contenders import Contender
 from hsifcn.errors import FailedError
-from hsifcn.run import Inputs, write_json
+from hsifcn.inputs import Inputs
+from hsifcn.run import write_json
+from hsifcn.training import default_settings
+
+PROBE_STEPS = 50  # of training with materialised patches: as far as to the first validation
 
 
 def result_path(stem: Path) -> Path:
@@ -53,6 +57,11 @@ def run_seed(
     """Train and predict with one seed; returns what both processes measured.
 
     ``own`` names the files in ``folder``: ``<own>.safetensors``, ``<own>-map.npy``, ...
+
+    Raises
+    ------
+    FailedError
+        A process failed or was killed, or the weights to be taken are not there.
     """
     job = {
         "scene": inputs.scenes[0].path,
@@ -61,6 +70,7 @@ def run_seed(
         "storage": contender.storage,
         "seed": seed,
         "steps": plan.steps_of(contender),
+        "device": plan.device,
         "class_names": inputs.class_names,
         "colours": inputs.colours,
         "map": str(folder / f"{own}-map.npy"),
@@ -68,14 +78,36 @@ def run_seed(
     }
     if contender.kind == "classical":
         return run_job({**job, "task": "classical"}, folder / own)
-    if contender.weights_of is None or contender.storage == "materialised":
-        bundle = str(folder / f"{own}.safetensors")
-        trained = run_job({**job, "task": "train", "bundle": bundle}, folder / f"{own}-train")
+    if contender.weights_of is None:
+        bundle = folder / f"{own}.safetensors"
+        trained = run_job({**job, "task": "train", "bundle": str(bundle)}, folder / f"{own}-train")
     else:
-        bundle = str(folder / f"{contender.weights_of}-{seed}.safetensors")
+        bundle = folder / f"{contender.weights_of}-{seed}.safetensors"
         stem = folder / f"{contender.weights_of}-{seed}-train"
         if not result_path(stem).exists():
             raise FailedError(f"there are no weights: {contender.weights_of} failed")
         trained = json.loads(result_path(stem).read_text("utf-8"))
-    predicted = run_job({**job, "task": "predict", "bundle": bundle}, folder / f"{own}-predict")
-    return {**trained, **predicted}
+        if contender.storage == "materialised":
+            trained |= run_probe(job, folder / f"{own}-train")
+    predict = {**job, "task": "predict", "bundle": str(bundle)}
+    return {**trained, **run_job(predict, folder / f"{own}-predict")}
+
+
+def run_probe(job: dict[str, Any], stem: Path) -> dict[str, Any]:
+    """What training costs with materialised patches, from its first steps.
+
+    Its weights would be those of the windowed form, byte for byte, so it is not trained to the end:
+    memory is at its peak after the first step and validation, and the seconds of the first steps
+    are carried on to all of them (``train_seconds_from_steps`` says from how many).
+    """
+    steps = job["steps"] or default_settings(job["model"]).steps
+    probe = min(PROBE_STEPS, steps)
+    found = run_job({**job, "task": "train", "steps": probe, "bundle": None}, stem)
+    return {
+        "peak_train_bytes": found["peak_train_bytes"],
+        "train_baseline_bytes": found["train_baseline_bytes"],
+        "train_seconds": found["train_seconds"] * steps / probe,
+        "train_seconds_from_steps": probe if probe < steps else None,
+        "train_seconds_to_best": None,
+        "train_oa_curve": None,
+    }

@@ -43,6 +43,32 @@ def reset_peak() -> bool:
     return True
 
 
+def start_peak(device: str) -> int:
+    """Start a new peak of memory on a device; returns what is held there now, bytes.
+
+    Parameters
+    ----------
+    device : str
+        On ``cuda`` what counts is PyTorch's allocator, elsewhere the process's resident memory.
+    """
+    if device == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+        return int(torch.cuda.memory_allocated())
+    reset_peak()
+    return rss_bytes()
+
+
+def peak_bytes(device: str) -> int:
+    """Peak memory since ``start_peak``, what was held then included, bytes."""
+    if device == "cuda":
+        import torch
+
+        return int(torch.cuda.max_memory_allocated())
+    return peak_rss_bytes()
+
+
 def _status_bytes(field: str) -> int:
     for line in _STATUS.read_text().splitlines():
         if line.startswith(field + ":"):

@@ -31,14 +31,15 @@ class AdamW:
 
     @torch.no_grad()
     def step(self, lr: float) -> None:
-        """Move the parameters by their gradients, then forget the gradients."""
+        """Move the parameters that have gradients, then forget the gradients."""
+        moved = [i for i, parameter in enumerate(self.parameters) if parameter.grad is not None]
         adamw(
-            self.parameters,
-            [parameter.grad for parameter in self.parameters if parameter.grad is not None],
-            self.means,
-            self.squares,
+            [self.parameters[i] for i in moved],
+            [g for g in (self.parameters[i].grad for i in moved) if g is not None],
+            [self.means[i] for i in moved],
+            [self.squares[i] for i in moved],
             [],
-            self.steps,
+            [self.steps[i] for i in moved],
             foreach=True,
             amsgrad=False,
             beta1=0.9,

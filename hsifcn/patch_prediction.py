@@ -28,15 +28,18 @@ class PatchPredictor:
     materialised : bool
         Store the windows of all pixels first, as most code does, instead of gathering them batch
         by batch.
+    device : str
+        ``cpu``, ``cuda`` or ``mps``.
     """
 
-    def __init__(self, bundle: Bundle, *, materialised: bool) -> None:
+    def __init__(self, bundle: Bundle, *, materialised: bool, device: str = "cpu") -> None:
         patch = MODELS[bundle.spec.name].patch
         assert patch is not None
         self.patch = patch
         self.bundle = bundle
         self.materialised = materialised
-        self.network = bundle.network()
+        self.device = torch.device(device)
+        self.network = bundle.network().to(self.device)
         for block in [m for m in self.network.modules() if isinstance(m, ConvBlock)]:
             block.fold()
 
@@ -46,7 +49,8 @@ class PatchPredictor:
         check_scene(self.bundle, scene)
         cube, _ = read_standardised(scene, self.bundle.good_bands, self.bundle.scaling)
         rows, cols = scene.shape[:2]
-        patches = Patches([(cube, torch.arange(rows * cols))], self.patch, self.materialised)
+        pixels = torch.arange(rows * cols, device=self.device)
+        patches = Patches([(cube.to(self.device), pixels)], self.patch, self.materialised)
         scores = torch.cat([self.network(chunk)[:, :, 0, 0] for chunk in patches.chunks()])
-        logits: npt.NDArray[np.float32] = scores.t().reshape(-1, rows, cols).numpy()
+        logits: npt.NDArray[np.float32] = scores.t().reshape(-1, rows, cols).cpu().numpy()
         return logits

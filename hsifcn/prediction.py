@@ -141,13 +141,19 @@ def scene_tiles(spec: ModelSpec, scene: Scene, max_memory: int | None = None) ->
     Raises
     ------
     MemoryCeilingError
-        Not even the smallest tile fits.
+        Not even the smallest tile fits, or the whole scene does not and the network looks at all
+        of it for every score.
     """
     rows, cols, _ = scene.shape
     stride, halo = geometry(spec).stride, geometry(spec).halo
     side = largest_side(spec, scene, max_memory)
-    if halo is None or rows * cols <= side * side:
+    if rows * cols <= side * side:
         return plan_tiles(rows, cols, tile=max(rows, cols), halo=0, stride=stride)
+    if halo is None:
+        raise MemoryCeilingError(
+            f"{scene.path} does not fit into the memory given, and {spec.name} looks at all of it",
+            "give more --max-memory, or add --approximate to score it in tiles",
+        )
     tile = side - 2 * (halo + stride)
     if tile < stride:
         needed = rss_bytes() + (2 * halo + 3 * stride) ** 2 * bytes_per_pixel(spec, scene)

@@ -9,7 +9,6 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hsifcn.bands import with_chosen_bands
-from hsifcn.bundle import empty_network
+from hsifcn.bundle import Bundle, empty_network
 from hsifcn.errors import (
     ExistingOutputError,
     HsifcnError,
-    LabelError,
-    MismatchError,
     UnreadableFileError,
 )
-from hsifcn.io import open_labels, open_scene, write_label_png
+from hsifcn.inputs import Inputs
+from hsifcn.io import write_label_png
 from hsifcn.io.files import atomic_write, make_folder
 from hsifcn.measure import Stopwatch, machine, peak_rss_bytes, rss_bytes, versions
 from hsifcn.metrics import Accuracy, confusion_matrix
@@ -34,104 +31,11 @@ from hsifcn.models import ModelSpec, default_spec, geometry
 from hsifcn.models.flops import predict_flops
 from hsifcn.prediction import Predictor, scene_tiles
 from hsifcn.quicklook import SPLIT_COLOURS, label_image, rgb_quicklook
-from hsifcn.scene import LabelMap, Scene, default_class_names, default_colours
-from hsifcn.splits import Split, make_split, parse_split
+from hsifcn.splits import Split
 from hsifcn.training import Progress, Settings, Trained, train
 
 LOG_COLUMNS = ("step", "loss", "lr", "validation_oa", "seconds")
 CHECKPOINT_FILES = ("state.safetensors", "model.safetensors")  # all that is ever put there
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Scenes with their labels and splits, one of each a scene.
-
-    Attributes
-    ----------
-    scenes, labels, splits : tuples of the same length
-    class_names, colours : tuples
-        Of classes 1, 2, ... over all scenes.
-    """
-
-    scenes: tuple[Scene, ...]
-    labels: tuple[LabelMap, ...]
-    splits: tuple[Split, ...]
-    class_names: tuple[str, ...]
-    colours: tuple[tuple[int, int, int], ...]
-
-
-def open_inputs(
-    scenes: Sequence[str],
-    labels: Sequence[str],
-    recipe: str,
-    seed: int,
-    *,
-    wavelengths: str | None = None,
-    class_names: str | None = None,
-    bands: str | None = None,
-    keep_bad_bands: bool = False,
-) -> Inputs:
-    """Open scenes and labels, and split the labels.
-
-    Parameters
-    ----------
-    scenes, labels : sequences of str, the same length
-        Paths.
-    recipe : str
-        Of ``splits.make_split``.
-    seed : int
-    wavelengths, class_names : str, optional
-        Text files.
-    bands, keep_bad_bands
-        Of ``bands.with_chosen_bands``.
-
-    Raises
-    ------
-    MismatchError
-        Labels and scene differ in size.
-    LabelError
-        Two classes have the same name.
-    """
-    opened = tuple(
-        with_chosen_bands(open_scene(path, wavelengths=wavelengths), bands, keep_bad=keep_bad_bands)
-        for path in scenes
-    )
-    maps = tuple(open_labels(path, class_names=class_names) for path in labels)
-    for scene, label_map, path in zip(opened, maps, labels, strict=True):
-        require_same_size(scene, label_map, path)
-    splits = tuple(split_labels(label_map, recipe, seed) for label_map in maps)
-    richest = max(maps, key=lambda label_map: label_map.n_classes)
-    n_classes = max(int(split.labels.max()) for split in splits)
-    names, colours = richest.class_names, richest.colours
-    if n_classes > len(names):  # a fixed split brings labels of its own
-        names += default_class_names(n_classes)[len(names) :]
-        colours += default_colours(n_classes)[len(colours) :]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise LabelError(
-            f"{class_names or ', '.join(labels)} has two classes called '{twice}'",
-            "give every class a name of its own with --class-names",
-        )
-    return Inputs(opened, maps, splits, names, colours)
-
-
-def require_same_size(scene: Scene, label_map: LabelMap, path: str) -> None:
-    """Raise MismatchError where the labels read from ``path`` are not of the scene's size."""
-    if label_map.labels.shape != scene.shape[:2]:
-        rows, cols = label_map.labels.shape
-        raise MismatchError(
-            f"{path} is {rows}x{cols} pixels, {scene.path} is {scene.shape[0]}x{scene.shape[1]}",
-            "give labels of the scene's size",
-        )
-
-
-def split_labels(labels: LabelMap, recipe: str, seed: int) -> Split:
-    """Make the split of one label map, reading the label files of a fixed one."""
-    parsed = parse_split(recipe)
-    fixed = None
-    if parsed.kind == "fixed":
-        fixed = (open_labels(parsed.train_path).labels, open_labels(parsed.test_path).labels)
-    return make_split(labels.labels, recipe, seed=seed, fixed=fixed)
 
 
 def prepare_run_directory(out: Path, *, overwrite: bool, resume: bool) -> bool:
@@ -187,6 +91,7 @@ def train_run(
     max_memory: int | None = None,
     progress: Progress = lambda step, loss, validation_oa: None,
     resume: bool = False,
+    start: Bundle | None = None,
     config: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Train, map the scenes, measure accuracy at the test pixels and fill the run directory.
@@ -197,6 +102,8 @@ def train_run(
     settings : Settings
     out : Path
         Of ``prepare_run_directory``.
+    start : Bundle, optional
+        Trained model to start from.
     config : mapping
         What was asked for, to be stored; ``metrics.json`` comes last and marks a finished run.
 
@@ -220,6 +127,7 @@ def train_run(
             progress=progress,
             checkpoint=out / "checkpoint",
             resume=resume,
+            start=start,
         )
     except (HsifcnError, KeyboardInterrupt):
         if not any((out / "checkpoint").glob("*")):
@@ -251,6 +159,8 @@ def training_record(inputs: Inputs, settings: Settings, trained: Trained) -> dic
         "split": split_record(inputs, trained.bundle.spec),
         "seed": settings.seed,
         "steps": settings.steps,
+        "init": trained.bundle.settings.get("init"),
+        "staged": settings.staged,
         "best_step": trained.best_step,
         "transductive": not settings.inductive,
         "train_seconds": trained.seconds,

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hsifcn.bundle import Bundle
 from hsifcn.checkpoint import TrainingState
@@ -23,11 +24,13 @@ from hsifcn.errors import FailedError, LabelError, SettingError
 from hsifcn.measure import keep_memory_together, versions
 from hsifcn.models import DEFAULT_MODEL, MODELS, ModelSpec, build, default_spec
 from hsifcn.models.batchnorm import reestimate
+from hsifcn.models.fcn import FCN
 from hsifcn.objectives import Objective, PatchObjective, SceneObjective
 from hsifcn.optimiser import AdamW
 from hsifcn.scene import Scene
 from hsifcn.splits import Split
 from hsifcn.training_scenes import load_training_scene, scene_scaling, usable_bands
+from hsifcn.transfer import inherited, origin, require_same_input
 
 SELECT_FROM = 0.8  # share of the steps before which no state is kept: the rate is still high
 PATCH_STEPS = 600  # steps of a patch CNN
@@ -60,6 +63,9 @@ class Settings:
         Take band statistics and batch norm from training pixels only, not from the whole scene.
     materialised : bool
         Patch CNNs only: store every patch, as most code does.
+    staged : bool
+        FCNs only: train the coarsest scores first, then one skip more in each ``stage`` (the FCN
+        paper, section 4.2).
     """
 
     model: str = DEFAULT_MODEL
@@ -73,15 +79,29 @@ class Settings:
     evaluate_every: int = 10
     inductive: bool = False
     materialised: bool = False
+    staged: bool = False
 
 
 def default_settings(
-    model: str = DEFAULT_MODEL, seed: int = 0, *, steps: int | None = None, inductive: bool = False
+    model: str = DEFAULT_MODEL,
+    seed: int = 0,
+    *,
+    steps: int | None = None,
+    inductive: bool = False,
+    staged: bool = False,
 ) -> Settings:
-    """The settings for a model, whatever the scene; patch CNNs see a batch a step, not a scene."""
+    """The settings for a model, whatever the scene; patch CNNs see a batch a step, not a scene.
+
+    Raises
+    ------
+    SettingError
+        There is no such model, or it has no skips and is to be trained stage by stage.
+    """
     if model not in MODELS:
         raise SettingError(f"there is no model '{model}'", f"choose one of {', '.join(MODELS)}")
-    settings = Settings(model, seed, inductive=inductive)
+    if staged and not MODELS[model].skips:
+        raise SettingError(f"{model} has no skips to train in stages", "leave --staged out")
+    settings = Settings(model, seed, inductive=inductive, staged=staged)
     if MODELS[model].patch is not None:
         settings = replace(settings, steps=PATCH_STEPS, evaluate_every=50)
     return settings if steps is None else replace(settings, steps=steps)
@@ -124,6 +144,7 @@ def train(
     progress: Progress = lambda step, loss, validation_oa: None,
     checkpoint: Path | None = None,
     resume: bool = False,
+    start: Bundle | None = None,
 ) -> Trained:
     """Train a network on whole scenes.
 
@@ -142,11 +163,18 @@ def train(
         and a model to predict with.
     resume : bool
         Go on from the state in ``checkpoint``, if there is one.
+    start : Bundle, optional
+        Trained model to start from: ``transfer.inherited`` weights, and its band scaling, which is
+        the unit of its weights.
 
     Raises
     ------
     LabelError
         No training pixel holds a measurement, or labels and scene differ in size.
+    MismatchError
+        ``start`` was trained on other bands.
+    SettingError
+        ``start`` has nothing that the network could take.
     FailedError
         The loss became NaN.
     KeyboardInterrupt
@@ -154,8 +182,11 @@ def train(
     """
     keep_memory_together()
     bands = usable_bands(scenes)
-    scaling = scene_scaling(scenes, splits, bands, settings.inductive)
+    if start is not None:
+        require_same_input(start, scenes, bands, settings.inductive)
+    scaling = start.scaling if start else scene_scaling(scenes, splits, bands, settings.inductive)
     spec = default_spec(settings.model, int(bands.sum()), len(class_names))
+    weights = inherited(start, spec, class_names) if start else {}
     objective = make_objective(
         [
             load_training_scene(
@@ -179,7 +210,7 @@ def train(
         wavelengths=scenes[0].wavelengths,
         class_names=tuple(class_names),
         colours=tuple(colours),
-        settings=asdict(settings),
+        settings=asdict(settings) | ({"init": origin(start, weights)} if start else {}),
         split=[{"recipe": s.recipe, "seed": s.seed, "digest": s.digest} for s in splits],
         versions=versions(),
     )
@@ -189,7 +220,7 @@ def train(
         "split": untrained.split,
         "mean": scaling.mean.tolist(),
     }
-    state = initial_state(spec, settings, device)
+    state = initial_state(spec, settings, device, weights)
     if checkpoint and resume:
         state.load(checkpoint, identity)
     try:
@@ -235,21 +266,40 @@ def make_objective(
     )
 
 
-def initial_state(spec: ModelSpec, settings: Settings, device: str) -> TrainingState:
-    """A freshly initialised network, its average and its optimiser."""
+def initial_state(
+    spec: ModelSpec, settings: Settings, device: str, weights: Mapping[str, Tensor] | None = None
+) -> TrainingState:
+    """A network, its average and its optimiser; freshly initialised but for ``weights``."""
     torch.manual_seed(settings.seed)
-    network = build(spec).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = build(spec)
+    network.load_state_dict(weights or {}, strict=False)
+    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = copy.deepcopy(network).requires_grad_(False)
     optimiser = AdamW(network.parameters(), settings.weight_decay)
     return TrainingState(network, averaged, optimiser, 0, -1.0, 0, {}, [], 0.0)
 
 
 def learning_rate(step: int, settings: Settings) -> float:
-    """One cycle: up along a cosine for a fifth of the steps, then down to a thousandth."""
-    warm = max(1, round(0.2 * settings.steps))
+    """One cycle a stage: up along a cosine for a fifth of its steps, then down to a thousandth."""
+    _, first, length = stage(step, settings)
+    step -= first
+    warm = max(1, round(0.2 * length))
     low = settings.learning_rate / (25 if step < warm else 1000)
-    phase = step / warm if step < warm else 1 - (step - warm) / max(1, settings.steps - warm)
+    phase = step / warm if step < warm else 1 - (step - warm) / max(1, length - warm)
     return float(low + (settings.learning_rate - low) * (1 - np.cos(np.pi * phase)) / 2)
+
+
+def stage(step: int, settings: Settings) -> tuple[int, int, int]:
+    """Number, first step and length of the stage that a step belongs to.
+
+    Training is one stage, but if staged each skip begins another. The last one has half of the
+    steps, as only there the network is the one asked for; the others share the rest.
+    """
+    skips = MODELS[settings.model].skips if settings.staged else 0
+    firsts = [round(k * settings.steps / (2 * max(1, skips))) for k in range(skips + 1)]
+    number = bisect_right(firsts, step) - 1
+    end = firsts[number + 1] if number < skips else settings.steps
+    return number, firsts[number], end - firsts[number]
 
 
 def run_steps(
@@ -272,6 +322,8 @@ def run_steps(
         torch.manual_seed(int(rng.integers(2**31)))
         lr = learning_rate(state.step, settings)
         state.network.train()
+        if isinstance(state.network, FCN) and settings.staged:
+            state.network.open_skips(stage(state.step, settings)[0])
         loss = objective.backward(state.network, rng)
         if not np.isfinite(loss):
             raise FailedError(

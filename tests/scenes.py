@@ -113,8 +113,8 @@ def randomise(network, seed=0):
                 module.bias.copy_(0.2 * normal(*module.bias.shape))
             elif isinstance(module, Upsample):
                 module.weight.mul_(1 + 0.2 * normal(*module.weight.shape))
-            elif isinstance(module, torch.nn.Conv2d):
-                fan_in = module.weight[0].numel()
+            elif isinstance(module, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+                fan_in = module.in_channels * module.weight[0, 0].numel()
                 module.weight.copy_(normal(*module.weight.shape) * (2 / fan_in) ** 0.5)
                 if module.bias is not None:
                     module.bias.copy_(0.2 * normal(*module.bias.shape))

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -124,6 +125,44 @@ def test_interrupt(folder):
     assert not (folder / "out/comparison.json").exists()
     refused = command(folder, *SHORT, "--models", "fcn32s", "--steps", "4", "-q")
     assert_refused(refused, "out exists", "--resume")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is sent otherwise")
+def test_an_interrupted_comparison_goes_on_where_it_stopped(folder):
+    """Interrupted in its third contender; what the first two left is taken up, byte for byte."""
+    arguments = [*SHORT, "--models", "patch,fcn32s,cast"]
+    (folder / "slow").mkdir()
+    (folder / "slow/sitecustomize.py").write_text(
+        "import pathlib, sys, time\n"
+        "files = [pathlib.Path(word) for word in sys.orig_argv if word.endswith('.job.json')]\n"
+        "if any('fcn32s' in file.name for file in files):\n"
+        "    time.sleep(60)\n"
+    )
+    path = os.pathsep.join([str(folder / "slow"), str(ROOT)])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hsifcn", *arguments], cwd=folder,
+        env={**ENVIRONMENT, "PYTHONPATH": path}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, start_new_session=True,
+    )  # fmt: skip
+    for line in process.stderr:
+        if "fcn32s" in line:
+            break
+    time.sleep(0.5)  # so that the process of the contender is there too
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert "Traceback" not in err
+    before = snapshot(folder / "out/jobs")
+    done_before = {name: file for name, file in before.items() if name.endswith(".result.json")}
+    assert done_before
+    assert not any("fcn32s" in name for name in done_before)
+
+    resumed = command(folder, *arguments, "--resume", "--json")
+    assert [row["status"] for row in resumed.json["contenders"]] == ["done"] * 3
+    after = snapshot(folder / "out/jobs")
+    assert {name: after[name] for name in done_before} == done_before
+    assert (folder / "out/report.html").exists()
 
 
 @pytest.fixture(scope="module")

@@ -81,7 +81,7 @@ def test_the_text(folder):
         (["runs/cube", "gt.npy"], ["runs/cube is a folder"]),
         (["cube.npy", "gt.npy"], ["cube.npy", "label map"]),
         (["map.img", "zero.npy"], ["zero.npy labels no pixel"]),
-        (["map.img", "small.npy"], ["map.img, small.npy", "(20, 24)", "(5, 24)"]),
+        (["map.img", "small.npy"], ["map.img, small.npy: small.npy is 5x24 pixels", "20x24"]),
         (["map.img", "gt.npy", "--class-names", "twice.txt"], ["gt.npy", "name of its own"]),
         (["map.img", "gt.npy", "--split", "nosuch.npz"], ["nosuch.npz does not exist"]),
         (["map.img", "gt.npy", "--split", "gt.npy"], ["gt.npy is no split", "hsifcn split"]),

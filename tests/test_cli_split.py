@@ -109,7 +109,7 @@ def bad_folder(tmp_path_factory):
         (["nosuch.mat"], ["nosuch.mat does not exist"]),
         (["nosuch.mat", "-l", "cube_gt.npy"], ["nosuch.mat does not exist"]),
         (["lone.npy"], ["no labels for lone.npy", "-l"]),
-        (["cube.npy", "-l", "small.npy"], ["small.npy is 5x24", "20x24", "scene's size"]),
+        (["cube.npy", "-l", "small.npy"], ["small.npy is 5x24", "20x24", "labels of its size"]),
         (["cube.npy", "-l", "zero.npy"], ["zero.npy labels no pixel"]),
         (["cube.npy", "-l", "cube_gt.npy", "-l", "cube_gt.npy"], ["2 label files", "-l"]),
         (["cube.npy", "-s", "nosuch"], ["no split 'nosuch'", "random:0.1"]),

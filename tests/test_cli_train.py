@@ -262,6 +262,27 @@ def test_an_unfinished_run_needs_no_overwrite(folder):
     assert not (folder / "runs/cube/checkpoint").exists()
 
 
+def test_a_run_starts_from_another(folder):
+    assert train(folder, "-m", "patch15", "-o", "patch", "-q").code == 0
+    done = train(folder, "-m", "fcn8s", "--init", "patch", "-o", "fcn", "--json")
+    assert done.code == 0, done.err
+    said = re.search(r"patch \(patch15\) gives fcn8s ([\d,]+) weights: stages\.0, stem", done.err)
+    assert said
+    assert done.json["init"]["weights"] == int(said[1].replace(",", "")) > 1000
+    assert done.json["init"]["model"] == "patch15"
+    assert "warning" not in done.err
+    other = train(folder, "--init", "patch/model.safetensors", "--seed", "1", "-o", "other")
+    assert "was trained on another split" in other.err
+
+
+def test_stages(folder):
+    done = train(folder, "-m", "hsifcn", "--staged", "--json")
+    assert done.code == 0, done.err
+    assert done.json["staged"]
+    refused = train(folder, "-m", "segnet", "--staged", "-q", "-o", "other")
+    assert_refused(refused, "segnet has no skips")
+
+
 def test_labels_in_the_file_itself(tmp_path):
     import scipy.io
 

@@ -17,6 +17,7 @@ CONTENDER = {
     *("name", "kind", "storage", "split", "oa", "aa", "kappa", "params", "train_seconds"),
     *("predict_seconds", "pixels_per_second", "peak_train_bytes", "peak_predict_bytes"),
     *("baseline_bytes", "patch_store_bytes", "flops_train_step", "flops_predict"),
+    *("flops_train_step_formula", "flops_predict_formula", "train_seconds_to_best"),
 }
 DIFFERENCE = {"a", "b", "split", "oa_difference", "interval", "mcnemar_p"}
 
@@ -52,6 +53,7 @@ def test_who_takes_part(rows):
     kinds = {name: (row["kind"], row["storage"]) for name, row in rows.items()}
     assert kinds.pop("svm") == ("classical", "scene")
     assert kinds.pop("patch") == ("patch", "windowed")
+    assert kinds.pop("materialised") == ("patch", "materialised")
     assert kinds.pop("cast") == ("cast", "scene")
     assert list(kinds.values()) == [("fcn", "scene")]
 
@@ -73,6 +75,8 @@ def test_costs_are_measured(rows):
         assert row["baseline_bytes"] <= row["peak_predict_bytes"]
         if row["kind"] != "classical":
             assert min(row["params"], row["flops_train_step"], row["flops_predict"]) > 0
+            for key in ("flops_train_step", "flops_predict"):
+                assert row[f"{key}_formula"] == pytest.approx(row[key], rel=0.01)
     assert rows["cast"]["flops_predict"] < rows["patch"]["flops_predict"]
 
 
@@ -82,6 +86,24 @@ def test_the_cast_is_the_patch_cnn(comparison, rows):
     assert same["labels_equal"] == same["n_pixels"] == 20 * 24
     assert rows["cast"]["oa"] == rows["patch"]["oa"]
     assert rows["cast"]["params"] == rows["patch"]["params"]
+
+
+def test_materialised_patches_share_the_weights_of_windowed_ones(comparison, rows):
+    row = rows["materialised"]
+    assert row["accuracy_of"] == "patch"
+    assert row["oa"] == rows["patch"]["oa"]
+    assert row["labels_equal"] == 20 * 24
+    assert row["train_seconds_from_steps"] is None  # all four steps were run
+    store = comparison["patch_store"]
+    assert store["arithmetic_bytes"] == row["patch_store_bytes"] == 20 * 24 * 5 * 5 * 12 * 4
+    assert store["apart"] == pytest.approx(store["measured_bytes"] / store["arithmetic_bytes"] - 1)
+
+
+def test_the_verdict_has_two_sentences(comparison):
+    accuracy, cost = comparison["verdict"]
+    assert "OA" in accuracy
+    assert "AA" in accuracy
+    assert "s against" in cost
 
 
 def test_the_split_is_the_same_for_all(comparison, rows):

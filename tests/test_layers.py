@@ -6,14 +6,18 @@ import torch.nn.functional as F
 from torch import nn
 
 from hsifcn.models.layers import (
+    TIE,
     BatchNorm,
     ConvBlock,
+    DeconvBlock,
     SpectralStem,
     Upsample,
     crop_to,
     halve,
     halve_mask,
     masked_moments,
+    places_of_maxima,
+    unpool,
 )
 
 
@@ -139,3 +143,50 @@ def test_the_stem_looks_at_each_pixel_by_itself(features):
     changed[..., 2, 3] += 1
     differs = (stem(changed) != scores).any(1)[0]
     assert differs.nonzero().tolist() == [[2, 3]]
+
+
+@pytest.mark.parametrize(("rows", "cols"), [(1, 1), (1, 7), (8, 3), (5, 5)])
+def test_unpooling_puts_maxima_back_as_indices_do(rows, cols):
+    row, col = torch.meshgrid(torch.arange(rows), torch.arange(cols), indexing="ij")
+    # Far apart in each cell, and another pixel greatest from cell to cell: no ties.
+    x = 4.0 ** ((2 * (row % 2) + col % 2 + row // 2 + col // 2) % 4)[None, None]
+    halved, indices = F.max_pool2d(x, 2, 2, ceil_mode=True, return_indices=True)
+    wanted = F.max_unpool2d(halved * 3, indices, 2, 2, output_size=x.shape[-2:])
+    assert torch.equal(unpool(halved * 3, places_of_maxima(x, halved)), wanted)
+
+
+def test_maxima_equal_but_for_rounding_share_their_place():
+    x = torch.tensor([[1.0, 1.0], [0.2, 1.0 - TIE]])[None, None]  # a tie is up to 2 TIE wide
+    nudged = x + torch.tensor([[0.0, 1e-6], [0.0, 0.0]])
+    places = places_of_maxima(x, halve(x))
+    torch.testing.assert_close(places, torch.tensor([[1.0, 1.0], [0.0, 0.5]])[None, None])
+    torch.testing.assert_close(places_of_maxima(nudged, halve(nudged)), places, atol=1e-4, rtol=0)
+
+
+def test_places_pass_no_gradient():
+    x = torch.rand(1, 2, 4, 4, requires_grad=True)
+    assert not places_of_maxima(x, halve(x)).requires_grad
+
+
+def test_a_folded_transposed_block_does_the_same(features):
+    block = DeconvBlock(4, 5, 3)
+    generator = torch.Generator().manual_seed(6)
+    with torch.no_grad():
+        block.norm.running_mean.copy_(torch.randn(5, generator=generator))
+        block.norm.running_var.copy_(torch.rand(5, generator=generator) + 0.1)
+    block.eval()
+    before = block(features)
+    assert before.shape == (1, 5, 6, 7)
+    block.fold()
+    torch.testing.assert_close(block(features), before, atol=1e-5, rtol=1e-5)
+
+
+def test_dilation_spreads_the_taps_and_keeps_the_size():
+    block = ConvBlock(1, 1, 3, dilation=4).eval()
+    x = torch.zeros(1, 1, 11, 11)
+    x[0, 0, 5, 5] = torch.nan
+    seen = block(x).isnan()[0, 0].nonzero()
+    assert block(x).shape == x.shape
+    assert {tuple(place) for place in (seen - 5).tolist()} == {
+        (row, col) for row in (-4, 0, 4) for col in (-4, 0, 4)
+    }

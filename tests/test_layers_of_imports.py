@@ -31,8 +31,9 @@ LAYERS = (
         "tiles",
     },
     {"bundle", "checkpoint", "objectives", "training_scenes"},
-    {"classical", "evaluation", "patch_prediction", "prediction", "training"},
+    {"classical", "evaluation", "inputs", "patch_prediction", "prediction", "training", "transfer"},
     {"prediction_files", "report", "run"},
+    {"footprint", "verdict"},
     {"comparison", "contender", "jobs"},
     {"growth"},
     {"experiment"},
@@ -49,7 +50,7 @@ ONLY = {  # units that look at few others
 WITH_TORCH = (
     {"augment", "losses", "models", "optimiser"}
     | LAYERS[3]
-    | {"patch_prediction", "prediction", "run", "training"}
+    | {"patch_prediction", "prediction", "run", "training", "transfer"}
 )
 PROCESSES = {
     "hsifcn.contender",
@@ -184,7 +185,10 @@ def test_errors_are_caught_by_name(name):
     assert not {None, "Exception", "BaseException"} & set(caught)
 
 
-HEAVY = ("torch", "scipy", "h5py", "matplotlib", "sklearn", "spectral", "jinja2", "safetensors")
+HEAVY = (
+    *("torch", "scipy", "h5py", "matplotlib", "sklearn", "spectral", "jinja2", "safetensors"),
+    *("rasterio", "pyogrio", "shapely"),
+)
 
 
 def loaded_after(code):
@@ -222,4 +226,15 @@ def test_the_package_itself_loads_nothing_heavy():
 def test_reading_and_splitting_do_without_pytorch():
     code = "import hsifcn.io, hsifcn.splits, hsifcn.evaluation, hsifcn.tiles, hsifcn.measure"
     _, heavy = loaded_after(code)
-    assert not {"torch", "matplotlib"} & set(heavy)
+    assert not {"torch", "matplotlib", "rasterio", "pyogrio", "shapely"} & set(heavy)
+
+
+def test_label_rasters_do_without_gdal():
+    code = """
+from hsifcn.bundled import bundled_scene
+from hsifcn.io import open_labels, open_scene
+paths = bundled_scene()
+open_labels(paths["labels"], class_names=paths["class_names"], like=open_scene(paths["scene"]))
+"""
+    _, heavy = loaded_after(code)
+    assert not {"torch", "rasterio", "pyogrio", "shapely"} & set(heavy)

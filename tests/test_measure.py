@@ -4,14 +4,17 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
 from hsifcn.measure import (
     Stopwatch,
     keep_memory_together,
     machine,
+    peak_bytes,
     peak_rss_bytes,
     reset_peak,
     rss_bytes,
+    start_peak,
     usable_cores,
     versions,
 )
@@ -35,6 +38,25 @@ def test_the_peak_stays_when_the_memory_is_gone():
     assert peak_rss_bytes() >= before + 30 * 2**20
     reset_peak()
     assert peak_rss_bytes() < before + 30 * 2**20
+
+
+def test_on_the_cpu_the_peak_is_that_of_the_process():
+    if not reset_peak():
+        pytest.skip("the system cannot reset the peak")
+    before = start_peak("cpu")
+    block = np.ones(40 * 2**20, np.uint8)
+    del block
+    assert peak_bytes("cpu") >= before + 30 * 2**20
+
+
+def test_on_cuda_the_peak_is_that_of_the_allocator(monkeypatch):
+    calls = []
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: calls.append("reset"))
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 1000)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 5000)
+    assert start_peak("cuda") == 1000
+    assert calls == ["reset"]
+    assert peak_bytes("cuda") == 5000
 
 
 def test_what_was_measured_on():

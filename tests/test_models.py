@@ -42,7 +42,7 @@ def noise(*shape, seed=0):
 
 
 def test_the_family():
-    assert set(COARSE_TO_FINE) <= set(FCNS)
+    assert {*COARSE_TO_FINE, "segnet", "deconvnet", "deeplab"} <= set(FCNS)
     assert DEFAULT_MODEL in MODELS
     assert [MODELS[name].patch for name in PATCHES] == list(range(5, 32, 2))
 
@@ -139,6 +139,21 @@ def test_skips_tell_once_they_are_trained():
         before = after
 
 
+@torch.inference_mode()
+def test_a_network_is_a_coarser_one_while_its_skips_are_at_zero():
+    torch.manual_seed(0)
+    network = build(default_spec("fcn1s", 2, 3)).eval()
+    x = noise(1, 2, 40, 40)
+    assert network(x).any()
+    network.open_skips(2)
+    learning = [skip.weight.requires_grad for skip in network.score_skip]
+    assert learning == [True, True, False, False, False]
+    for layer in (network.score_fr, *network.score_skip[:2]):
+        torch.nn.init.zeros_(layer.weight)
+        torch.nn.init.zeros_(layer.bias)
+    assert not network(x).any()
+
+
 def input_moments(network, scenes):
     """Mean and variance of the input of every batch norm, over the counted pixels of scenes."""
     inputs = {norm: [] for norm in network.modules() if isinstance(norm, BatchNorm)}
@@ -157,7 +172,7 @@ def input_moments(network, scenes):
     return {norm: (x.mean(0), x.var(0, correction=0)) for norm, x in pooled.items()}
 
 
-@pytest.mark.parametrize("name", ["fcn1s", "fcn32s"])
+@pytest.mark.parametrize("name", ["fcn1s", "fcn32s", "segnet", "deconvnet", "deeplab"])
 @torch.no_grad()
 def test_statistics_of_one_scene_are_exact(name):
     network = randomise(build(default_spec(name, 2, 3)))
@@ -169,15 +184,16 @@ def test_statistics_of_one_scene_are_exact(name):
     torch.testing.assert_close(network(cube), stored, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["fcn1s", "segnet", "deconvnet", "deeplab"])
 @pytest.mark.parametrize("sizes", [[(70, 90)], [(70, 90), (40, 35), (64, 128)]])
 @torch.no_grad()
-def test_statistics_are_pooled_over_the_counted_pixels_of_all_scenes(sizes):
+def test_statistics_are_pooled_over_the_counted_pixels_of_all_scenes(name, sizes):
     scenes = []
     for seed, (rows, cols) in enumerate(sizes):
         cube = noise(1, 2, rows, cols, seed=seed) * (1 + seed) + seed
         valid = None if seed == 1 else noise(1, 1, rows, cols, seed=9) > -0.5
         scenes.append((cube, valid))
-    network = randomise(build(default_spec("fcn1s", 2, 3)))
+    network = randomise(build(default_spec(name, 2, 3)))
 
     def run(network):
         for cube, valid in scenes:
@@ -208,7 +224,7 @@ UNITS = {"counts": (3000.0, 900.0), "reflectance": (0.3, 0.1)}
 
 
 @pytest.mark.parametrize("units", UNITS)
-@pytest.mark.parametrize("name", ["fcn8s", "fcn1s", "patch5", "patch15"])
+@pytest.mark.parametrize("name", [*FCNS, "patch5", "patch15"])
 @torch.inference_mode()
 def test_raw_scenes_are_scored_as_standardised_ones(name, units):
     rng = np.random.default_rng(0)
@@ -229,7 +245,7 @@ def test_raw_scenes_are_scored_as_standardised_ones(name, units):
 
 
 def test_folding_leaves_no_batch_norm():
-    for name in ("fcn1s", "patch9"):
+    for name in (*FCNS, "patch9"):
         bundle = random_bundle(name)
         folded = RawSceneNetwork(bundle.network(), bundle.scaling)
         assert not any(isinstance(module, BatchNorm) for module in folded.modules())
@@ -241,7 +257,7 @@ def test_flops_of_a_convolution():
 
 
 def test_flops_of_scenes_grow_with_their_pixels():
-    for name in ("fcn1s", "patch9"):
+    for name in ("fcn1s", "segnet", "deconvnet", "deeplab", "patch9"):
         spec = default_spec(name, 5, 3)
         small, large = (predict_flops(spec, 64, side, whole_scene=True) for side in (640, 1280))
         assert large == pytest.approx(2 * small, rel=0.05)

@@ -18,6 +18,7 @@ from hsifcn.errors import (
 )
 from hsifcn.io import open_labels, open_scene
 from hsifcn.models import MODELS
+from hsifcn.models.geometry import Geometry
 from hsifcn.prediction import Predictor, check_scene, most_probable, probabilities_path
 from hsifcn.scaling import fit_scaling
 from hsifcn.tiles import plan_tiles
@@ -94,6 +95,17 @@ def test_long_scenes_are_read_in_true_parts(predictors, name, shape):
     assert_same_scores(predictors[name].whole_scene_logits(scene), tiled.whole_scene_logits(scene))
 
 
+@pytest.mark.parametrize("name", ["segnet", "deconvnet"])
+def test_ties_in_even_fields_break_alike_in_tiles(predictors, name):
+    rng = np.random.default_rng(0)
+    even = np.kron(rng.normal(size=(8, 50)), np.ones((12, 6)))[..., None]  # 12x6 pixels alike
+    scene = ArrayScene((even * rng.normal(size=BANDS)).astype(np.float32))
+    tiled = in_tiles_of(predictors[name], 32)
+    assert len(tiled.tiles(scene)) > 1
+    wanted = predictors[name].whole_scene_logits(scene)
+    assert np.abs(tiled.whole_scene_logits(scene) - wanted).max() < 1e-5 * np.abs(wanted).max()
+
+
 def test_a_halo_too_small_would_be_noticed(predictors):
     scene = noise_scene((96, 300, BANDS))
     predictor = predictors["fcn1s"]
@@ -128,6 +140,16 @@ def test_a_ceiling_too_low_tells_the_least(predictors, no_memory_used):
     assert predictor.tiles(scene, least)
     with pytest.raises(MemoryCeilingError):
         predictor.tiles(scene, least // 2)
+
+
+def test_what_looks_at_the_whole_scene_is_not_cut(predictors, no_memory_used, monkeypatch):
+    scene = noise_scene((60, 60, BANDS), path="big.img")
+    predictor = predictors["fcn1s"]
+    monkeypatch.setattr(prediction, "geometry", lambda spec: Geometry(4, None))
+    enough = 3600 * prediction.bytes_per_pixel(predictor.bundle.spec, scene)
+    assert len(predictor.tiles(scene, enough)) == 1
+    with pytest.raises(MemoryCeilingError, match=r"big\.img does not fit .* --approximate"):
+        predictor.tiles(scene, enough // 2)
 
 
 def test_memory_in_use_counts(predictors, monkeypatch):

@@ -27,6 +27,7 @@ from hsifcn.training import (
     default_settings,
     initial_state,
     learning_rate,
+    stage,
     train,
 )
 from hsifcn.training_scenes import load_training_scene, scene_scaling
@@ -240,6 +241,41 @@ def test_the_kept_state_is_one_that_validated_best(scene, split):
     assert trained.bundle.settings["seed"] == 0
 
 
+def test_stages_open_one_skip_after_the_other(tmp_path, scene, split):
+    settings = short("hsifcn", 9, staged=True)
+    opened = {}
+    for step in (2, 4, 6):
+        folder = tmp_path / str(step)
+        folder.mkdir()
+        with pytest.raises(KeyboardInterrupt):
+            fit(scene, split, settings, checkpoint=folder, progress=stop_at(step))
+        weights = load_model(folder / "model.safetensors").weights
+        opened[step] = [bool(weights[f"score_skip.{i}.weight"].any()) for i in range(2)]
+    assert opened == {2: [False, False], 4: [True, False], 6: [True, True]}
+    trained = fit(scene, split, settings)
+    assert trained.bundle.settings["staged"]
+    assert weight_bytes(trained) != weight_bytes(fit(scene, split, replace(settings, staged=False)))
+
+
+def test_every_stage_has_a_cycle_of_its_own_and_the_last_half_of_the_steps():
+    staged = default_settings("fcn8s", steps=400, staged=True)
+    assert [stage(step, staged) for step in (0, 99, 100, 199, 200, 399)] == [
+        *[(0, 0, 100)] * 2, *[(1, 100, 100)] * 2, *[(2, 200, 200)] * 2,
+    ]  # fmt: skip
+    once = default_settings("fcn8s", steps=100)
+    assert [learning_rate(step, staged) for step in range(100, 200)] == [
+        learning_rate(step, once) for step in range(100)
+    ]
+    short_run = default_settings("fcn1s", steps=2, staged=True)
+    assert [stage(step, short_run)[0] for step in range(2)] == [2, 5]
+
+
+@pytest.mark.parametrize("model", ["fcn32s", "segnet", "deeplab", "patch5"])
+def test_networks_without_skips_have_no_stages(model):
+    with pytest.raises(SettingError, match=f"{model} has no skips"):
+        default_settings(model, staged=True)
+
+
 def stop_at(step):
     def progress(done, loss, validation_oa):
         if done == step:
@@ -249,10 +285,10 @@ def stop_at(step):
 
 
 @pytest.mark.parametrize("recipe", ["random:0.4:val=0.2", "random:0.4:val=0"])
-@pytest.mark.parametrize("model", TRAINED)
+@pytest.mark.parametrize("model", [*TRAINED, "segnet", "staged"])
 def test_a_resumed_run_ends_with_the_same_bytes(tmp_path, scene, model, recipe):
     split = make_split(field_labels(), recipe)
-    settings = short(model, 11)
+    settings = short(staged=True, steps=11) if model == "staged" else short(model, 11)
     whole = fit(scene, split, settings)
     for stop in (1, 4, 9):  # twice and again
         with pytest.raises(KeyboardInterrupt):

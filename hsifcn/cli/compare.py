@@ -34,7 +34,7 @@ from hsifcn.cli import options as opt
     help="For measuring how cost grows with patch and scene: 90s, 3min; 0 leaves that out.",
 )  # fmt: skip
 @click.option("--quick", is_flag=True, help="One seed, half the steps, no growth, few models.")
-@opt.options(opt.wavelengths, opt.class_names)
+@opt.options(opt.device, opt.wavelengths, opt.class_names)
 @click.option("-o", "--out", metavar="DIR", help="runs/compare-<scene> by default.")
 @click.option("--resume", is_flag=True, help="Keep the results that are there already.")
 @opt.overwrite
@@ -43,6 +43,8 @@ def command(
     output: opt.Output,
     scene: str | None,
     label_paths: tuple[str, ...],
+    label_field: str | None,
+    all_touched: bool,
     recipes: tuple[str, ...],
     patch: int,
     models: str | None,
@@ -51,6 +53,7 @@ def command(
     steps: int | None,
     budget: float,
     quick: bool,
+    device: str,
     wavelengths: str | None,
     class_names: str | None,
     out: str | None,
@@ -83,6 +86,8 @@ def command(
         labels=paths["labels"],
         wavelengths=paths.get("wavelengths"),
         class_names=paths.get("class_names"),
+        label_field=label_field,
+        all_touched=all_touched,
         splits={recipe: recipe for recipe in recipes} or dict(DEFAULT_SPLITS),
         contenders=tuple(models.split(",")) if models else standard,
         patch=patch,
@@ -91,6 +96,7 @@ def command(
         steps=steps,
         quick=quick,
         budget_seconds=0.0 if quick else budget,
+        device=opt.choose_device(device),
         command=opt.command_line(),
     )
     result = compare(plan, folder, say=output.message, resume=resume, overwrite=overwrite)
@@ -114,7 +120,7 @@ def summary(result: dict[str, Any], folder: Path) -> str:
     rows = []
     for row in result["contenders"]:
         if row["status"] != "done":
-            rows.append((row["label"], row["split"], row["status"], *[""] * 8))
+            rows.append((row["label"], row["split"], row["status"], *[""] * 9))
             continue
         shares = leakage[row["split"]]
         rows.append(
@@ -124,7 +130,9 @@ def summary(result: dict[str, Any], folder: Path) -> str:
                 *(accuracy(row, key) for key in ("oa", "aa", "kappa")),
                 f"{tables.percent(shares['test_touching'], 0)} / "
                 f"{tables.percent(shares['test_within']['4'], 0)}",
-                tables.seconds(row["train_seconds"]),
+                tables.seconds(row["train_seconds"])
+                + ("*" if row["train_seconds_from_steps"] else ""),
+                tables.seconds(row["train_seconds_to_best"]),
                 tables.seconds(row["predict_seconds"]),
                 tables.megabytes(max(row["peak_train_bytes"], row["peak_predict_bytes"])),
                 above(row, "train", "train_baseline_bytes"),
@@ -132,8 +140,8 @@ def summary(result: dict[str, Any], folder: Path) -> str:
             )
         )
     columns = (
-        "model", "split", "OA %", "AA %", "kappa %", "leakage %", "train s", "predict s",
-        "peak MB", "train MB", "predict MB",
+        "model", "split", "OA %", "AA %", "kappa %", "leakage %", "train s", "to best s",
+        "predict s", "peak MB", "train MB", "predict MB",
     )  # fmt: skip
     reasons = [
         f"{r['label']}, {r['split']}: {r['reason']}" for r in result["contenders"] if r["reason"]
@@ -141,6 +149,11 @@ def summary(result: dict[str, Any], folder: Path) -> str:
     notes = [
         "leakage: test pixels that touch a training pixel / within 4 px of one; train MB, predict "
         "MB: peak memory above the process's baseline",
+        *(
+            f"* carried on from its first {row['train_seconds_from_steps']} steps"
+            for row in result["contenders"]
+            if row.get("train_seconds_from_steps")
+        ),
         *reasons,
         *result["verdict"],
         f"report: {folder / 'report.html'}",

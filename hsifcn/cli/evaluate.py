@@ -14,17 +14,23 @@ from hsifcn.cli import options as opt
 @click.argument("map_path", metavar="MAP")
 @click.argument("labels_path", metavar="LABELS")
 @click.option("--split", "split_path", metavar="split.npz", help="Count its test pixels only.")
-@opt.options(opt.class_names, opt.common)
+@opt.options(opt.label_field, opt.all_touched, opt.class_names, opt.common)
 def command(
     output: opt.Output,
     map_path: str,
     labels_path: str,
     split_path: str | None,
+    label_field: str | None,
+    all_touched: bool,
     class_names: str | None,
 ) -> None:
-    """Measure a map: OA, AA, kappa, per class, confusion, area of each class, with intervals."""
-    from hsifcn.errors import MismatchError
+    """Measure a map: OA, AA, kappa, per class, confusion, area of each class, with intervals.
+
+    LABELS are put on the pixels of the map, by their georeference where both have one.
+    """
+    from hsifcn.errors import LabelError, MismatchError
     from hsifcn.evaluation import evaluate
+    from hsifcn.inputs import Labelling, common_class_names
     from hsifcn.io import open_labels
     from hsifcn.run import read_split
 
@@ -32,12 +38,17 @@ def command(
     if split is None:
         output.message("warning: all labelled pixels are counted, training pixels included")
     predicted = open_labels(map_path)
-    truth = open_labels(labels_path, class_names=class_names)
     try:
+        truth = Labelling(class_names, label_field, all_touched).open(labels_path, predicted)
         result = evaluate(predicted, truth, split)
     except MismatchError as error:
         files = ", ".join(filter(None, (map_path, labels_path, split_path)))
         raise MismatchError(f"{files}: {error.message}", error.remedy) from error
+    if class_names is None:
+        try:
+            common_class_names([predicted, truth], [map_path, labels_path], 0)
+        except LabelError as error:
+            output.message(f"warning: {error}")
     output.result(summary(result), result)
 
 

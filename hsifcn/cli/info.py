@@ -32,6 +32,8 @@ def command(
     output: opt.Output,
     scene_path: str,
     label_paths: tuple[str, ...],
+    label_field: str | None,
+    all_touched: bool,
     wavelengths: str | None,
     class_names: str | None,
     quicklook: str | None,
@@ -39,8 +41,9 @@ def command(
     overwrite: bool,
 ) -> None:
     """Show shape, type, wavelengths, bad bands, no-data, georeference and class counts."""
-    from hsifcn.errors import HsifcnError, SettingError
-    from hsifcn.io import find_labels, open_labels, open_scene
+    from hsifcn.errors import HsifcnError, MismatchError, SettingError
+    from hsifcn.inputs import Labelling
+    from hsifcn.io import find_labels, open_scene
 
     scene = open_scene(scene_path, wavelengths=wavelengths)
     labels_path = label_paths[0] if label_paths else None
@@ -51,7 +54,10 @@ def command(
             output.detail(str(error))
     labels = None
     if labels_path is not None:
-        labels = open_labels(labels_path, class_names=class_names)
+        try:
+            labels = Labelling(class_names, label_field, all_touched).open(labels_path, scene)
+        except MismatchError as error:
+            output.message(f"warning: {error}")
     if quicklook is not None:
         from hsifcn.io import write_rgb_png
         from hsifcn.quicklook import rgb_quicklook
@@ -66,8 +72,6 @@ def command(
         draw_spectra(spectra, scene, labels, overwrite=overwrite)
         output.message(f"spectra: {spectra}")
     values = facts_of(scene, labels, labels_path)
-    if labels is not None and labels.labels.shape != scene.shape[:2]:
-        output.message(f"warning: {labels_path} has another size than the scene")
     values["warnings"] = oddities(values)
     for warning in values["warnings"]:
         output.message(f"warning: {warning}")

@@ -108,9 +108,22 @@ def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Co
     return decorate
 
 
-labels = click.option(
-    "-l", "--labels", "label_paths", multiple=True, metavar="LABELS",
-    help="Label raster, one a scene; found in or beside the scene otherwise.",
+label_field = click.option(
+    "--label-field", metavar="FIELD",
+    help="Attribute of polygons and points, or column of a .csv, that tells the class.",
+)  # fmt: skip
+all_touched = click.option(
+    "--all-touched", is_flag=True,
+    help="Polygons label all pixels they touch, not only those whose centre they hold.",
+)  # fmt: skip
+labels = options(
+    click.option(
+        "-l", "--labels", "label_paths", multiple=True, metavar="LABELS",
+        help="Label raster, polygons, points or .csv, one a scene; found in or beside the scene "
+        "otherwise.",
+    ),
+    label_field,
+    all_touched,
 )  # fmt: skip
 split = click.option(
     "-s", "--split", "recipe", default="random:0.1", show_default=True, metavar="SPEC",

@@ -21,6 +21,8 @@ def command(
     output: opt.Output,
     scene: str,
     label_paths: tuple[str, ...],
+    label_field: str | None,
+    all_touched: bool,
     recipe: str,
     seed: int,
     out: str,
@@ -29,14 +31,15 @@ def command(
 ) -> None:
     """Make a split and print how near its test pixels lie to the training pixels."""
     from hsifcn.cli import tables
-    from hsifcn.io import open_labels, open_scene
-    from hsifcn.run import require_same_size, split_labels, write_split
+    from hsifcn.inputs import Labelling, split_labels
+    from hsifcn.io import open_scene
+    from hsifcn.run import write_split
     from hsifcn.splits import leakage_sentence
 
     (path,) = opt.labels_of_scenes([scene], label_paths, output)
-    labels = open_labels(path, class_names=class_names)
-    require_same_size(open_scene(scene), labels, path)
-    split = split_labels(labels, recipe, seed)
+    labelling = Labelling(class_names, label_field, all_touched)
+    labels = labelling.open(path, open_scene(scene))
+    split = split_labels(labels, recipe, seed, labelling)
     write_split(Path(out), split, overwrite=overwrite)
     for warning in split.warnings:
         output.message(f"warning: {warning}")

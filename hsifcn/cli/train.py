@@ -7,16 +7,29 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from hsifcn.cli import options as opt
 
+if TYPE_CHECKING:
+    from hsifcn.bundle import Bundle
+    from hsifcn.inputs import Inputs
+
 
 @click.command(epilog="Example: hsifcn train cube.mat -s checkerboard:14:gap=3 -o runs/disjoint")
 @click.argument("scenes", nargs=-1, required=True, metavar="SCENE...")
 @opt.options(opt.labels, opt.split)
-@click.option("-m", "--model", help="fcn32s ... fcn1s, or patch15; the best one by default.")
+@click.option(
+    "-m",
+    "--model",
+    help="hsifcn, fcn32s ... fcn1s, segnet, deconvnet, deeplab, patch15.",
+)
+@click.option(
+    "--init", "start_path", metavar="MODEL", help="Start from a trained one, a patch CNN say."
+)
+@click.option("--staged", is_flag=True, help="FCNs: train the coarse scores first, then each skip.")
 @opt.seed
 @click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps, if not the default.")
 @click.option("--inductive", is_flag=True, help="See no spectrum but the training pixels'.")
@@ -30,8 +43,12 @@ def command(
     output: opt.Output,
     scenes: tuple[str, ...],
     label_paths: tuple[str, ...],
+    label_field: str | None,
+    all_touched: bool,
     recipe: str,
     model: str | None,
+    start_path: str | None,
+    staged: bool,
     seed: int,
     steps: int | None,
     inductive: bool,
@@ -47,23 +64,28 @@ def command(
 ) -> None:
     """Train on whole scenes, measure accuracy at the test pixels, fill a run directory."""
     from hsifcn.cli.progress import training_progress
+    from hsifcn.inputs import Labelling, open_inputs
     from hsifcn.io import scene_stem
     from hsifcn.models import DEFAULT_MODEL
-    from hsifcn.run import open_inputs, prepare_run_directory, train_run
+    from hsifcn.run import prepare_run_directory, train_run
     from hsifcn.training import default_settings
 
     labels = opt.labels_of_scenes(scenes, label_paths, output)
+    labelling = Labelling(class_names, label_field, all_touched)
     inputs = open_inputs(
         scenes,
         labels,
         recipe,
         seed,
         wavelengths=wavelengths,
-        class_names=class_names,
+        labelling=labelling,
         bands=bands,
         keep_bad_bands=keep_bad_bands,
     )
-    settings = default_settings(model or DEFAULT_MODEL, seed, steps=steps, inductive=inductive)
+    settings = default_settings(
+        model or DEFAULT_MODEL, seed, steps=steps, inductive=inductive, staged=staged
+    )
+    start = starting_model(start_path, settings.model, inputs, output) if start_path else None
     chosen_device = opt.choose_device(device)
     folder = Path(out) if out else Path("runs") / scene_stem(scenes[0])
     if prepare_run_directory(folder, overwrite=overwrite, resume=resume):
@@ -77,11 +99,14 @@ def command(
         "command": opt.command_line(),
         "scenes": [opt.absolute(path) for path in scenes],
         "labels": [opt.absolute(path) for path in labels],
+        "label_field": label_field,
+        "all_touched": all_touched,
         "split": recipe,
         "wavelengths": wavelengths and opt.absolute(wavelengths),
         "class_names": class_names and opt.absolute(class_names),
         "bands": bands,
         "keep_bad_bands": keep_bad_bands,
+        "init": start_path and opt.absolute(start_path),
         "device": device,
         "max_memory": max_memory,
     }
@@ -94,9 +119,32 @@ def command(
             max_memory=max_memory,
             progress=progress,
             resume=resume,
+            start=start,
             config=config,
         )
     output.result(summary(metrics, folder), metrics)
+
+
+def starting_model(path: str, model: str, inputs: Inputs, output: opt.Output) -> Bundle:
+    """The model to start from; says what is taken of it and whether its split was another one."""
+    from hsifcn.bundle import load_model
+    from hsifcn.models import default_spec
+    from hsifcn.prediction_files import model_file
+    from hsifcn.transfer import inherited, origin
+
+    start = load_model(model_file(Path(path)))
+    spec = default_spec(model, start.spec.bands, len(inputs.class_names))
+    record = origin(start, inherited(start, spec, inputs.class_names))
+    output.message(
+        f"{path} ({start.spec.name}) gives {model} {record['weights']:,} weights: "
+        f"{', '.join(record['layers'])}"
+    )
+    if [part["digest"] for part in start.split] != [split.digest for split in inputs.splits]:
+        output.message(
+            f"warning: {path} was trained on another split: if of the same scene, test pixels may "
+            "be among its training pixels"
+        )
+    return start
 
 
 @contextmanager

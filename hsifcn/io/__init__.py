@@ -15,15 +15,17 @@ import numpy as np
 import numpy.typing as npt
 
 from hsifcn.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
-from hsifcn.io import envi, hdf5, mat, npy, npz, tiff, zarr_store
+from hsifcn.io import envi, hdf5, mat, npy, npz, points, tiff, vectors, zarr_store
+from hsifcn.io.alignment import target_of
+from hsifcn.io.classes import read_class_names
 from hsifcn.io.files import atomic_write, cannot_read
-from hsifcn.io.formats import FileScene, Format, scene_stem, split_variable
-from hsifcn.io.labels import label_map, labels_beside, read_class_names
+from hsifcn.io.formats import FileScene, Format, refuse_variable, scene_stem, split_variable
+from hsifcn.io.labels import label_map, labels_beside
 from hsifcn.io.mat import list_variables
 from hsifcn.io.png import write_label_png, write_rgb_png
 from hsifcn.io.wavelengths import read_wavelengths
 from hsifcn.io.writer import RasterSpec, RasterWriter
-from hsifcn.scene import Grid, LabelMap
+from hsifcn.scene import Grid, LabelMap, Scene
 
 __all__ = [
     "FORMATS",
@@ -48,6 +50,8 @@ FORMATS: tuple[Format, ...] = (
     hdf5.FORMAT,
     zarr_store.FORMAT,
 )
+# Labels that are no rasters. A .json beside a scene is more often something else.
+_TABLES = tuple(suffix for suffix in (*vectors.SUFFIXES, *points.SUFFIXES) if suffix != ".json")
 
 
 def open_scene(
@@ -79,38 +83,72 @@ def open_scene(
 
 
 def open_labels(
-    path: str | os.PathLike[str], *, class_names: str | os.PathLike[str] | None = None
+    path: str | os.PathLike[str],
+    *,
+    class_names: str | os.PathLike[str] | None = None,
+    like: Scene | LabelMap | None = None,
+    field: str | None = None,
+    all_touched: bool = False,
 ) -> LabelMap:
-    """Read a label map.
+    """Read labels: a raster, polygons and points, or a table of pixels.
 
     Parameters
     ----------
     path : path
-        A file of one of ``FORMATS``, with ``:variable`` where it holds several maps. Whole
-        numbers in any type; 0, and what the file calls no-data, is unlabelled.
+        A raster of one of ``FORMATS``, with ``:variable`` where it holds several maps. Whole
+        numbers in any type; 0, and what the file calls no-data, is unlabelled. Or shapes
+        (``.gpkg``, with ``:layer`` where it has several, ``.geojson``, ``.shp``). Or a table
+        (``.csv``) with a line a pixel.
     class_names : path, optional
         A text file with the names of classes 1, 2, ..., one a line. It goes before the names in
         the file; classes without a name are called by their number.
+    like : Scene or LabelMap, optional
+        The labels are put on its pixels, by the georeference where both have one, and classes
+        that are given by name are numbered as in a label map. Shapes and tables need it.
+    field : str, optional
+        The attribute or column of shapes or table that tells the class: numbers, or names.
+    all_touched : bool
+        Polygons label every pixel that they touch, not only those whose centre they hold.
 
     Returns
     -------
     LabelMap
         Labels are uint8, or uint16 for more than 255 classes.
 
+    Warns
+    -----
+    UserWarning
+        What was guessed, moved or left out.
+
     Raises
     ------
     LabelError
-        No label map: wrong shape, fractions, negative values, values above 1000, nothing labelled.
+        No labels: wrong shape, fractions, negative values, values above 1000, nothing labelled.
+    MismatchError
+        They cannot be put on the pixels of ``like``.
     UnreadableFileError
         A file is missing or damaged.
     AmbiguousInputError
-        The file holds several maps; the message names them.
+        The file holds several maps, layers or fields; the message names them.
     """
     file, variable = split_variable(path)
-    names = read_class_names(class_names) if class_names is not None else ()
+    target = None if like is None else target_of(like)
+    names: tuple[str, ...] = ()
+    if class_names is not None:
+        names = read_class_names(class_names)
+        target = target and dataclasses.replace(target, class_names=names)
+    kind = Path(file).suffix.lower()
     with _reading(file):
-        given = _format_of(file).read_labels(file, variable)
-    return label_map(os.fspath(path), given, names)
+        if kind not in (*vectors.SUFFIXES, *points.SUFFIXES):
+            given = _format_of(file).read_labels(file, variable)
+        elif target is None:
+            raise LabelError(f"{file} is no raster", "it labels the pixels of a scene: name that")
+        elif kind in points.SUFFIXES:
+            refuse_variable(file, variable)
+            given = points.read_labels(file, target, field)
+        else:
+            given = vectors.read_labels(file, variable, target, field, all_touched)
+    return label_map(os.fspath(path), given, names, target)
 
 
 def find_labels(scene: str | os.PathLike[str]) -> str:
@@ -139,8 +177,8 @@ def find_labels(scene: str | os.PathLike[str]) -> str:
         if not found:
             found = labels_beside(
                 file,
-                [suffix for form in FORMATS for suffix in form.suffixes],
-                [suffix for form in FORMATS for suffix in form.label_suffixes],
+                [*(suffix for form in FORMATS for suffix in form.suffixes), *_TABLES],
+                [*(suffix for form in FORMATS for suffix in form.label_suffixes), *_TABLES],
             )
     if not found:
         raise LabelError(

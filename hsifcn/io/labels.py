@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,17 +10,19 @@ import numpy as np
 import numpy.typing as npt
 
 from hsifcn.errors import LabelError
-from hsifcn.io.files import read_text
+from hsifcn.io.alignment import Target, align
+from hsifcn.io.classes import require_class_numbers
 from hsifcn.io.formats import GivenLabels
 from hsifcn.scene import LabelMap, default_class_names, default_colours
 
-_LARGEST_LABEL = 1000
 _SCENE_ENDINGS = ("_corrected", "_cube")
 _LABEL_ENDINGS = ("_gt", "_labels")
 
 
-def label_map(path: str, given: GivenLabels, class_names: Sequence[str] = ()) -> LabelMap:
-    """Check labels, and give every class a name and a colour.
+def label_map(
+    path: str, given: GivenLabels, class_names: Sequence[str] = (), target: Target | None = None
+) -> LabelMap:
+    """Check labels, put them on the pixels of a scene, give every class a name and a colour.
 
     Parameters
     ----------
@@ -31,45 +32,28 @@ def label_map(path: str, given: GivenLabels, class_names: Sequence[str] = ()) ->
         Its content.
     class_names : sequence of str
         Names of classes 1, 2, ... that go before those of the file.
+    target : Target, optional
+        Where the labels are wanted; as the file has them otherwise.
 
     Raises
     ------
     LabelError
         They are not labels: see ``open_labels``.
+    MismatchError
+        They do not fit the target: see ``alignment.align``.
     """
-    labels = _checked(path, given.array)
+    labels, grid = _checked(path, given.array), given.grid
+    if target is not None:
+        labels = align(path, labels, grid, target)
+        grid = target.grid or grid
     names = tuple(class_names) or given.class_names
     n_classes = max(int(labels.max()), len(names))
     return LabelMap(
         labels=labels,
         class_names=(*names, *default_class_names(n_classes)[len(names) :]),
         colours=(*given.colours, *default_colours(n_classes)[len(given.colours) :])[:n_classes],
-        grid=given.grid,
+        grid=grid,
     )
-
-
-def is_integral(values: npt.NDArray[Any]) -> bool:
-    """Tell whether an array holds whole numbers only, of whatever type."""
-    return values.dtype.kind in "biu" or bool(
-        values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.rint(values)).all()
-    )
-
-
-def read_class_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Read names of classes 1, 2, ..., one a line, blank lines left out.
-
-    Raises
-    ------
-    UnreadableFileError
-        The file is missing.
-    LabelError
-        It holds no name.
-    """
-    lines = (line.strip() for line in read_text(path).splitlines())
-    names = tuple(line for line in lines if line)
-    if not 0 < len(names) <= _LARGEST_LABEL:
-        raise LabelError(f"{os.fspath(path)} holds {len(names)} class names", "one a line")
-    return names
 
 
 def labels_beside(scene: str, suffixes: Sequence[str], label_suffixes: Sequence[str]) -> list[str]:
@@ -106,18 +90,7 @@ def _checked(path: str, labels: npt.NDArray[Any]) -> npt.NDArray[np.integer[Any]
         labels = labels[:, :, 0]
     if labels.ndim != 2:
         raise LabelError(f"{path} has the shape {labels.shape}", "a label map is (rows, cols)")
-    if not is_integral(labels):
-        raise LabelError(
-            f"{path} holds values that are no whole numbers", "labels are 0, 1, 2, ..."
-        )
-    if labels.size and labels.min() < 0:
-        raise LabelError(f"{path} holds negative labels", "0 must mean unlabelled")
+    require_class_numbers(path, labels)
     if not labels.any():
         raise LabelError(f"{path} labels no pixel", "classes are counted from 1")
-    largest = int(labels.max())
-    if largest > _LARGEST_LABEL:
-        raise LabelError(
-            f"{path} holds labels up to {largest}",
-            "0 must mean unlabelled, and classes are counted from 1",
-        )
-    return np.ascontiguousarray(labels, dtype=np.uint8 if largest < 256 else np.uint16)
+    return np.ascontiguousarray(labels, dtype=np.uint8 if labels.max() < 256 else np.uint16)

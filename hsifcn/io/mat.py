@@ -16,8 +16,8 @@ import numpy as np
 from hsifcn.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
 from hsifcn.io import cache
 from hsifcn.io.child import run_child
+from hsifcn.io.classes import is_integral
 from hsifcn.io.formats import FileScene, Format, GivenLabels, not_a_cube
-from hsifcn.io.labels import is_integral
 from hsifcn.io.unpacked import UnpackedArray
 from hsifcn.io.writer import RasterSpec, RasterWriter
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from hsifcn.errors import SettingError
-from hsifcn.models import fcn
+from hsifcn.models import deconvnet, deeplab, fcn, segnet
 from hsifcn.models.geometry import Geometry
 from hsifcn.models.patch import CastPatchCNN, PatchCNN
 
@@ -50,6 +50,8 @@ class Model:
         Stride and receptive field from a spec, without building it.
     stem, widths : tuple of int
         Of the spec, unless said otherwise.
+    skips : int
+        Skips that can be trained one after the other; 0 where nothing is skipped.
     patch : int or None
         Side of the training window of a patch CNN; None for networks over the whole scene.
     """
@@ -59,6 +61,7 @@ class Model:
     geometry: Callable[[ModelSpec], Geometry]
     stem: tuple[int, ...]
     widths: tuple[int, ...]
+    skips: int = 0
     patch: int | None = None
 
 
@@ -72,6 +75,7 @@ def _fcn(finest: int, summary: str, widths: tuple[int, ...] = VGG_WIDTHS) -> Mod
         geometry=lambda s: fcn.geometry(finest, len(s.widths)),
         stem=(64, 64),
         widths=widths,
+        skips=fcn.n_skips(finest, len(widths)),
     )
 
 
@@ -94,6 +98,27 @@ MODELS: dict[str, Model] = {
     "fcn4s": _fcn(4, "skips down to stride 4"),
     "fcn2s": _fcn(2, "skips down to stride 2"),
     "fcn1s": _fcn(1, "skips down to single pixels: fields and objects a few pixels wide"),
+    "segnet": Model(
+        "encoder-decoder with max-unpooling: sharp edges without skipped scores",
+        build=lambda s: segnet.SegNet(s.bands, s.classes, s.stem, s.widths),
+        geometry=lambda s: segnet.geometry(len(s.widths)),
+        stem=(64, 64),
+        widths=(32, 64, 96),
+    ),
+    "deconvnet": Model(
+        "unpooling and transposed convolutions: objects with a shape of their own",
+        build=lambda s: deconvnet.DeconvNet(s.bands, s.classes, s.stem, s.widths),
+        geometry=lambda s: deconvnet.geometry(len(s.widths)),
+        stem=(64, 64),
+        widths=(32, 64, 96),
+    ),
+    "deeplab": Model(
+        "atrous spatial pyramid and a full-resolution decoder: several scales at once",
+        build=lambda s: deeplab.DeepLab(s.bands, s.classes, s.stem, s.widths),
+        geometry=lambda s: deeplab.geometry(len(s.widths) - 1),
+        stem=(64, 64),
+        widths=(64, 96, 48),
+    ),
     **{f"patch{n}": _patch(n) for n in range(5, 32, 2)},
 }
 

@@ -29,11 +29,11 @@ from hsifcn.models.geometry import (
 )
 from hsifcn.models.layers import (
     ConvBlock,
-    ConvStack,
     SpectralStem,
     Upsample,
     WholeSceneNetwork,
     crop_to,
+    encoder_stages,
     halve,
     halve_mask,
 )
@@ -60,20 +60,25 @@ class FCN(WholeSceneNetwork):
         super().__init__()
         self.finest = finest
         self.stem = SpectralStem(bands, stem)
-        self.stages = nn.ModuleList(
-            ConvStack((ConvBlock(i, o, 3), ConvBlock(o, o, 3)))
-            for i, o in zip((stem[-1], *widths), widths, strict=False)
-        )
+        self.stages = encoder_stages(stem[-1], widths)
         self.fr = ConvBlock(widths[-1], widths[-1], 3)
         self.score_fr = nn.Conv2d(widths[-1], classes, 1)
         # What can be skipped to, coarse to fine: pool4, pool3, ..., and at stride 1 stage 1 itself.
-        n_skips = len(widths) - stride_exponent(finest)
-        skip_widths = (*reversed(widths[:-1]), widths[0])[:n_skips]
+        skip_widths = (*reversed(widths[:-1]), widths[0])[: n_skips(finest, len(widths))]
         self.upscore2 = nn.ModuleList(Upsample(classes, 2) for _ in skip_widths)
         self.score_skip = nn.ModuleList(nn.Conv2d(width, classes, 1) for width in skip_widths)
         for parameter in self.score_skip.parameters():
             nn.init.zeros_(parameter)
         self.upscore = Upsample(classes, finest) if finest > 1 else None
+
+    def open_skips(self, count: int) -> None:
+        """Let the ``count`` coarsest skips learn, and none finer.
+
+        While their scorers are at zero the network is a coarser one of the family: section 4.2
+        trains FCN-32s, then 16s from its weights, then 8s.
+        """
+        for index, score_skip in enumerate(self.score_skip):
+            score_skip.requires_grad_(index < count)
 
     def after_stem(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """Encode, score every stage, and sum the scores from coarse to fine."""
@@ -90,6 +95,11 @@ class FCN(WholeSceneNetwork):
             skip = skips.pop()
             scores = crop_to(upscore2(scores), skip) + score_skip(skip)
         return scores if self.upscore is None else crop_to(self.upscore(scores), size_of_scene)
+
+
+def n_skips(finest: int, n_stages: int) -> int:
+    """Skips of an ``FCN`` with that many stages, each to a grid twice as fine."""
+    return n_stages - stride_exponent(finest)
 
 
 def stride_exponent(stride: int) -> int:

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hsifcn.models import scene_form
-from hsifcn.models.fcn import FCN
-from hsifcn.models.layers import ConvBlock, SpectralStem
+from hsifcn.models.layers import ConvBlock, SpectralStem, WholeSceneNetwork
 from hsifcn.scaling import Scaling
 
 
@@ -33,8 +32,8 @@ class RawSceneNetwork(nn.Module):
             block.fold()
         self.register_buffer("mean", torch.from_numpy(scaling.mean.astype(np.float32)))
         self.register_buffer("inverse_std", torch.from_numpy((1 / scaling.std).astype(np.float32)))
-        self.folded = isinstance(network, FCN)
-        if isinstance(network, FCN):
+        self.folded = isinstance(network, WholeSceneNetwork)
+        if isinstance(network, WholeSceneNetwork):
             fold_scaling(network.stem, scaling)
         # A patch CNN pads the scaled scene with zeros before its stem, so scaling stays apart.
         self.network = scene_form(network)

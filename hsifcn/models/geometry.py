@@ -45,6 +45,11 @@ def before_halving(span: Span) -> Span:
     return 2 * span[0], 2 * span[1] + 1
 
 
+def before_unpooling(span: Span) -> Span:
+    """Span at the smaller input of ``layers.unpool``; the places depend on the same cells."""
+    return span[0] // 2, span[1] // 2
+
+
 def before_upsampling(span: Span, factor: int) -> Span:
     """Span at the input of ``layers.Upsample``: kernel 2f, stride f, padding f/2."""
     pad = factor // 2

@@ -45,14 +45,26 @@ def masked_moments(x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class ConvBlock(nn.Module):
-    """Convolution, batch norm, ReLU. Size is kept (``padding`` as given, else half the kernel)."""
+    """Convolution, batch norm, ReLU.
+
+    Size is kept (``padding`` as given, else half the kernel as spread out by ``dilation``).
+    """
+
+    conv: nn.Conv2d | nn.ConvTranspose2d
 
     def __init__(
-        self, in_channels: int, channels: int, kernel: int, padding: int | None = None
+        self,
+        in_channels: int,
+        channels: int,
+        kernel: int,
+        padding: int | None = None,
+        dilation: int = 1,
     ) -> None:
         super().__init__()
-        padding = kernel // 2 if padding is None else padding
-        self.conv = nn.Conv2d(in_channels, channels, kernel, padding=padding, bias=False)
+        padding = dilation * (kernel // 2) if padding is None else padding
+        self.conv = nn.Conv2d(
+            in_channels, channels, kernel, padding=padding, dilation=dilation, bias=False
+        )
         self.norm: BatchNorm | None = BatchNorm(channels)
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -65,8 +77,19 @@ class ConvBlock(nn.Module):
     def fold(self) -> None:
         """Put the batch norm, with its stored statistics, into the convolution."""
         if self.norm is not None:
-            self.conv = fuse_conv_bn_eval(self.conv, self.norm)
+            transposed = isinstance(self.conv, nn.ConvTranspose2d)
+            self.conv = fuse_conv_bn_eval(self.conv, self.norm, transposed)
             self.norm = None
+
+
+class DeconvBlock(ConvBlock):
+    """Transposed convolution of stride 1, batch norm, ReLU; size is kept."""
+
+    def __init__(self, in_channels: int, channels: int, kernel: int) -> None:
+        super().__init__(in_channels, channels, kernel)
+        self.conv = nn.ConvTranspose2d(
+            in_channels, channels, kernel, padding=kernel // 2, bias=False
+        )
 
 
 class ConvStack(nn.ModuleList):
@@ -77,6 +100,14 @@ class ConvStack(nn.ModuleList):
         for block in self:
             x = block(x, valid)
         return x
+
+
+def encoder_stages(in_channels: int, widths: tuple[int, ...]) -> nn.ModuleList:
+    """Stages of two 3x3 convolutions each, as in VGG; what lies between them pools."""
+    return nn.ModuleList(
+        ConvStack((ConvBlock(i, o, 3), ConvBlock(o, o, 3)))
+        for i, o in itertools.pairwise((in_channels, *widths))
+    )
 
 
 class SpectralStem(ConvStack):
@@ -148,6 +179,47 @@ def halve(x: Tensor) -> Tensor:
 def halve_mask(valid: Tensor | None) -> Tensor | None:
     """A cell is valid where any of its pixels is."""
     return None if valid is None else halve(valid.float()) > 0
+
+
+TIE = 0.25  # how far below its cell's maximum a pixel still takes part, of 1 + the maximum
+
+
+def places_of_maxima(x: Tensor, halved: Tensor) -> Tensor:
+    """Where in its cell each maximum of ``halve`` lies: 1 there, 0 elsewhere.
+
+    What max-unpooling keeps in place of indices. An index jumps when two pixels of a cell are
+    equal but for rounding, as in even fields and where pixels without a measurement were filled;
+    then a tile would differ from the whole scene. So a pixel a little below the maximum takes part,
+    the less the lower it lies, and ties are shared: rounding changes places about as little as it
+    changes features.
+
+    Parameters
+    ----------
+    x : Tensor, (scenes, channels, rows, cols)
+        Behind a batch norm, so that 1 is about a standard deviation, and a ReLU.
+    halved : Tensor
+        ``halve(x)``.
+
+    Returns
+    -------
+    Tensor, (scenes, channels, rows, cols), float, 0 to 1
+        Without gradient, like indices.
+    """
+    maxima = spread(halved, x).detach()
+    return (1 - (maxima - x.detach()) / (TIE * (1 + maxima))).clamp_(min=0)
+
+
+def unpool(x: Tensor, places: Tensor) -> Tensor:
+    """Max-unpooling: every value back to the place that its cell's maximum had, 0 elsewhere.
+
+    Exact for odd sizes: ``places`` has the size that was pooled.
+    """
+    return spread(x, places) * places
+
+
+def spread(x: Tensor, like: Tensor) -> Tensor:
+    """Give all pixels of a 2x2 cell its value; the size becomes that of ``like``."""
+    return crop_to(F.interpolate(x, scale_factor=2, mode="nearest"), like)
 
 
 def crop_to(x: Tensor, like: Tensor) -> Tensor:

@@ -10,7 +10,9 @@ outputs together (section 3.2; "a trous").
 
 from __future__ import annotations
 
+import copy
 import itertools
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -37,6 +39,28 @@ def patch_plan(patch: int) -> tuple[tuple[str, ...], int]:
         layers += ["conv"]
         size -= 2
     return tuple(layers), size
+
+
+def encoder_roles(patch: int) -> dict[str, str]:
+    """Which convolution of a patch CNN does what in an encoder of stages.
+
+    Returns
+    -------
+    dict of str to str
+        From names in ``PatchCNN`` to names in the networks over the whole scene.
+
+    >>> encoder_roles(15)
+    {'convs.0': 'stages.0.0', 'convs.1': 'stages.0.1', 'convs.2': 'stages.1.0'}
+    """
+    roles: dict[str, str] = {}
+    stage = place = 0
+    for layer in patch_plan(patch)[0]:
+        if layer == "pool":
+            stage, place = stage + 1, 0
+        else:
+            roles[f"convs.{len(roles)}"] = f"stages.{stage}.{place}"
+            place += 1
+    return roles
 
 
 class PatchCNN(nn.Module):
@@ -102,27 +126,31 @@ class CastPatchCNN(nn.Module):
 
     def __init__(self, net: PatchCNN) -> None:
         super().__init__()
-        self.net = net
+        self.margin = net.patch // 2
+        self.stem = net.stem
+        self.layers = nn.Sequential()
+        convs = iter(net.convs)
+        dilation = 1
+        for layer in net.plan:
+            if layer == "conv":
+                self.layers.append(dilated(next(convs), dilation))
+            else:
+                self.layers.append(nn.MaxPool2d(POOL, stride=1, dilation=dilation))
+                dilation *= 2
+        self.layers.append(dilated(net.full, dilation))
+        self.score = net.score
 
     def forward(self, x: Tensor) -> Tensor:
         """Map standardised (scenes, bands, rows, cols) to logits (scenes, classes, rows, cols)."""
-        half = self.net.patch // 2
-        x = F.pad(x, (half, half, half, half))
-        x = self.net.stem(x)
-        convs = iter(self.net.convs)
-        dilation = 1
-        for layer in self.net.plan:
-            if layer == "conv":
-                x = dilated(next(convs), x, dilation)
-            else:
-                x = F.max_pool2d(x, POOL, 1, dilation=dilation)
-                dilation *= 2
-        scores: Tensor = self.net.score(dilated(self.net.full, x, dilation))
+        x = F.pad(x, (self.margin, self.margin, self.margin, self.margin))
+        scores: Tensor = self.score(self.layers(self.stem(x)))
         return scores
 
 
-def dilated(block: nn.Module, x: Tensor, dilation: int) -> Tensor:
-    """Run a valid convolution block with its taps ``dilation`` pixels apart."""
+def dilated(block: nn.Module, dilation: int) -> ConvBlock:
+    """The same block, weights and statistics shared, with its taps ``dilation`` pixels apart."""
     assert isinstance(block, ConvBlock)
-    x = F.conv2d(x, block.conv.weight, block.conv.bias, dilation=dilation)
-    return F.relu(block.norm(x) if block.norm is not None else x)
+    shared: dict[int, Any] = {id(t): t for t in (*block.parameters(), *block.buffers())}
+    twin = copy.deepcopy(block, shared)
+    twin.conv.dilation = (dilation, dilation)
+    return twin

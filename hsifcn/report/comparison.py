@@ -11,7 +11,15 @@ import numpy.typing as npt
 
 from hsifcn.quicklook import DIFFERENCE_COLOURS
 from hsifcn.report import formats, page
-from hsifcn.report.costs import above_baseline, cost_charts, cost_summary, growth, learning_charts
+from hsifcn.report.costs import (
+    CARRIED_ON,
+    above_baseline,
+    cost_charts,
+    cost_summary,
+    growth,
+    learning_charts,
+    operations,
+)
 from hsifcn.report.differences import build_differences
 from hsifcn.report.tables import Column, Confusion, Table, build_confusion, build_table
 
@@ -53,6 +61,7 @@ def write_comparison_report(
         "comparison": comparison,
         "scene": _scene_name(comparison.get("scene")),
         "table": _table(contenders, splits),
+        "notes": _notes(done, comparison),
         "overview": [
             page.picture(images[name], caption)
             for name, caption in (
@@ -68,6 +77,7 @@ def write_comparison_report(
         "learning_charts": learning_charts(done, labels_of(contenders), splits),
         "cost_charts": cost_charts(done, splits),
         "cost_summary": cost_summary(done, splits),
+        "operations": operations(done, splits),
         "growth": growth(comparison.get("scaling") or {}, labels_of(contenders)),
         "patch_store": comparison.get("patch_store"),
         "differences": build_differences(
@@ -125,7 +135,12 @@ def _table(contenders: Sequence[Values], splits: Sequence[Values]) -> Table | No
         Column("AA", lambda row: formats.mean_sd(row.get("aa")), "accuracy, %"),
         Column("kappa", lambda row: formats.mean_sd(row.get("kappa")), "accuracy, %"),
         Column("parameters", lambda row: formats.count(row.get("params"))),
-        Column("training", lambda row: formats.significant(row.get("train_seconds")), "time, s"),
+        Column("training", _training_seconds, "time, s"),
+        Column(
+            "to best state",
+            lambda row: formats.significant(row.get("train_seconds_to_best")),
+            "time, s",
+        ),
         Column(
             "prediction", lambda row: formats.significant(row.get("predict_seconds")), "time, s"
         ),
@@ -140,15 +155,66 @@ def _table(contenders: Sequence[Values], splits: Sequence[Values]) -> Table | No
             lambda row: formats.megabytes(above_baseline(row, "peak_predict_bytes")),
             memory,
         ),
-        Column("patch store, MB", lambda row: formats.megabytes(row.get("patch_store_bytes"))),
-        Column("training step", lambda row: formats.giga(row.get("flops_train_step")), "GFLOP"),
-        Column("prediction", lambda row: formats.giga(row.get("flops_predict")), "GFLOP"),
+        Column(
+            "patches of all pixels, by arithmetic",
+            lambda row: formats.megabytes(row.get("patch_store_bytes")),
+            memory,
+        ),
     ]
     groups = [
         (_split_title(split), [row for row in contenders if row["split"] == split["name"]])
         for split in splits
     ]
     return build_table(columns, [group for group in groups if group[1]], _note)
+
+
+def _training_seconds(row: Values) -> str:
+    mark = CARRIED_ON if row.get("train_seconds_from_steps") else ""
+    return formats.significant(row.get("train_seconds")) + mark
+
+
+def _notes(done: Sequence[Values], comparison: Values) -> list[str]:
+    """What the figures of the table are, and which of them were not measured as the others."""
+    if not done:
+        return []
+    cuda = (comparison.get("environment") or {}).get("device") == "cuda"
+    meter = "PyTorch's allocator on the GPU" if cuda else "resident memory"
+    notes = [
+        "Every contender trains and predicts in fresh processes on the same pixels. Memory is the "
+        f"peak of {meter} in that process, less what it held after its imports. Time, memory: "
+        "median of the seeds. Training leaves reading the scene out, prediction does not. "
+        "To best state: until the look at the validation pixels whose weights were kept."
+    ]
+    labels = labels_of(done)
+    first: dict[str, Values] = {}
+    for row in done:
+        first.setdefault(row["name"], row)
+    for row in first.values():
+        if row.get("train_seconds_from_steps"):
+            notes.append(
+                f"{CARRIED_ON} {labels[row['name']]}: carried on from its first "
+                f"{row['train_seconds_from_steps']} steps, not measured to the end."
+            )
+        if row.get("kind") == "cast":
+            notes.append(
+                f"{labels[row['name']]}: not trained; it takes the weights of the windowed form, "
+                "whose training its row repeats."
+            )
+        if row.get("accuracy_of"):
+            other = labels.get(row["accuracy_of"], row["accuracy_of"])
+            notes.append(
+                f"{labels[row['name']]}: its weights are those of {other} by construction, so are "
+                f"its accuracies here; its own map of the first seed has the same label at "
+                f"{formats.count(row.get('labels_equal'))} of "
+                f"{formats.count(row.get('labels_compared'))} pixels."
+            )
+    if any(row.get("kind") == "classical" for row in done):
+        where = " and run on the CPU" if cuda else ""
+        notes.append(
+            "The classical references train on the validation pixels too, choose C and gamma by "
+            f"cross-validation within their time{where}; their FLOPs are not counted."
+        )
+    return notes
 
 
 def _maps(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hsifcn.report import formats
@@ -11,18 +11,24 @@ from hsifcn.report.tables import Column, Table, build_table
 
 Values = Mapping[str, Any]
 
+CARRIED_ON = "\u2020"  # marks seconds that were not measured to the end
+
 BY_PATCH = (
     ("train_seconds", "training time (s, log scale)", "Training time"),
     ("predict_seconds", "prediction time (s, log scale)", "Time to predict the scene"),
-    ("peak_train_bytes", "peak memory (MB, log scale)", "Peak memory of the process in training"),
+    (
+        "peak_train_bytes",
+        "memory above baseline (MB, log scale)",
+        "Peak memory in training, above the process's baseline,",
+    ),
     ("oa", "OA (%)", "Overall accuracy"),
 )
 BY_SCENE = (
     ("predict_seconds", "prediction time (s, log scale)", "Time to predict the scene"),
     (
         "peak_predict_bytes",
-        "peak memory (MB, log scale)",
-        "Peak memory of the process in prediction",
+        "memory above baseline (MB, log scale)",
+        "Peak memory in prediction, above the process's baseline,",
     ),
 )
 
@@ -64,6 +70,8 @@ def cost_charts(done: Sequence[Values], splits: Sequence[Values]) -> list[Chart]
     charts = []
     if any(value for column in times.values() for value in column):
         printed = {part: [formats.seconds(value) for value in times[part]] for part in times}
+        marks = [CARRIED_ON if row.get("train_seconds_from_steps") else "" for row in rows]
+        printed["training"] = list(map(str.__add__, printed["training"], marks))
         charts.append(
             bar_chart(
                 "times", "time (s, log scale)", labels, times, printed, f"Time, split {split}."
@@ -85,8 +93,7 @@ def cost_summary(done: Sequence[Values], splits: Sequence[Values]) -> str:
         ("Predicting the scene took", "predict_seconds", formats.seconds),
         ("Training needed", "peak_train_bytes", formats.size),
     ):
-        measure = above_baseline if key.endswith("_bytes") else _plain
-        known = [(value, row) for row in rows if (value := measure(row, key) or 0.0) > 0]
+        known = [(value, row) for row in rows if (value := _quantity(row, key) or 0.0) > 0]
         if len(known) > 1:
             least, most = min(known, key=lambda one: one[0]), max(known, key=lambda one: one[0])
             sentences.append(
@@ -97,8 +104,33 @@ def cost_summary(done: Sequence[Values], splits: Sequence[Values]) -> str:
     return " ".join(sentences)
 
 
-def _plain(row: Values, key: str) -> float | None:
-    return formats.finite(row.get(key))
+def operations(done: Sequence[Values], splits: Sequence[Values]) -> Table | None:
+    """FLOPs counted and by formula, which do not depend on the split."""
+    _, rows = _first_split(done, splits)
+    columns = [Column("contender", lambda row: row.get("label") or row["name"], numeric=False)]
+    for title, key in (
+        ("a training step, GFLOP", "flops_train_step"),
+        ("prediction of the scene, GFLOP", "flops_predict"),
+    ):
+        columns += [
+            Column("counted", _giga(key), title),
+            Column("by formula", _giga(f"{key}_formula"), title),
+            Column("formula apart, %", _apart(key), title),
+        ]
+    known = [row for row in rows if formats.finite(row.get("flops_predict")) is not None]
+    return build_table(columns, [("", known)] if known else [])
+
+
+def _giga(key: str) -> Callable[[Values], str]:
+    return lambda row: formats.giga(row.get(key))
+
+
+def _apart(key: str) -> Callable[[Values], str]:
+    def apart(row: Values) -> str:
+        counted, formula = formats.finite(row.get(key)), formats.finite(row.get(f"{key}_formula"))
+        return formats.percent(formula / counted - 1) if counted and formula else formats.NOTHING
+
+    return apart
 
 
 def learning_charts(
@@ -165,9 +197,11 @@ def _growth_charts(
         curves = []
         for name in dict.fromkeys(row["contender"] for row in rows):
             points = [
-                Point(row[along], factor * row[key], bool(row.get("measured")))
+                Point(row[along], factor * value, bool(row.get("measured")))
                 for row in rows
-                if row["contender"] == name and row.get(along) and _drawable(row.get(key))
+                if row["contender"] == name
+                and row.get(along)
+                and (value := _quantity(row, key) or 0.0) > 0
             ]
             if points:
                 curves.append(Curve(labels[name], order.index(name), points))
@@ -183,8 +217,8 @@ def _growth_charts(
     return charts
 
 
-def _drawable(value: object) -> bool:
-    return (formats.finite(value) or 0.0) > 0
+def _quantity(row: Values, key: str) -> float | None:
+    return above_baseline(row, key) if key.endswith("_bytes") else formats.finite(row.get(key))
 
 
 def _growth_table(rows: Sequence[Values], labels: Mapping[str, str]) -> Table | None:
@@ -200,13 +234,13 @@ def _growth_table(rows: Sequence[Values], labels: Mapping[str, str]) -> Table | 
         ),
         Column(
             "training",
-            lambda row: formats.megabytes(row.get("peak_train_bytes")),
-            "peak memory, MB",
+            lambda row: formats.megabytes(above_baseline(row, "peak_train_bytes")),
+            "peak memory above baseline, MB",
         ),
         Column(
             "prediction",
-            lambda row: formats.megabytes(row.get("peak_predict_bytes")),
-            "peak memory, MB",
+            lambda row: formats.megabytes(above_baseline(row, "peak_predict_bytes")),
+            "peak memory above baseline, MB",
         ),
         Column("patch store, MB", lambda row: formats.megabytes(row.get("patch_store_bytes"))),
         Column("OA", lambda row: formats.percent(row.get("oa")), "accuracy, %"),

@@ -1,0 +1,146 @@
+"""Labels of every kind through the commands: they lie where they should, and are read again so."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+import shapely
+from cli_helpers import assert_refused, command
+from io_samples import write_envi
+from scenes import field_cube, field_labels
+from vector_samples import DEGREES, MAP_INFO, block, write_shapes
+
+from hsifcn.io import open_labels
+from hsifcn.run import read_split
+
+NAMES = ("alder", "beech", "cedar")
+
+
+def fields_of(labels):
+    """Each run of pixels in a row as a polygon a little inside of them, and its class."""
+    shapes, numbers = [], []
+    for row, line in enumerate(labels):
+        edges = np.flatnonzero(np.diff(line.astype(int), prepend=-1, append=-1))
+        for start, stop in itertools.pairwise(edges):
+            if line[start]:
+                shapes.append(shapely.buffer(block(row, start, 1, stop - start), -2))
+                numbers.append(int(line[start]))
+    return shapes, numbers
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """An ENVI scene in UTM, and its labels as polygons in degrees and as a table."""
+    labels = field_labels()
+    cube = field_cube(labels, dtype="f4", noise=0.05)
+    write_envi(tmp_path / "scene.img", cube, map_info=MAP_INFO)
+    shapes, numbers = fields_of(labels)
+    crops = [NAMES[number - 1] for number in numbers]
+    write_shapes(tmp_path / "scene_gt.gpkg", shapes, DEGREES, crop=crops, age=numbers)
+    pixels = [f"{row},{col},{NAMES[labels[row, col] - 1]}" for row, col in np.argwhere(labels)]
+    (tmp_path / "pixels.csv").write_text("\n".join(["row,col,class", *pixels]))
+    np.save(tmp_path / "truth.npy", labels)
+    return tmp_path
+
+
+def test_train_and_predict_with_polygons(folder, small_models):
+    field = ["--label-field", "crop"]
+    done = command(folder, "train", "scene.img", *field, "--steps", "10", "-o", "run", "--json")
+    assert done.code == 0, done.err
+    told = "field 'crop': classes are numbered in order of their names: 1 alder, 2 beech, 3 cedar"
+    assert done.err.count("warning:") == 1
+    assert told in done.err
+    assert done.json["class_names"] == list(NAMES)
+    truth = np.load(folder / "truth.npy")
+    np.testing.assert_array_equal(read_split(folder / "run/split.npz").labels, truth)
+    config = json.loads((folder / "run/config.json").read_text())
+    assert (config["label_field"], config["all_touched"]) == ("crop", False)
+    assert config["labels"] == [str(folder / "scene_gt.gpkg")]
+    assert command(folder, "predict", "run", "scene.img", "-o", "map.img").code == 0
+    found = open_labels(folder / "map.img")
+    assert (found.class_names, found.grid.transform[2]) == (NAMES, 500000)
+    split = ["--split", "run/split.npz"]
+    again = command(folder, "evaluate", "map.img", "scene_gt.gpkg", *split, *field, "--json")
+    assert (again.code, again.err) == (0, "")
+    assert again.json["oa"] == done.json["oa"]
+
+
+def test_all_kinds_give_one_split(folder):
+    def digest(*options):
+        done = command(folder, "split", "scene.img", "-o", "s.npz", "--overwrite", *options)
+        assert done.code == 0, done.err
+        return read_split(folder / "s.npz").digest
+
+    wanted = digest("-l", "truth.npy")
+    assert digest("--label-field", "crop") == wanted
+    assert digest("-l", "pixels.csv") == wanted
+
+
+def test_a_fixed_split_of_polygons(folder):
+    truth = np.load(folder / "truth.npy")
+    left = np.indices(truth.shape)[1] < 12
+    for name, labels in (("train", np.where(left, truth, 0)), ("test", np.where(left, 0, truth))):
+        kept = np.where(labels == 2, 0, labels) if name == "test" else labels
+        shapes, numbers = fields_of(kept)
+        crops = [NAMES[number - 1] for number in numbers]
+        write_shapes(folder / f"{name}.geojson", shapes, DEGREES, crop=crops)
+    options = ["-s", "fixed:train.geojson,test.geojson", "-l", "pixels.csv", "-o", "s.npz"]
+    done = command(folder, "split", "scene.img", *options)
+    assert done.code == 0, done.err
+    split = read_split(folder / "s.npz")
+    assert set(np.unique(split.labels[split.test])) == {1, 3}  # numbered as the labels are
+    assert (split.labels == truth)[split.train | split.test].all()
+
+
+def test_info_counts_classes(folder):
+    done = command(folder, "info", "scene.img", "--label-field", "crop", "--json")
+    truth = np.bincount(np.load(folder / "truth.npy").ravel())[1:]
+    assert done.json["classes"] == dict(zip(NAMES, truth.tolist(), strict=True))
+    touched = command(folder, "info", "scene.img", "--label-field", "crop", "--all-touched", "-v")
+    assert touched.code == 0
+
+
+def test_a_map_and_labels_of_another_extent(folder):
+    truth = np.load(folder / "truth.npy")
+    write_envi(folder / "map.img", truth[:, :, None], map_info=MAP_INFO)
+    moved = MAP_INFO.replace("500000.0", "500060.0")
+    write_envi(folder / "part.img", truth[:, 3:, None], map_info=moved)
+    done = command(folder, "evaluate", "map.img", "part.img", "-q", "--json")
+    assert (done.code, done.json["oa"]) == (0, 1)
+    assert np.sum(done.json["confusion"]) == np.count_nonzero(truth[:, 3:])
+
+
+def test_classes_that_are_called_otherwise_are_told(folder):
+    truth = np.load(folder / "truth.npy")[:, :, None]
+    names = {"file_type": "ENVI Classification", "classes": 4}
+    write_envi(folder / "map.img", truth, class_names="{none, oak, fir, yew}", **names)
+    write_envi(folder / "gt.img", truth, class_names="{none, oak, yew, fir}", **names)
+    done = command(folder, "evaluate", "map.img", "gt.img")
+    assert "warning: class 2 is 'yew' in gt.img and 'fir' in labels before it; number" in done.err
+    (folder / "names.txt").write_text("oak\nyew\nfir\n")
+    done = command(folder, "evaluate", "map.img", "gt.img", "--class-names", "names.txt")
+    assert "class 2" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["-l", "scene_gt.gpkg:fields"], ["scene_gt.gpkg has no layer 'fields'", "scene_gt"]),
+        (["--label-field", "kind"], ["has no field 'kind'", "crop, age"]),
+        (["-l", "far.gpkg"], ["far.gpkg labels no pixel of scene.img", "the scene x 500000"]),
+        (["-l", "scene_gt.gpkg", "--class-names", "names.txt"], ["a class 'cedar'", "1 alder"]),
+        (["-l", "wrong.csv"], ["wrong.csv, line 2 has row 99 where the scene has 20"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_bad_labels(folder, options, parts):
+    write_shapes(folder / "far.gpkg", [block(900, 900, 3, 3)], DEGREES, crop=[1])
+    (folder / "names.txt").write_text("alder\nbeech\n")
+    (folder / "wrong.csv").write_text("row,col,class\n99,0,1\n")
+    if "--label-field" not in options and "-l" in options:
+        options = [*options, "--label-field", "crop"] if "wrong.csv" not in options else options
+    assert_refused(command(folder, "split", "scene.img", *options, "-o", "s.npz", "-q"), *parts)
+    assert not (folder / "s.npz").exists()
