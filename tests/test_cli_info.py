@@ -12,7 +12,6 @@ KEYS = {
     *("path", "shape", "dtype", "interleave", "wavelengths", "bad_bands", "nodata", "grid"),
     *("labels", "classes"),
 }
-NO_WAVELENGTHS = "no wavelengths; give them with --wavelengths"
 
 
 @pytest.fixture
@@ -24,7 +23,7 @@ def folder(tmp_path):
 def test_a_matlab_scene_with_its_labels(tmp_path):
     _, labels = small_scene(tmp_path, "cube.mat")
     done = command(tmp_path, "info", "cube.mat", "--json")
-    assert (done.code, done.err) == (0, f"warning: {NO_WAVELENGTHS}\n")
+    assert (done.code, done.err) == (0, "")
     facts = done.json
     assert facts.keys() >= KEYS
     assert facts["shape"] == [20, 24, 12]
@@ -82,7 +81,6 @@ def test_what_a_scene_tells_of_its_bands_and_place(folder):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({}, NO_WAVELENGTHS),
         ({"wavelength": "{650, 550, 450}"}, "the wavelengths do not increase"),
         ({"wavelength": "{450, 450, 650}"}, "the wavelengths do not increase"),
         ({"bbl": "{0, 0, 0}"}, "no band is usable"),
@@ -97,6 +95,13 @@ def test_what_is_odd_is_read_rightly_with_a_warning(folder, fields, message):
     assert any(message in warning for warning in done.json["warnings"])
     assert message in done.err
     assert done.json["shape"] == [40, 50, 3]
+
+
+def test_how_wavelengths_that_are_missing_can_be_given(folder):
+    assert (
+        "not given; name a file of them with --wavelengths"
+        in command(folder, "info", "cube.npy").out
+    )
 
 
 def test_axes_in_another_order_are_suspected(tmp_path):

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from hsifcn.io.formats import FileScene
     from hsifcn.scene import Grid, LabelMap
 
+NO_WAVELENGTHS = "not given; name a file of them with --wavelengths"
+
 
 @click.command(epilog="Example: hsifcn info cube.hdr -l cube_gt.mat --quicklook cube.png")
 @click.argument("scene_path", metavar="SCENE")
@@ -126,9 +128,7 @@ def oddities(values: dict[str, Any]) -> list[str]:
     """What may be wrong with a scene that can be read."""
     found = []
     nm = values["wavelengths"]
-    if nm is None:
-        found.append("no wavelengths; give them with --wavelengths")
-    elif any(after <= before for before, after in itertools.pairwise(nm)):
+    if nm is not None and any(after <= before for before, after in itertools.pairwise(nm)):
         found.append("the wavelengths do not increase")
     if values["grid"] is not None and values["grid"]["crs"] is None:
         found.append("the georeference names no coordinate system")
@@ -158,7 +158,7 @@ def summary(values: dict[str, Any]) -> str:
         "scene": values["path"],
         "size": f"{rows} rows x {cols} columns x {bands} bands, {values['dtype']}, "
         f"{values['interleave'].upper()}",
-        "wavelengths": f"{nm[0]:.1f} to {nm[-1]:.1f} nm" if nm else "not given",
+        "wavelengths": f"{nm[0]:.1f} to {nm[-1]:.1f} nm" if nm else NO_WAVELENGTHS,
         "fwhm": f"{min(fwhm):.1f} to {max(fwhm):.1f} nm" if fwhm else "not given",
         "bad bands": "; ".join(f"{bands} {fault}" for fault, bands in faults.items()) or "none",
         "scale": f"reflectance = value / {scale:g}" if scale else "not given",
