@@ -137,7 +137,7 @@ def test_the_model_records_the_bands_that_were_chosen(folder):
     assert (config["bands"], config["keep_bad_bands"]) == ("2-4,7", True)
     assert command(folder, "predict", "runs/cube", "cube.npy", "-o", "map.npy").code == 0
     assert_refused(
-        train(folder, "--bands", "13", "-o", "other"), "--bands 13 is not among bands 1-12"
+        train(folder, "--bands", "13", "-q", "-o", "other"), "--bands 13 is not among bands 1-12"
     )
 
 
