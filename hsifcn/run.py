@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ from hsifcn.models import ModelSpec, default_spec, geometry
 from hsifcn.models.flops import predict_flops
 from hsifcn.prediction import Predictor, scene_tiles
 from hsifcn.quicklook import SPLIT_COLOURS, label_image, rgb_quicklook
+from hsifcn.refinement import DEFAULTS
+from hsifcn.refinement_choice import refine_run
 from hsifcn.scene import LabelMap, Scene, default_class_names, default_colours
 from hsifcn.splits import Split, make_split, parse_split
 from hsifcn.training import Progress, Settings, Trained, train
@@ -179,6 +181,7 @@ def train_run(
     max_memory: int | None = None,
     progress: Progress = lambda step, loss, validation_oa: None,
     resume: bool = False,
+    refine: str = "none",
     config: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Train, map the scenes, measure accuracy at the test pixels and fill the run directory.
@@ -189,6 +192,8 @@ def train_run(
     settings : Settings
     out : Path
         Of ``prepare_run_directory``.
+    refine : str
+        ``none``, or the back end whose weights are chosen and whose map is measured too.
     config : mapping
         What was asked for, to be stored; ``metrics.json`` comes last and marks a finished run.
 
@@ -201,7 +206,7 @@ def train_run(
     try:
         for scene in inputs.scenes:  # fail now rather than after training
             spec = default_spec(settings.model, scene.shape[2], len(inputs.class_names))
-            scene_tiles(spec, scene, max_memory)
+            scene_tiles(spec, scene, max_memory, DEFAULTS.get(refine))
         trained = train(
             inputs.scenes,
             inputs.splits,
@@ -231,6 +236,17 @@ def train_run(
         "threads": torch.get_num_threads(),
         "command": config.get("command"),
     }
+    if refine != "none":
+        refined = refine_run(
+            refine,
+            trained.bundle,
+            inputs.scenes,
+            inputs.splits,
+            device=device,
+            max_memory=max_memory,
+        )
+        metrics["refined"] = refined.record(accuracy_record(inputs, refined.maps))
+        trained = replace(trained, bundle=replace(trained.bundle, refinement=refined.refinement))
     write_run(out, inputs, trained, maps[0], metrics, config)
     return metrics
 

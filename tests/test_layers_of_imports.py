@@ -19,10 +19,11 @@ PACKAGE = Path(hsifcn.__file__).parent
 LAYERS = (
     {"errors"},
     {"scene"},
-    {"augment", "bundled", "contenders", "intervals", "io", "losses", "measure", "metrics"}
+    {"augment", "bundled", "contenders", "crf", "graph_cuts", "intervals", "io", "losses"}
+    | {"mapped_tile", "measure", "metrics"}
     | {"models", "optimiser", "quicklook", "scaling", "split_recipes", "splits", "tiles"},
-    {"bundle", "checkpoint", "objectives", "training_scenes"},
-    {"classical", "evaluation", "patch_prediction", "prediction", "training"},
+    {"bundle", "checkpoint", "objectives", "refinement", "training_scenes"},
+    {"classical", "evaluation", "patch_prediction", "prediction", "refinement_choice", "training"},
     {"prediction_files", "report", "run"},
     {"comparison", "contender", "jobs"},
     {"growth"},
@@ -35,12 +36,14 @@ ONLY = {  # units that look at few others
     "report": {"errors", "quicklook", "scene"},
     "tiles": {"errors", "scene"},
     "metrics": {"errors", "scene"},
+    "crf": set(),
+    "graph_cuts": {"errors"},
     "splits": {"errors", "split_recipes"},
 }
 WITH_TORCH = (
-    {"augment", "losses", "models", "optimiser"}
+    {"augment", "crf", "losses", "mapped_tile", "models", "optimiser"}
     | LAYERS[3]
-    | {"patch_prediction", "prediction", "run", "training"}
+    | {"patch_prediction", "prediction", "refinement_choice", "run", "training"}
 )
 PROCESSES = {"hsifcn.contender", "hsifcn.io.mat_child"}  # started by themselves, not imported
 

@@ -17,9 +17,11 @@ from hsifcn.errors import (
     UnreadableFileError,
 )
 from hsifcn.io import open_labels, open_scene
+from hsifcn.mapped_tile import MappedTile
 from hsifcn.models import MODELS
-from hsifcn.prediction import Predictor, check_scene, most_probable, probabilities_path
+from hsifcn.prediction import Predictor, check_scene, probabilities_path
 from hsifcn.scaling import fit_scaling
+from hsifcn.scene import Window
 from hsifcn.tiles import plan_tiles
 
 pytestmark = pytest.mark.usefixtures("small_models_in_module")
@@ -215,9 +217,12 @@ def test_a_scene_without_any_measurement_is_all_0(predictors):
 def test_rejection():
     logits = torch.log(torch.tensor([[[0.6, 0.3, 0.9]], [[0.4, 0.7, 0.1]]]))
     valid = np.array([[True, True, False]])
-    assert most_probable(logits, valid).tolist() == [[1, 2, 0]]
-    assert most_probable(logits, valid, 0.65).tolist() == [[0, 2, 0]]
-    assert most_probable(logits, valid, 1.0).tolist() == [[0, 0, 0]]
+    part = MappedTile(Window(0, 0, 1, 3), logits, logits.argmax(0), valid)
+    assert part.labels().tolist() == [[1, 2, 0]]
+    assert part.labels(0.65).tolist() == [[0, 2, 0]]
+    assert part.labels(1.0).tolist() == [[0, 0, 0]]
+    smoothed = MappedTile(part.core, logits, torch.zeros((1, 3), dtype=torch.int64), valid)
+    assert smoothed.labels(0.5).tolist() == [[1, 0, 0]]
 
 
 @pytest.mark.parametrize("suffix", [".img", ".npy", ".mat"])
