@@ -82,7 +82,7 @@ def test_a_noisy_map_gets_better(scene, bundle, method):
         Doubtful(bundle, labels, refinement=Refinement(method, 4.0, 0.5)), cube, labels
     )
     assert before < 0.85
-    assert after > 0.98
+    assert 1 - after < (1 - before) / 3
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -130,7 +130,7 @@ def test_ties_go_to_the_weakest(scene, bundle):
 @pytest.fixture
 def in_tiles(monkeypatch):
     """Cut scenes however much memory there is, and let networks see no farther than a pixel."""
-    monkeypatch.setattr(prediction, "LARGEST_TILE", 80**2)
+    monkeypatch.setattr(prediction, "LARGEST_TILE", 100**2)
     pointwise = prediction.geometry(random_bundle("patch5", BANDS).spec)
     monkeypatch.setattr(prediction, "geometry", lambda spec: pointwise)
 
