@@ -237,18 +237,21 @@ def train_run(
         "command": config.get("command"),
     }
     if refine != "none":
-        refined = refine_run(
-            refine,
-            trained.bundle,
-            inputs.scenes,
-            inputs.splits,
-            device=device,
-            max_memory=max_memory,
-        )
-        metrics["refined"] = refined.record(accuracy_record(inputs, refined.maps))
-        trained = replace(trained, bundle=replace(trained.bundle, refinement=refined.refinement))
+        trained, metrics["refined"] = with_refinement(inputs, trained, refine, device, max_memory)
     write_run(out, inputs, trained, maps[0], metrics, config)
     return metrics
+
+
+def with_refinement(
+    inputs: Inputs, trained: Trained, method: str, device: str, max_memory: int | None
+) -> tuple[Trained, dict[str, Any]]:
+    """The model with the weights of a back end, and what its refined maps are worth."""
+    scenes, splits = inputs.scenes, inputs.splits
+    refined = refine_run(
+        method, trained.bundle, scenes, splits, device=device, max_memory=max_memory
+    )
+    bundle = replace(trained.bundle, refinement=refined.refinement)
+    return replace(trained, bundle=bundle), refined.record(accuracy_record(inputs, refined.maps))
 
 
 def training_record(inputs: Inputs, settings: Settings, trained: Trained) -> dict[str, Any]:
