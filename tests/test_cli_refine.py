@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from cli_helpers import STEPS, assert_refused, command, copy_of_finished
+from cli_helpers import STEPS, assert_refused, command, copy_of_finished, snapshot
 from scenes import field_cube, field_labels
 
 from hsifcn.bundle import load_model
@@ -71,15 +71,28 @@ def test_an_unknown_back_end_is_refused(tmp_path):
         assert command(tmp_path, *arguments, "--refine", "blur").code == 2
 
 
-@pytest.mark.parametrize("arguments", [["predict"], ["train", "cube.npy", "--overwrite"]])
-def test_a_cut_of_a_scene_in_tiles_is_refused_before_any_work(refined_run, monkeypatch, arguments):
+@pytest.mark.parametrize("arguments", [["predict"], ["train", "cube.mat", "--overwrite"]])
+def test_a_cut_of_a_scene_in_tiles_is_refused_before_any_work(tmp_path, monkeypatch, arguments):
     from hsifcn import prediction
 
-    folder, _ = refined_run
-    monkeypatch.setattr(prediction, "LARGEST_TILE", 50**2)
-    before = (folder / "runs/cube/model.safetensors").read_bytes()
-    if arguments == ["predict"]:
-        arguments = ["predict", "cube.npy", "-o", "tiled.npy"]
-    done = command(folder, *arguments, "--refine", "mrf", "-q")
-    assert_refused(done, "cube.npy must be cut into tiles", "--approximate")
-    assert (folder / "runs/cube/model.safetensors").read_bytes() == before
+    copy_of_finished(tmp_path)
+    monkeypatch.setattr(prediction, "LARGEST_TILE", 20**2)
+    before = snapshot(tmp_path)
+    done = command(tmp_path, *arguments, "--refine", "mrf", "-q")
+    assert_refused(done, "cube.mat", "must be cut into tiles", "--approximate")
+    assert snapshot(tmp_path).keys() == before.keys()
+    assert snapshot(tmp_path)["runs/cube/metrics.json"] == before["runs/cube/metrics.json"]
+
+
+def test_a_noisier_scene_is_mapped_better(tmp_path):
+    copy_of_finished(tmp_path)
+    labels = field_labels(60, 48, field=12)
+    np.save(tmp_path / "noisy.npy", field_cube(labels, dtype="f4", noise=1.5))
+    right = {}
+    for refine in ("none", "crf", "mrf"):
+        given = ["noisy.npy", "-o", f"{refine}.npy", "--refine", refine]
+        assert command(tmp_path, "predict", *given).code == 0
+        found = open_labels(tmp_path / f"{refine}.npy").labels
+        right[refine] = (found == labels)[labels > 0].mean()
+    assert right["none"] < 0.9
+    assert min(right["crf"], right["mrf"]) > right["none"] + 0.01, right
