@@ -82,17 +82,3 @@ def test_a_cut_of_a_scene_in_tiles_is_refused_before_any_work(tmp_path, monkeypa
     assert_refused(done, "cube.mat", "must be cut into tiles", "--approximate")
     assert snapshot(tmp_path).keys() == before.keys()
     assert snapshot(tmp_path)["runs/cube/metrics.json"] == before["runs/cube/metrics.json"]
-
-
-def test_a_noisier_scene_is_mapped_better(tmp_path):
-    copy_of_finished(tmp_path)
-    labels = field_labels(60, 48, field=12)
-    np.save(tmp_path / "noisy.npy", field_cube(labels, dtype="f4", noise=1.5))
-    right = {}
-    for refine in ("none", "crf", "mrf"):
-        given = ["noisy.npy", "-o", f"{refine}.npy", "--refine", refine]
-        assert command(tmp_path, "predict", *given).code == 0
-        found = open_labels(tmp_path / f"{refine}.npy").labels
-        right[refine] = (found == labels)[labels > 0].mean()
-    assert right["none"] < 0.9
-    assert min(right["crf"], right["mrf"]) > right["none"] + 0.01, right
