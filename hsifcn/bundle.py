@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from hsifcn.errors import UnreadableFileError
 from hsifcn.io.files import atomic_write
 from hsifcn.models import MODELS, ModelSpec, build
+from hsifcn.refinement import Refinement, from_header
 from hsifcn.scaling import Scaling
 
 FORMAT = 1  # of the header; raised when an older hsifcn could not read it
@@ -55,6 +56,8 @@ class Bundle:
         Recipe, seed and digest of the split of each training scene.
     versions : dict
         Of the libraries it was trained with.
+    refinement : Refinement or None
+        The back end whose weights were chosen in training, if one was.
     """
 
     spec: ModelSpec
@@ -67,6 +70,7 @@ class Bundle:
     settings: dict[str, Any]
     split: list[dict[str, Any]]
     versions: dict[str, str]
+    refinement: Refinement | None = None
 
     def network(self) -> nn.Module:
         """The network with its weights, in evaluation mode, laid out channels-last."""
@@ -93,6 +97,7 @@ class Bundle:
             "settings": self.settings,
             "split": self.split,
             "versions": self.versions,
+            "refinement": self.refinement and asdict(self.refinement),
         }
         contiguous = {name: tensor.contiguous() for name, tensor in self.weights.items()}
         metadata = {"hsifcn": json.dumps(header, sort_keys=True)}
@@ -174,6 +179,7 @@ def _from_header(header: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
         settings=dict(header["settings"]),
         split=list(header["split"]),
         versions=dict(header["versions"]),
+        refinement=from_header(header.get("refinement")),  # older files have none
     )
 
 

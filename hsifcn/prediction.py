@@ -17,11 +17,13 @@ from torch import Tensor
 from hsifcn.bundle import Bundle
 from hsifcn.errors import MemoryCeilingError, MismatchError
 from hsifcn.io import create_raster
+from hsifcn.mapped_tile import MappedTile
 from hsifcn.measure import Stopwatch, rss_bytes
 from hsifcn.models import MODELS, ModelSpec, geometry
 from hsifcn.models.folding import RawSceneNetwork
+from hsifcn.refinement import Refinement, choose_weights, reduced_spectra
 from hsifcn.scaling import read_bands, valid_pixels
-from hsifcn.scene import Scene, Window, labels_of, shifted_band
+from hsifcn.scene import Scene, Window, shifted_band
 from hsifcn.tiles import Tile, crop, plan_tiles
 
 FREE_SHARE = 0.6  # of the free memory that prediction takes unless told otherwise
@@ -36,10 +38,22 @@ class Predictor:
     bundle : Bundle
     device : str
         ``cpu``, ``cuda`` or ``mps``.
+    refinement : Refinement, optional
+        What to do to the scores before they become classes.
+    approximate : bool
+        Cut scenes into tiles even where the refinement is not exact in them.
     """
 
-    def __init__(self, bundle: Bundle, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        device: str = "cpu",
+        refinement: Refinement | None = None,
+        approximate: bool = False,
+    ) -> None:
         self.bundle = bundle
+        self.refinement = refinement
+        self.approximate = approximate
         self.device = torch.device(device)
         self.geometry = geometry(bundle.spec)
         self.network = RawSceneNetwork(bundle.network(), bundle.scaling).to(self.device)
@@ -54,16 +68,51 @@ class Predictor:
         valid : ndarray, (rows, cols), bool
             False where the scene holds no measurement; the logits there mean nothing.
         """
+        spectra, valid = self.spectra(scene, window)
+        return self.network(spectra[None])[0], valid
+
+    @torch.inference_mode()
+    def scores_and_spectra(
+        self, scene: Scene, window: Window
+    ) -> tuple[Tensor, Tensor, npt.NDArray[np.bool_]]:
+        """Score a window; its ``reduced_spectra``, (features, rows, cols), come second."""
+        spectra, valid = self.spectra(scene, window)
+        reduced = reduced_spectra(spectra, self.bundle.scaling)
+        return self.network(spectra[None])[0], reduced, valid
+
+    def spectra(self, scene: Scene, window: Window) -> tuple[Tensor, npt.NDArray[np.bool_]]:
+        """Read a window for the network: (bands, rows, cols) float32, and which pixels are valid.
+
+        Pixels without a measurement hold the band means.
+        """
         block = read_bands(scene, window, self.bundle.good_bands)
         valid = valid_pixels(block, scene.nodata)
         spectra = torch.from_numpy(_for_torch(block)).to(self.device).float()
         if not valid.all():
             spectra[torch.from_numpy(~valid).to(self.device)] = self.network.get_buffer("mean")
-        return self.network(spectra.permute(2, 0, 1)[None])[0], valid
+        return spectra.permute(2, 0, 1), valid
 
     def tiles(self, scene: Scene, max_memory: int | None = None) -> list[Tile]:
-        """How to cut a scene: ``scene_tiles`` of this model."""
-        return scene_tiles(self.bundle.spec, scene, max_memory)
+        """How to cut a scene: ``scene_tiles`` of this model and refinement."""
+        return scene_tiles(
+            self.bundle.spec, scene, max_memory, self.refinement, approximate=self.approximate
+        )
+
+    def map_scene(self, scene: Scene, max_memory: int | None = None) -> Iterator[MappedTile]:
+        """Score, refine and classify a scene tile by tile; cores cover the scene once."""
+        if self.refinement is None:
+            for core, logits, valid in self.score_scene(scene, max_memory):
+                yield MappedTile(core, logits, logits.argmax(0), valid)
+            return
+        check_scene(self.bundle, scene)
+        for tile in self.tiles(scene, max_memory):
+            logits, spectra, valid = self.scores_and_spectra(scene, tile.read)
+            mask = torch.from_numpy(valid).to(self.device)
+            logits, classes = self.refinement.apply(logits, spectra, mask)
+            rows, cols = crop(tile)
+            yield MappedTile(
+                tile.core, logits[:, rows, cols], classes[rows, cols], valid[rows, cols]
+            )
 
     def score_scene(
         self, scene: Scene, max_memory: int | None = None
@@ -96,20 +145,9 @@ class Predictor:
     def label_map(self, scene: Scene, max_memory: int | None = None) -> npt.NDArray[np.uint16]:
         """Label of every pixel, (rows, cols), 0 where there is no measurement."""
         labels = np.zeros(scene.shape[:2], np.uint16)
-        for core, logits, valid in self.score_scene(scene, max_memory):
-            labels[core.slices] = most_probable(logits, valid)
+        for part in self.map_scene(scene, max_memory):
+            labels[part.core.slices] = part.labels()
         return labels
-
-
-def most_probable(
-    logits: Tensor, valid: npt.NDArray[np.bool_], reject: float = 0.0
-) -> npt.NDArray[np.uint16]:
-    """Label of the best class; 0 where invalid, or where its probability is under ``reject``."""
-    labels = labels_of(logits.argmax(0).cpu().numpy())
-    keep = valid
-    if reject > 0:
-        keep = keep & (logits.softmax(0).amax(0) >= reject).cpu().numpy()
-    return np.where(keep, labels, np.uint16(0))
 
 
 def check_scene(bundle: Bundle, scene: Scene) -> None:
@@ -135,28 +173,46 @@ def check_scene(bundle: Bundle, scene: Scene) -> None:
         )
 
 
-def scene_tiles(spec: ModelSpec, scene: Scene, max_memory: int | None = None) -> list[Tile]:
-    """How to cut a scene so that scoring it stays within ``max_memory`` bytes, all included.
+def scene_tiles(
+    spec: ModelSpec,
+    scene: Scene,
+    max_memory: int | None = None,
+    refinement: Refinement | None = None,
+    *,
+    approximate: bool = False,
+) -> list[Tile]:
+    """How to cut a scene so that mapping it stays within ``max_memory`` bytes, all included.
 
     Raises
     ------
     MemoryCeilingError
-        Not even the smallest tile fits, or the whole scene does not and the network looks at all
-        of it for every score.
+        Not even the smallest tile fits; or the whole scene does not, where network or refinement
+        look at all of it and may not be ``approximate``.
     """
     rows, cols, _ = scene.shape
     stride, halo = geometry(spec).stride, geometry(spec).halo
-    side = largest_side(spec, scene, max_memory)
+    pixel = bytes_per_pixel(spec, scene)
+    reach = 0
+    if refinement is not None:
+        pixel += refinement.bytes_per_pixel(spec.classes)
+        reach = refinement.reach
+    side = largest_side(pixel, max_memory)
     if rows * cols <= side * side:
         return plan_tiles(rows, cols, tile=max(rows, cols), halo=0, stride=stride)
     if halo is None:
         raise MemoryCeilingError(
             f"{scene.path} does not fit into the memory given, and {spec.name} looks at all of it",
-            "give more --max-memory, or add --approximate to score it in tiles",
+            "give more --max-memory, or take another model",
+        )
+    halo += reach
+    if not (refinement is None or refinement.exact_in_tiles or approximate):
+        raise MemoryCeilingError(
+            f"{scene.path} must be cut into tiles, which {refinement.method} is not exact in",
+            "take crf, allow --approximate, or give more --max-memory",
         )
     tile = side - 2 * (halo + stride)
     if tile < stride:
-        needed = rss_bytes() + (2 * halo + 3 * stride) ** 2 * bytes_per_pixel(spec, scene)
+        needed = rss_bytes() + (2 * halo + 3 * stride) ** 2 * pixel
         raise MemoryCeilingError(
             f"{scene.path} cannot be scored within the memory given",
             f"the smallest tile takes --max-memory {-(-needed // 10**6)}M",
@@ -176,11 +232,11 @@ def bytes_per_pixel(spec: ModelSpec, scene: Scene) -> int:
     return int(block + layers)
 
 
-def largest_side(spec: ModelSpec, scene: Scene, max_memory: int | None) -> int:
-    """Side in pixels of the largest square that may be read at once."""
+def largest_side(pixel: int, max_memory: int | None) -> int:
+    """Side in pixels of the largest square that may be read at once, at so many bytes a pixel."""
     used = rss_bytes()
     ceiling = used + int(FREE_SHARE * free_memory()) if max_memory is None else max_memory
-    pixels = max(0, ceiling - used) // bytes_per_pixel(spec, scene)
+    pixels = max(0, ceiling - used) // pixel
     return int(min(pixels, LARGEST_TILE) ** 0.5)
 
 
@@ -239,10 +295,17 @@ def predict(
     map_path: str | os.PathLike[str],
     *,
     device: str = "cpu",
+    refine: str = "none",
+    approximate: bool = False,
     **options: Any,
 ) -> Prediction:
-    """Map a scene to a file with a model; ``options`` are those of ``write_prediction``."""
-    return write_prediction(Predictor(bundle, device), scene, Path(map_path), **options)
+    """Map a scene to a file with a model.
+
+    ``refine`` is ``none``, ``crf`` or ``mrf``, ``approximate`` that of ``Predictor``, ``options``
+    are those of ``write_prediction``.
+    """
+    predictor = Predictor(bundle, device, choose_weights(refine, bundle.refinement), approximate)
+    return write_prediction(predictor, scene, Path(map_path), **options)
 
 
 def write_prediction(
@@ -265,7 +328,7 @@ def write_prediction(
         Its suffix decides the format; label 0 is unclassified.
     probabilities : bool
         Write the probability of every class too, (rows, cols, classes) float32; NaN where there
-        is no measurement.
+        is no measurement. A CRF's are its marginals; an MRF has none, so they are the network's.
     reject : float
         Pixels whose best probability is under this stay unclassified.
     max_memory : int, optional
@@ -305,13 +368,12 @@ def write_prediction(
                     band_names=bundle.class_names,
                 )
             )
-        for core, logits, valid in predictor.score_scene(scene, max_memory):
-            labels = most_probable(logits, valid, reject)
-            labels_file.write(core, labels)
+        for part in predictor.map_scene(scene, max_memory):
+            labels = part.labels(reject)
+            labels_file.write(part.core, labels)
             counts += np.bincount(labels.ravel(), minlength=classes + 1)
             if scores_file is not None:
-                shares = logits.softmax(0).permute(1, 2, 0).cpu().numpy()
-                scores_file.write(core, np.where(valid[..., None], shares, np.float32("nan")))
+                scores_file.write(part.core, part.probabilities())
             n_tiles += 1
     return Prediction(
         map_path=map_path,

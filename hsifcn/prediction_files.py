@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +205,7 @@ def predict_to_file(
     digest = hashlib.sha256(model.read_bytes()).hexdigest()
     request: dict[str, Any] = {"model_sha256": digest, "scene": scene_identity(scene)}
     request |= {"probabilities": probabilities, "reject": reject}
+    request |= {"refinement": refinement_request(predictor)}
     if not overwrite:
         earlier = read_record(record)
         if not earlier:
@@ -236,6 +237,13 @@ def predict_to_file(
     with atomic_write(record, overwrite=True) as temporary:
         temporary.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     return result
+
+
+def refinement_request(predictor: Predictor) -> dict[str, Any] | None:
+    """The back end that a map is made with, and whether it may be approximate."""
+    if predictor.refinement is None:
+        return None
+    return {**asdict(predictor.refinement), "approximate": predictor.approximate}
 
 
 def unchanged_result(

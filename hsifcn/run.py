@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ from hsifcn.models import ModelSpec, default_spec, geometry
 from hsifcn.models.flops import predict_flops
 from hsifcn.prediction import Predictor, scene_tiles
 from hsifcn.quicklook import SPLIT_COLOURS, label_image, rgb_quicklook
+from hsifcn.refinement import DEFAULTS
+from hsifcn.refinement_choice import refine_run
 from hsifcn.splits import Split
 from hsifcn.training import Progress, Settings, Trained, train
 
@@ -92,6 +95,7 @@ def train_run(
     progress: Progress = lambda step, loss, validation_oa: None,
     resume: bool = False,
     start: Bundle | None = None,
+    refine: str = "none",
     config: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Train, map the scenes, measure accuracy at the test pixels and fill the run directory.
@@ -104,6 +108,8 @@ def train_run(
         Of ``prepare_run_directory``.
     start : Bundle, optional
         Trained model to start from.
+    refine : str
+        ``none``, or the back end whose weights are chosen and whose map is measured too.
     config : mapping
         What was asked for, to be stored; ``metrics.json`` comes last and marks a finished run.
 
@@ -116,7 +122,7 @@ def train_run(
     try:
         for scene in inputs.scenes:  # fail now rather than after training
             spec = default_spec(settings.model, scene.shape[2], len(inputs.class_names))
-            scene_tiles(spec, scene, max_memory)
+            scene_tiles(spec, scene, max_memory, DEFAULTS.get(refine))
         trained = train(
             inputs.scenes,
             inputs.splits,
@@ -147,8 +153,22 @@ def train_run(
         "threads": torch.get_num_threads(),
         "command": config.get("command"),
     }
+    if refine != "none":
+        trained, metrics["refined"] = with_refinement(inputs, trained, refine, device, max_memory)
     write_run(out, inputs, trained, maps[0], metrics, config)
     return metrics
+
+
+def with_refinement(
+    inputs: Inputs, trained: Trained, method: str, device: str, max_memory: int | None
+) -> tuple[Trained, dict[str, Any]]:
+    """The model with the weights of a back end, and what its refined maps are worth."""
+    scenes, splits = inputs.scenes, inputs.splits
+    refined = refine_run(
+        method, trained.bundle, scenes, splits, device=device, max_memory=max_memory
+    )
+    bundle = replace(trained.bundle, refinement=refined.refinement)
+    return replace(trained, bundle=bundle), refined.record(accuracy_record(inputs, refined.maps))
 
 
 def training_record(inputs: Inputs, settings: Settings, trained: Trained) -> dict[str, Any]:

@@ -19,19 +19,12 @@ PACKAGE = Path(hsifcn.__file__).parent
 LAYERS = (
     {"errors"},
     {"scene"},
-    {"augment", "bands", "bundled", "contenders", "intervals", "io", "losses", "measure", "metrics"}
-    | {
-        "models",
-        "optimiser",
-        "quicklook",
-        "scaling",
-        "spectra",
-        "split_recipes",
-        "splits",
-        "tiles",
-    },
-    {"bundle", "checkpoint", "objectives", "training_scenes"},
-    {"classical", "evaluation", "inputs", "patch_prediction", "prediction", "training", "transfer"},
+    {"augment", "bands", "bundled", "contenders", "crf", "graph_cuts", "intervals", "io", "losses"}
+    | {"mapped_tile", "measure", "metrics", "models", "optimiser", "quicklook", "scaling"}
+    | {"spectra", "split_recipes", "splits", "tiles"},
+    {"bundle", "checkpoint", "objectives", "refinement", "training_scenes"},
+    {"classical", "evaluation", "inputs", "patch_prediction", "prediction", "refinement_choice"}
+    | {"training", "transfer"},
     {"prediction_files", "report", "run"},
     {"footprint", "verdict"},
     {"comparison", "contender", "jobs"},
@@ -45,12 +38,14 @@ ONLY = {  # units that look at few others
     "report": {"errors", "quicklook", "scene"},
     "tiles": {"errors", "scene"},
     "metrics": {"errors", "scene"},
+    "crf": set(),
+    "graph_cuts": {"errors"},
     "splits": {"errors", "split_recipes"},
 }
 WITH_TORCH = (
-    {"augment", "losses", "models", "optimiser"}
+    {"augment", "crf", "losses", "mapped_tile", "models", "optimiser"}
     | LAYERS[3]
-    | {"patch_prediction", "prediction", "run", "training", "transfer"}
+    | {"patch_prediction", "prediction", "refinement_choice", "run", "training", "transfer"}
 )
 PROCESSES = {
     "hsifcn.contender",

@@ -17,10 +17,12 @@ from hsifcn.errors import (
     UnreadableFileError,
 )
 from hsifcn.io import open_labels, open_scene
+from hsifcn.mapped_tile import MappedTile
 from hsifcn.models import MODELS
 from hsifcn.models.geometry import Geometry
-from hsifcn.prediction import Predictor, check_scene, most_probable, probabilities_path
+from hsifcn.prediction import Predictor, check_scene, probabilities_path
 from hsifcn.scaling import fit_scaling
+from hsifcn.scene import Window
 from hsifcn.tiles import plan_tiles
 
 pytestmark = pytest.mark.usefixtures("small_models_in_module")
@@ -148,7 +150,7 @@ def test_what_looks_at_the_whole_scene_is_not_cut(predictors, no_memory_used, mo
     monkeypatch.setattr(prediction, "geometry", lambda spec: Geometry(4, None))
     enough = 3600 * prediction.bytes_per_pixel(predictor.bundle.spec, scene)
     assert len(predictor.tiles(scene, enough)) == 1
-    with pytest.raises(MemoryCeilingError, match=r"big\.img does not fit .* --approximate"):
+    with pytest.raises(MemoryCeilingError, match=r"big\.img does not fit .* looks at all of it"):
         predictor.tiles(scene, enough // 2)
 
 
@@ -237,9 +239,12 @@ def test_a_scene_without_any_measurement_is_all_0(predictors):
 def test_rejection():
     logits = torch.log(torch.tensor([[[0.6, 0.3, 0.9]], [[0.4, 0.7, 0.1]]]))
     valid = np.array([[True, True, False]])
-    assert most_probable(logits, valid).tolist() == [[1, 2, 0]]
-    assert most_probable(logits, valid, 0.65).tolist() == [[0, 2, 0]]
-    assert most_probable(logits, valid, 1.0).tolist() == [[0, 0, 0]]
+    part = MappedTile(Window(0, 0, 1, 3), logits, logits.argmax(0), valid)
+    assert part.labels().tolist() == [[1, 2, 0]]
+    assert part.labels(0.65).tolist() == [[0, 2, 0]]
+    assert part.labels(1.0).tolist() == [[0, 0, 0]]
+    smoothed = MappedTile(part.core, logits, torch.zeros((1, 3), dtype=torch.int64), valid)
+    assert smoothed.labels(0.5).tolist() == [[1, 0, 0]]
 
 
 @pytest.mark.parametrize("suffix", [".img", ".npy", ".mat"])

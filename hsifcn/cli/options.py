@@ -155,6 +155,10 @@ device = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto",
     show_default=True, help="Where to compute.",
 )  # fmt: skip
+refine = click.option(
+    "--refine", type=click.Choice(["none", "crf", "mrf"]), default="none", show_default=True,
+    help="Smooth the map by what near and similar pixels say.",
+)  # fmt: skip
 overwrite = click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hsifcn.cli import options as opt
+
+if TYPE_CHECKING:
+    from hsifcn.refinement import Refinement
 
 FORMATS = {"envi": ".img", "npy": ".npy", "mat": ".mat"}  # and what a map is called by default
 
@@ -23,6 +26,8 @@ FORMATS = {"envi": ".img", "npy": ".npy", "mat": ".mat"}  # and what a map is ca
     "--reject", type=float, default=0.0, metavar="P",
     help="Leave pixels under this probability unclassified.",
 )  # fmt: skip
+@opt.refine
+@click.option("--approximate", is_flag=True, help="Allow what is not exact in tiles.")
 @opt.options(opt.max_memory, opt.device, opt.wavelengths, opt.overwrite, opt.common)
 def command(
     output: opt.Output,
@@ -31,6 +36,8 @@ def command(
     form: str | None,
     probabilities: bool,
     reject: float,
+    refine: str,
+    approximate: bool,
     max_memory: int | None,
     device: str,
     wavelengths: str | None,
@@ -46,12 +53,17 @@ def command(
     from hsifcn.io import open_scene
     from hsifcn.prediction import Predictor, check_scene
     from hsifcn.prediction_files import choose_targets, predict_to_file
+    from hsifcn.refinement import choose_weights
 
     if not 0 <= reject <= 1:
         raise SettingError(f"--reject {reject:g} is no probability", "give 0 to 1")
     targets = choose_targets(paths, out, FORMATS[form] if form else None, wavelengths)
-    predictor = Predictor(load_model(targets.model), opt.choose_device(device))
+    bundle = load_model(targets.model)
+    refinement = choose_weights(refine, bundle.refinement)
+    predictor = Predictor(bundle, opt.choose_device(device), refinement, approximate)
     output.message(f"model: {targets.model}")
+    if refinement is not None:
+        output.message(refinement_message(refinement, refinement == bundle.refinement))
     scenes = [open_scene(path, wavelengths=targets.wavelengths) for path in targets.scenes]
     for scene in scenes:
         check_scene(predictor.bundle, scene)
@@ -93,3 +105,14 @@ def summary(result: dict[str, Any], class_names: tuple[str, ...]) -> str:
     if result["probabilities"]:
         files += f", {result['probabilities']}"
     return f"{text}\n\nmap: {files} ({tables.seconds(result['seconds'])} s)"
+
+
+def refinement_message(refinement: Refinement, chosen: bool) -> str:
+    """Which weights the back end takes, and whether validation pixels chose them."""
+    if not refinement.strength:
+        return f"{refinement.method}: no refinement, as the validation pixels spoke for none"
+    weights = f"strength {refinement.strength:g}, width {refinement.spectral_width:g}"
+    origin = (
+        "chosen in training" if chosen else f"default; choose: train --refine {refinement.method}"
+    )
+    return f"{refinement.method}: {weights} ({origin})"

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @opt.seed
 @click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps, if not the default.")
 @click.option("--inductive", is_flag=True, help="See no spectrum but the training pixels'.")
-@opt.options(opt.max_memory, opt.device, opt.wavelengths, opt.class_names)
+@opt.options(opt.refine, opt.max_memory, opt.device, opt.wavelengths, opt.class_names)
 @opt.options(opt.bands, opt.keep_bad_bands)
 @click.option("-o", "--out", metavar="DIR", help="Run directory; runs/<scene> by default.")
 @click.option("--resume", is_flag=True, help="Go on with an unfinished run.")
@@ -52,6 +52,7 @@ def command(
     seed: int,
     steps: int | None,
     inductive: bool,
+    refine: str,
     max_memory: int | None,
     device: str,
     wavelengths: str | None,
@@ -107,6 +108,7 @@ def command(
         "bands": bands,
         "keep_bad_bands": keep_bad_bands,
         "init": start_path and opt.absolute(start_path),
+        "refine": refine,
         "device": device,
         "max_memory": max_memory,
     }
@@ -120,6 +122,7 @@ def command(
             progress=progress,
             resume=resume,
             start=start,
+            refine=refine,
             config=config,
         )
     output.result(summary(metrics, folder), metrics)
@@ -160,7 +163,7 @@ def hint_when_stopped(output: opt.Output, folder: Path) -> Iterator[None]:
 
 def summary(metrics: dict[str, object], folder: Path) -> str:
     """The result of a run for people."""
-    from typing import Any, cast
+    from typing import cast
 
     from hsifcn.cli import tables
     from hsifcn.splits import leakage_sentence
@@ -176,6 +179,7 @@ def summary(metrics: dict[str, object], folder: Path) -> str:
             "leakage": leakage_sentence(split["leakage"]),
             "accuracy": f"OA {tables.percent(values['oa'])} %, AA {tables.percent(values['aa'])} %,"
             f" kappa {tables.percent(values['kappa'])} % (test pixels)",
+            **refined_fact(values.get("refined")),
             "cost": f"trained in {tables.seconds(values['train_seconds'])} s, mapped in "
             f"{tables.seconds(values['predict_seconds'])} s, peak memory "
             f"{tables.megabytes(values['peak_rss_bytes'])} MB",
@@ -183,3 +187,17 @@ def summary(metrics: dict[str, object], folder: Path) -> str:
         }
     )
     return f"{tables.per_class(values)}\n\n{overview}"
+
+
+def refined_fact(refined: dict[str, Any] | None) -> dict[str, str]:
+    """What the back end made of the accuracy; nothing where none was asked for."""
+    from hsifcn.cli import tables
+
+    if refined is None:
+        return {}
+    method, strength = refined["method"], refined["weights"]["strength"]
+    accuracy = f"OA {tables.percent(refined['oa'])} %, AA {tables.percent(refined['aa'])} %"
+    chosen = f"strength {strength:g}, width {refined['weights']['spectral_width']:g}"
+    if not strength:
+        chosen = "strength 0: the validation pixels speak for no refinement"
+    return {"refined": f"{accuracy} ({method}, {chosen})"}

@@ -1,0 +1,44 @@
+"""Scores of a part of a scene, and the labels and probabilities that are made of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from hsifcn.scene import Window, labels_of
+
+
+@dataclass(frozen=True)
+class MappedTile:
+    """A part of a scene, classified.
+
+    Attributes
+    ----------
+    core : Window
+    logits : Tensor, (classes, rows, cols), float32
+    classes : Tensor, (rows, cols), int64
+        From 0.
+    valid : ndarray, (rows, cols), bool
+        False where the scene holds no measurement; the others mean nothing there.
+    """
+
+    core: Window
+    logits: Tensor
+    classes: Tensor
+    valid: npt.NDArray[np.bool_]
+
+    def labels(self, reject: float = 0.0) -> npt.NDArray[np.uint16]:
+        """Labels; 0 where invalid, or where the class has a probability under ``reject``."""
+        keep = self.valid
+        if reject > 0:
+            chosen = self.logits.softmax(0).gather(0, self.classes[None])[0]
+            keep = keep & (chosen >= reject).cpu().numpy()
+        return np.where(keep, labels_of(self.classes.cpu().numpy()), np.uint16(0))
+
+    def probabilities(self) -> npt.NDArray[np.float32]:
+        """Probability of every class, (rows, cols, classes); NaN where invalid."""
+        shares = self.logits.softmax(0).permute(1, 2, 0).cpu().numpy()
+        return np.where(self.valid[..., None], shares, np.float32("nan"))
