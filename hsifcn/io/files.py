@@ -63,6 +63,11 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
         raise ExistingOutputError(f"{path} exists", "add --overwrite or choose another name")
 
 
+def is_file_of(path: Path, content: bytes) -> bool:
+    """Tell whether a file exists with that very content."""
+    return path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content
+
+
 def require_folder(path: Path) -> None:
     """Raise SettingError where the folder that ``path`` is to be written into cannot take it."""
     folder = path.parent
