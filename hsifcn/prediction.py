@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from hsifcn.band_matching import match_scene
 from hsifcn.bundle import Bundle
 from hsifcn.errors import MemoryCeilingError, MismatchError
 from hsifcn.io import create_raster
@@ -233,10 +234,15 @@ def predict(
     map_path: str | os.PathLike[str],
     *,
     device: str = "cpu",
+    resample: bool = False,
     **options: Any,
 ) -> Prediction:
-    """Map a scene to a file with a model; ``options`` are those of ``write_prediction``."""
-    return write_prediction(Predictor(bundle, device), scene, Path(map_path), **options)
+    """Map a scene to a file with a model.
+
+    Its bands are matched as ``match_scene`` does; ``options`` are those of ``write_prediction``.
+    """
+    matched = match_scene(bundle, scene, resample=resample).scene
+    return write_prediction(Predictor(bundle, device), matched, Path(map_path), **options)
 
 
 def write_prediction(
@@ -256,7 +262,7 @@ def write_prediction(
     predictor : Predictor
     scene : Scene
     map_path : Path
-        Its suffix decides the format; label 0 is unclassified.
+        Its suffix decides the format; label 0 is unclassified, and the map's no-data.
     probabilities : bool
         Write the probability of every class too, (rows, cols, classes) float32; NaN where there
         is no measurement.
@@ -282,6 +288,7 @@ def write_prediction(
                 dtype=np.dtype(np.uint8 if classes < 256 else np.uint16),
                 overwrite=overwrite,
                 grid=scene.grid,
+                nodata=0,
                 class_names=bundle.class_names,
                 colours=bundle.colours,
             )

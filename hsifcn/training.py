@@ -182,6 +182,7 @@ def train(
         settings=asdict(settings),
         split=[{"recipe": s.recipe, "seed": s.seed, "digest": s.digest} for s in splits],
         versions=versions(),
+        fwhm=scenes[0].fwhm,
     )
     identity = {
         "settings": untrained.settings,

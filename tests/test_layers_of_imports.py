@@ -22,6 +22,7 @@ LAYERS = (
     {"augment", "bundled", "contenders", "intervals", "io", "losses", "measure", "metrics"}
     | {"models", "optimiser", "quicklook", "scaling", "split_recipes", "splits", "tiles"},
     {"bundle", "checkpoint", "objectives", "training_scenes"},
+    {"band_matching"},
     {"classical", "evaluation", "patch_prediction", "prediction", "training"},
     {"prediction_files", "report", "run"},
     {"comparison", "contender", "jobs"},
@@ -40,6 +41,7 @@ ONLY = {  # units that look at few others
 WITH_TORCH = (
     {"augment", "losses", "models", "optimiser"}
     | LAYERS[3]
+    | {"band_matching"}
     | {"patch_prediction", "prediction", "run", "training"}
 )
 PROCESSES = {"hsifcn.contender", "hsifcn.io.mat_child"}  # started by themselves, not imported

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import secrets
 from collections.abc import Iterator
@@ -51,8 +52,7 @@ def atomic_write(path: str | os.PathLike[str], *, overwrite: bool = False) -> It
     except OSError as error:
         raise cannot_write(target, error) from error
     finally:
-        if temporary.exists():
-            temporary.unlink()
+        remove_temporary(temporary)
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
@@ -94,6 +94,12 @@ def make_folder(path: Path) -> None:
 def temporary_beside(path: Path) -> Path:
     """Give a free name in the folder of ``path``, hidden, with the same suffix."""
     return path.with_name(f".{path.stem}.{secrets.token_hex(6)}{path.suffix}")
+
+
+def remove_temporary(path: Path) -> None:
+    """Remove a temporary file, and what a library left beside it under its name and more."""
+    for left in path.parent.glob(f"{glob.escape(path.name)}*"):
+        left.unlink()
 
 
 def sync(path: Path) -> None:

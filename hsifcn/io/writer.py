@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from hsifcn.errors import FailedError
-from hsifcn.io.files import cannot_write, is_file_of, refuse_existing, sync, temporary_beside
+from hsifcn.io.files import (
+    cannot_write,
+    is_file_of,
+    refuse_existing,
+    remove_temporary,
+    sync,
+    temporary_beside,
+)
 from hsifcn.scene import Grid, Window, default_colours
 
 
@@ -228,5 +234,4 @@ class RasterWriter:
         if self._file is not None:
             self._file.close()
         for temporary in self._temporaries:
-            for left in temporary.parent.glob(f"{glob.escape(temporary.name)}*"):
-                left.unlink()
+            remove_temporary(temporary)
