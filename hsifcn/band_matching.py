@@ -203,7 +203,8 @@ def _nearest(
     """The band of ``found`` nearest to each one wanted; of equals one that is not marked bad."""
     order = np.argsort(~good, kind="stable")
     distances = np.abs(found[order][None, :] - wanted[:, None])
-    return order[distances.argmin(axis=1)].astype(np.int64)
+    nearest: npt.NDArray[np.int64] = order[distances.argmin(axis=1)]
+    return nearest
 
 
 def band_widths(
@@ -217,7 +218,8 @@ def band_widths(
         return np.ones(len(wavelengths))
     steps = np.diff(centres)
     nearer = np.minimum(np.append(steps, np.inf), np.append(np.inf, steps))
-    return nearer[np.searchsorted(centres, wavelengths)]
+    widths: npt.NDArray[np.float64] = nearer[np.searchsorted(centres, wavelengths)]
+    return widths
 
 
 def _resampling(bundle: Bundle, scene: Scene) -> npt.NDArray[np.float32]:
@@ -251,10 +253,10 @@ def _resampling(bundle: Bundle, scene: Scene) -> npt.NDArray[np.float32]:
     gap = np.abs(centres[nearest] - targets) > (widths[nearest] + target_widths) / 2
     gap &= bundle.good_bands
     if gap.any():
-        band = int(np.flatnonzero(gap)[0])
+        first_gap = int(np.flatnonzero(gap)[0])
         raise MismatchError(
             f"{scene.path} does not measure {int(gap.sum())} of the model's bands, first that at "
-            f"{targets[band]:.1f} nm; the nearest is at {centres[nearest[band]]:.1f} nm",
+            f"{targets[first_gap]:.1f} nm; the nearest is at {centres[nearest[first_gap]]:.1f} nm",
             "train on this scene, or on these bands only",
         )
     weights = np.zeros((len(scene.wavelengths), len(targets)))

@@ -14,6 +14,7 @@ import numpy as np
 from hsifcn.bundle import Bundle
 from hsifcn.errors import ExistingOutputError, SettingError, UnreadableFileError
 from hsifcn.io import FORMATS, open_labels, scene_stem
+from hsifcn.io.envi import FORMAT as ENVI
 from hsifcn.io.files import atomic_write, make_folder, refuse_existing, require_folder
 from hsifcn.io.formats import split_variable
 from hsifcn.io.polygons import write_polygons
@@ -176,7 +177,9 @@ def raster_files(path: str | Path) -> list[Path]:
 
 def require_apart(scene: str, map_path: Path) -> None:
     """Raise SettingError where a map, or its header, would replace the scene it is made of."""
-    written = {map_path.resolve(), map_path.with_suffix(".hdr").resolve()}
+    written = {map_path.resolve()}
+    if map_path.suffix.lower() in ENVI.write_suffixes:
+        written.add(map_path.with_suffix(".hdr").resolve())
     if any(file.resolve() in written for file in raster_files(scene)):
         raise SettingError(f"{map_path} would replace the scene {scene}", "choose another -o")
 
@@ -224,8 +227,8 @@ def predict_to_file(
     Returns
     -------
     dict
-        ``map, probabilities, polygons, scene, shape, counts, tiles, seconds, unchanged`` and what the record
-        compares: model, scene and options.
+        ``map, probabilities, polygons, shape, counts, tiles, seconds, files, unchanged`` and, under
+        ``request``, what a rerun is compared by: model, scene and options.
 
     Raises
     ------
