@@ -259,19 +259,34 @@ def _resampling(bundle: Bundle, scene: Scene) -> npt.NDArray[np.float32]:
             f"{targets[first_gap]:.1f} nm; the nearest is at {centres[nearest[first_gap]]:.1f} nm",
             "train on this scene, or on these bands only",
         )
-    weights = np.zeros((len(scene.wavelengths), len(targets)))
     smoothing = np.sqrt(np.maximum(target_widths**2 - widths[nearest] ** 2, 0))
+    smoothing[~bundle.good_bands] = np.nan
+    weights = np.zeros((len(scene.wavelengths), len(targets)), np.float32)
+    weights[bands] = _gaussian_means(centres, targets, smoothing)
+    return weights
+
+
+def _gaussian_means(
+    centres: npt.NDArray[np.float64],
+    targets: npt.NDArray[np.float64],
+    widths: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """Weights of samples at ``centres``, (centres, targets), for means under Gaussians.
+
+    ``widths`` are full at half maximum; 0 interpolates, NaN leaves a column 0.
+    """
+    weights = np.zeros((len(centres), len(targets)))
     shape = np.exp(-4 * np.log(2) * _POINTS**2)
     shape /= shape.sum()
-    for band in np.flatnonzero(bundle.good_bands):
-        points = targets[band] + smoothing[band] * _POINTS
+    for band in np.flatnonzero(np.isfinite(widths)):
+        points = targets[band] + widths[band] * _POINTS
         position = np.interp(points, centres, np.arange(len(centres)))
         left = np.minimum(position.astype(np.int64), max(len(centres) - 2, 0))
         right = np.minimum(left + 1, len(centres) - 1)
         share = position - left
-        np.add.at(weights[:, band], bands[left], shape * (1 - share))
-        np.add.at(weights[:, band], bands[right], shape * share)
-    return weights.astype(np.float32)
+        np.add.at(weights[:, band], left, shape * (1 - share))
+        np.add.at(weights[:, band], right, shape * share)
+    return weights
 
 
 def _check_units(bundle: Bundle, scene: Scene) -> None:

@@ -9,12 +9,7 @@ import click
 
 from hsifcn.cli import options as opt
 
-FORMATS = {
-    "envi": ".img",
-    "gtiff": ".tif",
-    "npy": ".npy",
-    "mat": ".mat",
-}  # and what a map is called by default
+FORMATS = {"envi": ".img", "gtiff": ".tif", "npy": ".npy", "mat": ".mat"}  # and default suffixes
 
 
 @click.command(
