@@ -58,6 +58,8 @@ class Bundle:
         Of the libraries it was trained with.
     refinement : Refinement or None
         The back end whose weights were chosen in training, if one was.
+    fwhm : ndarray, (bands of the scene,), float64, or None
+        Full widths at half maximum of the training scenes' bands, nm.
     """
 
     spec: ModelSpec
@@ -71,6 +73,7 @@ class Bundle:
     split: list[dict[str, Any]]
     versions: dict[str, str]
     refinement: Refinement | None = None
+    fwhm: npt.NDArray[np.float64] | None = None
 
     def network(self) -> nn.Module:
         """The network with its weights, in evaluation mode, laid out channels-last."""
@@ -92,6 +95,7 @@ class Bundle:
             "scaling": {"mean": self.scaling.mean.tolist(), "std": self.scaling.std.tolist()},
             "good_bands": self.good_bands.tolist(),
             "wavelengths": None if self.wavelengths is None else self.wavelengths.tolist(),
+            "fwhm": None if self.fwhm is None else self.fwhm.tolist(),
             "class_names": self.class_names,
             "colours": self.colours,
             "settings": self.settings,
@@ -157,12 +161,13 @@ def _from_header(header: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
     scaling = Scaling(_numbers(header["scaling"]["mean"]), _numbers(header["scaling"]["std"]))
     good_bands = _numbers(header["good_bands"]).astype(bool)
     wavelengths = None if header["wavelengths"] is None else _numbers(header["wavelengths"])
+    fwhm = None if header.get("fwhm") is None else _numbers(header["fwhm"])  # not in older bundles
     names = tuple(str(name) for name in header["class_names"])
     colours = tuple((int(r), int(g), int(b)) for r, g, b in header["colours"])
     sizes = {spec.bands, len(scaling.mean), len(scaling.std), int(good_bands.sum())}
     if len(sizes) > 1 or not {len(names), len(colours)} == {spec.classes}:
         raise ValueError("counts of bands or classes differ")
-    if wavelengths is not None and len(wavelengths) != len(good_bands):
+    if any(known is not None and len(known) != len(good_bands) for known in (wavelengths, fwhm)):
         raise ValueError("counts of wavelengths and bands differ")
     if not (scaling.std > 0).all():
         raise ValueError("a standard deviation is not positive")
@@ -180,6 +185,7 @@ def _from_header(header: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
         split=list(header["split"]),
         versions=dict(header["versions"]),
         refinement=from_header(header.get("refinement")),  # older files have none
+        fwhm=fwhm,
     )
 
 

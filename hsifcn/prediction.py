@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from hsifcn.band_matching import match_scene
 from hsifcn.bundle import Bundle
 from hsifcn.errors import MemoryCeilingError, MismatchError
 from hsifcn.io import create_raster
@@ -297,15 +298,17 @@ def predict(
     device: str = "cpu",
     refine: str = "none",
     approximate: bool = False,
+    resample: bool = False,
     **options: Any,
 ) -> Prediction:
     """Map a scene to a file with a model.
 
-    ``refine`` is ``none``, ``crf`` or ``mrf``, ``approximate`` that of ``Predictor``, ``options``
-    are those of ``write_prediction``.
+    Its bands are matched as ``match_scene`` does; ``refine`` is ``none``, ``crf`` or ``mrf``,
+    ``approximate`` that of ``Predictor``, ``options`` are those of ``write_prediction``.
     """
+    matched = match_scene(bundle, scene, resample=resample).scene
     predictor = Predictor(bundle, device, choose_weights(refine, bundle.refinement), approximate)
-    return write_prediction(predictor, scene, Path(map_path), **options)
+    return write_prediction(predictor, matched, Path(map_path), **options)
 
 
 def write_prediction(
@@ -325,7 +328,7 @@ def write_prediction(
     predictor : Predictor
     scene : Scene
     map_path : Path
-        Its suffix decides the format; label 0 is unclassified.
+        Its suffix decides the format; label 0 is unclassified, and the map's no-data.
     probabilities : bool
         Write the probability of every class too, (rows, cols, classes) float32; NaN where there
         is no measurement. A CRF's are its marginals; an MRF has none, so they are the network's.
@@ -351,6 +354,7 @@ def write_prediction(
                 dtype=np.dtype(np.uint8 if classes < 256 else np.uint16),
                 overwrite=overwrite,
                 grid=scene.grid,
+                nodata=0,
                 class_names=bundle.class_names,
                 colours=bundle.colours,
             )

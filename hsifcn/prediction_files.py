@@ -9,12 +9,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from hsifcn.bundle import Bundle
 from hsifcn.errors import ExistingOutputError, SettingError, UnreadableFileError
-from hsifcn.io import FORMATS, scene_stem
+from hsifcn.io import FORMATS, open_labels, scene_stem
+from hsifcn.io.envi import FORMAT as ENVI
 from hsifcn.io.files import atomic_write, make_folder, refuse_existing, require_folder
 from hsifcn.io.formats import split_variable
-from hsifcn.prediction import Predictor, probabilities_path, write_prediction
-from hsifcn.scene import Scene
+from hsifcn.io.polygons import write_polygons
+from hsifcn.prediction import Prediction, Predictor, probabilities_path, write_prediction
+from hsifcn.scene import LabelMap, Scene
 
 RUNS = Path("runs")
 MODEL = "model.safetensors"
@@ -172,9 +177,32 @@ def raster_files(path: str | Path) -> list[Path]:
 
 def require_apart(scene: str, map_path: Path) -> None:
     """Raise SettingError where a map, or its header, would replace the scene it is made of."""
-    written = {map_path.resolve(), map_path.with_suffix(".hdr").resolve()}
+    written = {map_path.resolve()}
+    if map_path.suffix.lower() in ENVI.write_suffixes:
+        written.add(map_path.with_suffix(".hdr").resolve())
     if any(file.resolve() in written for file in raster_files(scene)):
         raise SettingError(f"{map_path} would replace the scene {scene}", "choose another -o")
+
+
+def choose_polygons(maps: Sequence[Path], polygons: str | None) -> list[Path | None]:
+    """The file for the polygons of each map: none, the one named, or one beside the map.
+
+    Raises
+    ------
+    SettingError
+        The one named is no GeoPackage, its folder is missing, or there are several maps.
+    """
+    if not polygons:
+        return [None if polygons is None else path.with_suffix(".gpkg") for path in maps]
+    path = Path(polygons)
+    if path.suffix.lower() != ".gpkg":
+        raise SettingError(
+            f"--polygons {path} is no .gpkg file", "put --polygons last, or name a .gpkg file"
+        )
+    if len(maps) > 1:
+        raise SettingError(f"--polygons {path} is one file for {len(maps)} maps", "name none")
+    require_folder(path)
+    return [path]
 
 
 def predict_to_file(
@@ -185,16 +213,22 @@ def predict_to_file(
     *,
     probabilities: bool,
     reject: float,
+    resample: bool = False,
+    polygons: Path | None = None,
+    min_size: int = 1,
     max_memory: int | None,
     overwrite: bool,
 ) -> dict[str, Any]:
     """Write a map with a record beside it, or find that very map there already.
 
+    ``polygons`` is the GeoPackage to trace the map into, if any, and ``min_size`` the pixels of its
+    smallest area; ``resample`` tells how the scene was matched.
+
     Returns
     -------
     dict
-        ``map, probabilities, scene, shape, counts, tiles, seconds, unchanged`` and what the record
-        compares: model, scene and options.
+        ``map, probabilities, polygons, shape, counts, tiles, seconds, files, unchanged`` and, under
+        ``request``, what a rerun is compared by: model, scene and options.
 
     Raises
     ------
@@ -204,14 +238,18 @@ def predict_to_file(
     record = map_path.with_name(f"{map_path.name}.json")
     digest = hashlib.sha256(model.read_bytes()).hexdigest()
     request: dict[str, Any] = {"model_sha256": digest, "scene": scene_identity(scene)}
-    request |= {"probabilities": probabilities, "reject": reject}
+    request |= {"probabilities": probabilities, "reject": reject, "resample": resample}
     request |= {"refinement": refinement_request(predictor)}
+    if polygons is not None:
+        request |= {"polygons": str(polygons), "min_size": min_size}
     if not overwrite:
         earlier = read_record(record)
         if not earlier:
             refuse_existing(record, overwrite)
         if map_path.exists():
             return unchanged_result(map_path, earlier, request)
+        if polygons is not None:
+            refuse_existing(polygons, overwrite)
     make_folder(map_path.parent)
     record.unlink(missing_ok=True)
     done = write_prediction(
@@ -223,15 +261,19 @@ def predict_to_file(
         max_memory=max_memory,
         overwrite=overwrite,
     )
+    if polygons is not None:
+        labels = finished_map(done, scene, predictor.bundle)
+        write_polygons(polygons, labels, min_size=min_size, overwrite=overwrite)
     result = {
         "map": str(done.map_path),
         "probabilities": done.probabilities_path and str(done.probabilities_path),
+        "polygons": polygons and str(polygons),
         "shape": list(done.shape),
         "counts": list(done.counts),
         "tiles": done.tiles,
         "seconds": done.seconds,
         "request": request,
-        "files": sizes(map_path, probabilities),
+        "files": sizes(map_path, request),
         "unchanged": False,
     }
     with atomic_write(record, overwrite=True) as temporary:
@@ -250,9 +292,7 @@ def unchanged_result(
     map_path: Path, earlier: dict[str, Any], request: dict[str, Any]
 ) -> dict[str, Any]:
     """The recorded result of the map that is there; ExistingOutputError where it is another."""
-    if earlier.get("request") != request or earlier["files"] != sizes(
-        map_path, request["probabilities"]
-    ):
+    if earlier.get("request") != request or earlier["files"] != sizes(map_path, request):
         raise ExistingOutputError(
             f"{map_path} exists and is another map", "add --overwrite or choose another -o"
         )
@@ -269,10 +309,23 @@ def scene_identity(scene: Scene) -> dict[str, Any]:
     }
 
 
-def sizes(map_path: Path, probabilities: bool) -> dict[str, int]:
+def finished_map(done: Prediction, scene: Scene, bundle: Bundle) -> LabelMap:
+    """The map that was written; all of it may be unclassified, which no ground truth may."""
+    if any(done.counts[1:]):
+        labels = open_labels(done.map_path).labels
+    else:
+        labels = np.zeros(done.shape, np.uint8)
+    return LabelMap(labels, bundle.class_names, bundle.colours, scene.grid)
+
+
+def sizes(map_path: Path, request: dict[str, Any]) -> dict[str, int]:
     """Bytes of the files of a map that are there, by name."""
-    rasters = (map_path, probabilities_path(map_path)) if probabilities else (map_path,)
-    files = (file for raster in rasters if raster.exists() for file in raster_files(raster))
+    rasters = [map_path]
+    if request["probabilities"]:
+        rasters.append(probabilities_path(map_path))
+    files = [file for raster in rasters if raster.exists() for file in raster_files(raster)]
+    if "polygons" in request and Path(request["polygons"]).exists():
+        files.append(Path(request["polygons"]))
     return {file.name: file.stat().st_size for file in files}
 
 

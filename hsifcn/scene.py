@@ -83,6 +83,10 @@ class Scene(Protocol):
         """(bands,) centre wavelengths in nm, or None where the file does not tell."""
 
     @property
+    def fwhm(self) -> npt.NDArray[np.float64] | None:
+        """(bands,) full widths at half maximum in nm, or None where the file does not tell."""
+
+    @property
     def good_bands(self) -> npt.NDArray[np.bool_]:
         """(bands,) False for bands that the file marks as bad."""
 
@@ -151,10 +155,15 @@ def shifted_band(
     """
     if wanted is None or found is None:
         return None
-    spacing = float(np.median(np.abs(np.diff(wanted)))) if len(wanted) > 1 else 1.0
     shift = np.abs(wanted - found)
     worst = int(shift.argmax())
-    return worst if shift[worst] > WAVELENGTH_TOLERANCE * spacing else None
+    return worst if shift[worst] > wavelength_tolerance(wanted) else None
+
+
+def wavelength_tolerance(wavelengths: npt.NDArray[np.float64]) -> float:
+    """How far off a wavelength may be, nm: a quarter of the median spacing of the bands."""
+    spacing = np.diff(np.sort(wavelengths))
+    return WAVELENGTH_TOLERANCE * (float(np.median(spacing)) if len(spacing) else 1.0)
 
 
 def class_targets(labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:

@@ -213,6 +213,7 @@ def train(
         settings=asdict(settings) | ({"init": origin(start, weights)} if start else {}),
         split=[{"recipe": s.recipe, "seed": s.seed, "digest": s.digest} for s in splits],
         versions=versions(),
+        fwhm=scenes[0].fwhm,
     )
     identity = {
         "settings": untrained.settings,

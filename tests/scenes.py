@@ -18,6 +18,7 @@ class ArrayScene:
     cube: np.ndarray
     path: str = "array"
     wavelengths: np.ndarray | None = None
+    fwhm: np.ndarray | None = None
     good_bands: Any = None
     nodata: float | None = None
     grid: Grid | None = None

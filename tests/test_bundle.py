@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -283,3 +284,16 @@ def changed(header, place, value):
         inner = inner[key]
     inner[place[-1]] = value
     return header
+
+
+def test_widths_of_bands_are_kept_and_may_be_missing(tmp_path):
+    bundle = replace(random_bundle("fcn8s"), fwhm=np.array([9.5, 10, 11, 12, 13]))
+    bundle.save(tmp_path / "new.safetensors")
+    np.testing.assert_array_equal(load_model(tmp_path / "new.safetensors").fwhm, bundle.fwhm)
+    header = json.loads(
+        safetensors.safe_open(tmp_path / "new.safetensors", "pt").metadata()["hsifcn"]
+    )
+    del header["fwhm"]
+    metadata = {"hsifcn": json.dumps(header)}
+    safetensors.torch.save_file(bundle.weights, tmp_path / "old.safetensors", metadata)
+    assert load_model(tmp_path / "old.safetensors").fwhm is None

@@ -95,6 +95,8 @@ def test_one_argument_is_a_model_or_a_scene(folder, expected):
         (["-o", "out.img"], "out.img"),
         (["-o", "out.dat", "-f", "envi"], "out.dat"),
         (["-o", "out.npy"], "out.npy"),
+        (["-o", "out.tif"], "out.tif"),
+        (["-f", "gtiff"], "scene_map.tif"),
         (["-o", "out.mat", "-f", "mat"], "out.mat"),
         (["-o", "out", "-f", "npy"], "out.npy"),
         (["-o", "out"], "out.img"),
@@ -218,7 +220,7 @@ def test_a_deleted_map_is_simply_written_again(folder):
 
 
 def test_two_formats_side_by_side(folder):
-    for suffix in ("img", "npy", "mat"):
+    for suffix in ("img", "tif", "npy", "mat"):
         assert command(folder, "predict", "scene.npy", "-o", f"m.{suffix}").code == 0
     again = command(folder, "predict", "scene.npy", "-o", "m.img")
     assert "nothing to do" in again.err
@@ -253,6 +255,43 @@ def test_a_scene_without_any_measurement(folder):
     np.save(folder / "s.npy", np.full((4, 5, 12), np.nan, "f4"))
     done = command(folder, "predict", "s.npy", "--json")
     assert done.json["counts"] == [20, 0, 0, 0]
+
+
+def test_polygons_of_the_map(folder, expected):
+    from pyogrio import raw
+
+    given = ["predict", "scene.npy", "-o", "m.tif", "--polygons"]
+    done = command(folder, *given, "--json")
+    assert done.json["polygons"] == "m.gpkg"
+    meta, _, _, values = raw.read(folder / "m.gpkg")
+    fields = dict(zip(meta["fields"], values, strict=True))
+    for label in (1, 2, 3):
+        assert fields["pixels"][fields["class"] == label].sum() == (expected == label).sum()
+    assert "nothing to do" in command(folder, *given).err
+    (folder / "m.gpkg").unlink()
+    assert_refused(command(folder, *given, "-q"), "m.tif exists")
+    done = command(folder, *given, "p.gpkg", "--min-size", 4, "--overwrite")
+    assert "m.tif, p.gpkg" in done.out
+    assert raw.read(folder / "p.gpkg")[3][3].min() >= 4
+
+
+def test_the_bands_of_another_scene_are_matched(folder):
+    nm = np.linspace(400, 950, 12)
+    np.savetxt(folder / "nm.txt", nm)
+    cube = np.load(folder / "scene.npy")
+    np.save(folder / "scene_gt.npy", scipy.io.loadmat(folder / "cube_gt.mat")["cube_gt"])
+    options = ["-l", "scene_gt.npy", "--steps", "30", "-o", "nm", "-q", "--wavelengths", "nm.txt"]
+    assert command(folder, "train", "scene.npy", *options).code == 0
+    assert command(folder, "predict", "nm", "-o", "own.npy").code == 0
+    more = np.concatenate([cube[:, :, ::-1], cube[:, :, :1] * 0], axis=2)
+    write_envi(folder / "o.img", more, wavelength=f"{{{', '.join(map(str, [*nm[::-1], 1000]))}}}")
+    done = command(folder, "predict", "nm", "o.img", "-o", "o.npy")
+    assert "o.img: the model's 12 bands were found by wavelength among the scene's 13" in done.err
+    own = np.load(folder / "own.npy")
+    assert (np.load(folder / "o.npy") == own).all()
+    done = command(folder, "predict", "nm", "o.img", "-o", "r.tif", "--resample")
+    assert "its 13 bands were resampled to the model's 12" in done.err
+    assert (open_labels(folder / "r.tif").labels == own).all()
 
 
 @pytest.fixture(scope="module")
@@ -298,6 +337,8 @@ def bad_folder(tmp_path_factory):
         (["scene.npy", "-o", "m.xyz"], ["m.xyz", "suffix", ".img"]),
         (["scene.npy", "-o", "m.npy", "-f", "envi"], ["m.npy is no ENVI file", "-f"]),
         (["scene.npy", "--reject", "1.5"], ["--reject 1.5", "0 to 1"]),
+        (["--polygons", "scene.npy"], ["no .gpkg file", "--polygons last"]),
+        (["scene.npy", "sub/cube.npy", "--polygons", "p.gpkg"], ["p.gpkg is one file"]),
         (["scene.npy", "--reject", "nan"], ["--reject nan"]),
         (["scene.npy", "--max-memory", "1K"], ["scene.npy", "--max-memory"]),
         (["scene.npy", "--wavelengths", "bad.txt"], ["bad.txt, line 2"]),

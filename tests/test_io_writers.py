@@ -18,7 +18,7 @@ from hsifcn.scene import Grid, Window
 WHOLE = Window(0, 0, 4, 5)
 NAMES = ("corn, no till", "wo{o}ds", "naïve = 3")
 COLOURS = ((255, 0, 0), (0, 255, 0), (1, 2, 3))
-SUFFIXES = [".img", ".npy", ".mat"]
+SUFFIXES = [".img", ".tif", ".npy", ".mat"]
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +96,7 @@ def test_matlab_rasters_are_read_by_scipy_and_by_us(tmp_path):
     rows=st.lists(st.integers(1, 4), min_size=1, max_size=4),
     cols=st.lists(st.integers(1, 4), min_size=1, max_size=4),
     order=st.randoms(use_true_random=False),
-    suffix=st.sampled_from([".img", ".npy"]),
+    suffix=st.sampled_from([".img", ".tif", ".npy"]),
 )
 def test_windows_in_any_order_give_the_whole(tmp_path_factory, rows, cols, order, suffix):
     path = tmp_path_factory.getbasetemp() / f"windows{suffix}"
@@ -272,7 +272,8 @@ def test_a_disk_that_fails_at_the_end_leaves_nothing(tmp_path, monkeypatch):
 
 def test_impossible_rasters_are_refused(tmp_path):
     for name, shape, dtype, message in (
-        ("x.tif", (4, 5), "u1", r"suffix of no raster format; use one of \.img"),
+        ("x.gif", (4, 5), "u1", r"suffix of no raster format; use one of \.img"),
+        ("x.tif", (4, 5), "f2", "cannot hold float16"),
         ("x.hdr", (4, 5), "u1", "suffix of no raster format"),
         ("x.img", (4, 5), "i1", "cannot hold int8"),
         ("x.mat", (4, 5), "f2", "cannot hold float16"),

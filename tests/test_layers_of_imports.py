@@ -23,6 +23,7 @@ LAYERS = (
     | {"mapped_tile", "measure", "metrics", "models", "optimiser", "quicklook", "scaling"}
     | {"spectra", "split_recipes", "splits", "tiles"},
     {"bundle", "checkpoint", "objectives", "refinement", "training_scenes"},
+    {"band_matching"},
     {"classical", "evaluation", "inputs", "patch_prediction", "prediction", "refinement_choice"}
     | {"training", "transfer"},
     {"prediction_files", "report", "run"},
@@ -45,6 +46,7 @@ ONLY = {  # units that look at few others
 WITH_TORCH = (
     {"augment", "crf", "losses", "mapped_tile", "models", "optimiser"}
     | LAYERS[3]
+    | {"band_matching"}
     | {"patch_prediction", "prediction", "refinement_choice", "run", "training", "transfer"}
 )
 PROCESSES = {

@@ -202,12 +202,12 @@ def test_a_scene_is_known_by_its_variable(tmp_path):
 def test_sizes_of_what_is_there(tmp_path):
     labels = write_envi(tmp_path / "m.img", sample_cube((4, 5, 1), "u1"))
     shares = write_envi(tmp_path / "m_probabilities.img", sample_cube(dtype="f4"))
-    found = sizes(labels, probabilities=True)
+    found = sizes(labels, {"probabilities": True})
     assert found.keys() == {"m.img", "m.hdr", "m_probabilities.img", "m_probabilities.hdr"}
     assert (found["m.img"], found["m_probabilities.img"]) == (20, 240)
-    assert sizes(labels, probabilities=False).keys() == {"m.img", "m.hdr"}
+    assert sizes(labels, {"probabilities": False}).keys() == {"m.img", "m.hdr"}
     shares.unlink()
-    assert sizes(labels, probabilities=True).keys() == {"m.img", "m.hdr"}
+    assert sizes(labels, {"probabilities": True}).keys() == {"m.img", "m.hdr"}
 
 
 @pytest.mark.parametrize("content", [None, b"", b"[1, 2]", b"3", b"{", b"\xff", b'{"request": 1}'])

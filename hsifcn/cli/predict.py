@@ -12,7 +12,7 @@ from hsifcn.cli import options as opt
 if TYPE_CHECKING:
     from hsifcn.refinement import Refinement
 
-FORMATS = {"envi": ".img", "npy": ".npy", "mat": ".mat"}  # and what a map is called by default
+FORMATS = {"envi": ".img", "gtiff": ".tif", "npy": ".npy", "mat": ".mat"}  # and default suffixes
 
 
 @click.command(
@@ -28,6 +28,17 @@ FORMATS = {"envi": ".img", "npy": ".npy", "mat": ".mat"}  # and what a map is ca
 )  # fmt: skip
 @opt.refine
 @click.option("--approximate", is_flag=True, help="Allow what is not exact in tiles.")
+@click.option(
+    "--resample", is_flag=True, help="Mix the bands of another sensor to those of the model."
+)
+@click.option(
+    "--polygons", is_flag=False, flag_value="", metavar="[FILE.gpkg]",
+    help="Write the areas of the map as polygons too; beside the map without FILE.",
+)  # fmt: skip
+@click.option(
+    "--min-size", type=click.IntRange(1), default=1, metavar="N",
+    help="Give areas under N pixels to their neighbours among the polygons.",
+)  # fmt: skip
 @opt.options(opt.max_memory, opt.device, opt.wavelengths, opt.overwrite, opt.common)
 def command(
     output: opt.Output,
@@ -38,6 +49,9 @@ def command(
     reject: float,
     refine: str,
     approximate: bool,
+    resample: bool,
+    polygons: str | None,
+    min_size: int,
     max_memory: int | None,
     device: str,
     wavelengths: str | None,
@@ -48,16 +62,18 @@ def command(
     Without MODEL, the newest run's; without SCENE, the scene that it was trained on, mapped into
     the run. One argument is a model if it is a run directory or a .safetensors file, else a scene.
     """
+    from hsifcn.band_matching import match_scene
     from hsifcn.bundle import load_model
     from hsifcn.errors import SettingError
     from hsifcn.io import open_scene
-    from hsifcn.prediction import Predictor, check_scene
-    from hsifcn.prediction_files import choose_targets, predict_to_file
+    from hsifcn.prediction import Predictor
+    from hsifcn.prediction_files import choose_polygons, choose_targets, predict_to_file
     from hsifcn.refinement import choose_weights
 
     if not 0 <= reject <= 1:
         raise SettingError(f"--reject {reject:g} is no probability", "give 0 to 1")
     targets = choose_targets(paths, out, FORMATS[form] if form else None, wavelengths)
+    polygon_paths = choose_polygons(targets.maps, polygons)
     bundle = load_model(targets.model)
     refinement = choose_weights(refine, bundle.refinement)
     predictor = Predictor(bundle, opt.choose_device(device), refinement, approximate)
@@ -65,18 +81,23 @@ def command(
     if refinement is not None:
         output.message(refinement_message(refinement, refinement == bundle.refinement))
     scenes = [open_scene(path, wavelengths=targets.wavelengths) for path in targets.scenes]
-    for scene in scenes:
-        check_scene(predictor.bundle, scene)
+    matches = [match_scene(predictor.bundle, scene, resample=resample) for scene in scenes]
+    for match in matches:
+        if match.note:
+            output.message(match.note)
     results = []
-    for scene, map_path in zip(scenes, targets.maps, strict=True):
+    for match, map_path, polygon_path in zip(matches, targets.maps, polygon_paths, strict=True):
         results.append(
             predict_to_file(
                 predictor,
                 targets.model,
-                scene,
+                match.scene,
                 map_path,
                 probabilities=probabilities,
                 reject=reject,
+                resample=resample,
+                polygons=polygon_path,
+                min_size=min_size,
                 max_memory=max_memory,
                 overwrite=overwrite,
             )
@@ -104,6 +125,8 @@ def summary(result: dict[str, Any], class_names: tuple[str, ...]) -> str:
     files = Path(result["map"]).as_posix()
     if result["probabilities"]:
         files += f", {result['probabilities']}"
+    if result["polygons"]:
+        files += f", {result['polygons']}"
     return f"{text}\n\nmap: {files} ({tables.seconds(result['seconds'])} s)"
 
 

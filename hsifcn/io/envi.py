@@ -24,10 +24,11 @@ from hsifcn.errors import (
 from hsifcn.io.envi_header import EnviHeader, format_header, read_header
 from hsifcn.io.envi_map import map_fields, read_grid
 from hsifcn.io.formats import FileScene, Format, GivenLabels, refuse_variable
+from hsifcn.io.qgis_style import class_style
 from hsifcn.io.raw import RawArray
 from hsifcn.io.wavelengths import are_wavelengths, to_nanometres
 from hsifcn.io.writer import RasterSpec, RasterWriter
-from hsifcn.scene import Window, default_colours
+from hsifcn.scene import Window
 
 _RASTER_SUFFIXES = (".img", ".dat", ".bil", ".bip", ".bsq", ".raw")
 _DTYPES = {
@@ -103,10 +104,12 @@ def create(spec: RasterSpec) -> RasterWriter:
         others = [file for file in _rasters_of(header) if file.name != spec.path.name]
         if others:
             raise ExistingOutputError(f"{header} describes {others[0]}", "choose another name")
+    # GDAL keeps statistics and overviews of a raster in files beside it.
+    beside = (f"{spec.path.name}{suffix}" for suffix in (".hdr", ".aux.xml", ".ovr"))
     return RasterWriter(
         spec,
-        header=(header, format_header(_fields(spec))),
-        stale=(header, spec.path.with_name(spec.path.name + ".hdr")),
+        companions=((header, format_header(_fields(spec))), *class_style(spec)),
+        stale=(header, *(spec.path.with_name(name) for name in beside)),
     )
 
 
@@ -244,11 +247,9 @@ def _fields(spec: RasterSpec) -> dict[str, str | int | float | tuple[object, ...
         "byte order": int(sys.byteorder == "big"),
     }
     if spec.class_names:
-        n_classes = len(spec.class_names)
-        colours = (*spec.colours, *default_colours(n_classes)[len(spec.colours) :])
-        fields["classes"] = n_classes + 1
+        fields["classes"] = len(spec.class_names) + 1
         fields["class names"] = ("Unclassified", *spec.class_names)
-        fields["class lookup"] = (0, 0, 0, *(v for colour in colours[:n_classes] for v in colour))
+        fields["class lookup"] = (0, 0, 0, *(v for colour in spec.class_colours for v in colour))
     if spec.nodata is not None:
         fields["data ignore value"] = f"{spec.nodata:.17g}"
     if spec.band_names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import secrets
 from collections.abc import Iterator
@@ -51,8 +52,7 @@ def atomic_write(path: str | os.PathLike[str], *, overwrite: bool = False) -> It
     except OSError as error:
         raise cannot_write(target, error) from error
     finally:
-        if temporary.exists():
-            temporary.unlink()
+        remove_temporary(temporary)
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
@@ -61,6 +61,11 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
         raise ExistingOutputError(f"{path} is a folder", "name a file")
     if path.exists() and not overwrite:
         raise ExistingOutputError(f"{path} exists", "add --overwrite or choose another name")
+
+
+def is_file_of(path: Path, content: bytes) -> bool:
+    """Tell whether a file exists with that very content."""
+    return path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content
 
 
 def require_folder(path: Path) -> None:
@@ -89,6 +94,12 @@ def make_folder(path: Path) -> None:
 def temporary_beside(path: Path) -> Path:
     """Give a free name in the folder of ``path``, hidden, with the same suffix."""
     return path.with_name(f".{path.stem}.{secrets.token_hex(6)}{path.suffix}")
+
+
+def remove_temporary(path: Path) -> None:
+    """Remove a temporary file, and what a library left beside it under its name and more."""
+    for left in path.parent.glob(f"{glob.escape(path.name)}*"):
+        left.unlink()
 
 
 def sync(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""GeoTIFF: scenes and label rasters, read with rasterio.
+"""GeoTIFF: scenes and label rasters, read with rasterio; ``tiff_writer`` writes them.
 
 Rasterio is told to use its GeoTIFF driver and no other, so that a file called ``.tif`` cannot be a
 virtual raster that reads other files. GDAL is loaded when the first GeoTIFF is opened, not before.
@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.errors import LabelError, SettingError, UnreadableFileError
+from hsifcn.errors import LabelError, UnreadableFileError
 from hsifcn.io.formats import FileScene, Format, GivenLabels, refuse_lying_size, refuse_variable
 from hsifcn.io.product_xml import read_product
 from hsifcn.io.tiff_classes import read_classes
 from hsifcn.io.tiff_tags import read_spectrum
-from hsifcn.io.writer import RasterSpec, RasterWriter
+from hsifcn.io.tiff_writer import create
 from hsifcn.scene import Grid, Window
 
 _BUFFER_BYTES = 32 * 2**20  # what a read holds besides its result and GDAL's blocks
@@ -142,16 +142,11 @@ def read_labels(path: str, variable: str | None) -> GivenLabels:
     )
 
 
-def create(spec: RasterSpec) -> RasterWriter:
-    """Refuse: this version reads GeoTIFF only."""
-    raise SettingError(f"{spec.path} cannot be written as GeoTIFF", "write .img instead")
-
-
 FORMAT = Format(
     name="GeoTIFF",
     suffixes=(".tif", ".tiff"),
     label_suffixes=(".tif", ".tiff"),
-    write_suffixes=(),
+    write_suffixes=(".tif", ".tiff"),
     open_scene=open_scene,
     read_labels=read_labels,
     create=create,

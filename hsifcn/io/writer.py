@@ -12,8 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from hsifcn.errors import FailedError
-from hsifcn.io.files import cannot_write, refuse_existing, sync, temporary_beside
-from hsifcn.scene import Grid, Window
+from hsifcn.io.files import (
+    cannot_write,
+    is_file_of,
+    refuse_existing,
+    remove_temporary,
+    sync,
+    temporary_beside,
+)
+from hsifcn.scene import Grid, Window, default_colours
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,12 @@ class RasterSpec:
         return self.shape[2] if len(self.shape) == 3 else 1
 
     @property
+    def class_colours(self) -> tuple[tuple[int, int, int], ...]:
+        """One colour a class name: those given, then the default ones."""
+        n_classes = len(self.class_names)
+        return (*self.colours, *default_colours(n_classes)[len(self.colours) :])[:n_classes]
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all voxels."""
         return self.shape[0] * self.shape[1] * self.bands * self.dtype.itemsize
@@ -49,8 +62,8 @@ class RasterWriter:
     """Writes the windows of one raster, bands last, at their place in the file.
 
     Used as a context manager. Everything goes into a temporary file beside the target. When the
-    block ends without an error, that file is checked, flushed and renamed, and the header follows;
-    on an error nothing stays.
+    block ends without an error, that file is checked, flushed and renamed, and what belongs to it
+    follows; on an error nothing stays.
 
     Parameters
     ----------
@@ -58,17 +71,18 @@ class RasterWriter:
         The raster.
     prefix : bytes
         What stands in the file before the first voxel.
-    header : (Path, bytes) or None
-        A header file, and its content.
+    companions : sequence of (Path, bytes)
+        Files beside the raster (a header, a style), and their content.
     stale : sequence of Path
-        Headers of the raster that is replaced; removed before it is.
+        Files that belong to the raster that is replaced; removed before it is.
     convert : callable or None
-        ``(raw, target)``: turns the file of voxels into one of the wanted format.
+        ``(raw, target)``: turns the file of voxels into one of the wanted format. It may leave a
+        second file, of the name of ``target`` and ``.aux.xml``.
 
     Raises
     ------
     ExistingOutputError
-        The raster or its header exists and may not be overwritten.
+        The raster, a stale file or a companion of other content exists and may not be overwritten.
     """
 
     def __init__(
@@ -76,13 +90,13 @@ class RasterWriter:
         spec: RasterSpec,
         *,
         prefix: bytes = b"",
-        header: tuple[Path, bytes] | None = None,
+        companions: Sequence[tuple[Path, bytes]] = (),
         stale: Sequence[Path] = (),
         convert: Callable[[Path, Path], None] | None = None,
     ) -> None:
         self._spec = spec
         self._prefix = prefix
-        self._header = header
+        self._companions = companions
         self._stale = stale
         self._convert = convert
         self._raw = temporary_beside(spec.path)
@@ -176,18 +190,22 @@ class RasterWriter:
         if self._convert is not None:
             raster = self._new_temporary(self.path)
             self._convert(self._raw, raster)
-        sync(raster)
-        if self._header is not None:
-            header = self._new_temporary(self._header[0])
-            header.write_bytes(self._header[1])
-            sync(header)
+        moves = [(raster, self.path)]
+        auxiliary = raster.with_name(f"{raster.name}.aux.xml")
+        if auxiliary.exists():
+            moves.append((auxiliary, self.path.with_name(f"{self.path.name}.aux.xml")))
+        for companion, content in self._companions:
+            temporary = self._new_temporary(companion)
+            temporary.write_bytes(content)
+            moves.append((temporary, companion))
+        for temporary, _ in moves:
+            sync(temporary)
         self._refuse_existing()
         # A raster without a header cannot be read; one with the wrong header can, wrongly.
         for old in self._stale:
             old.unlink(missing_ok=True)
-        raster.replace(self.path)
-        if self._header is not None:
-            header.replace(self._header[0])
+        for temporary, target in moves:
+            temporary.replace(target)
         sync(self.path.parent)
 
     def _check_complete(self) -> None:
@@ -203,6 +221,9 @@ class RasterWriter:
         refuse_existing(self.path, self._spec.overwrite)
         for old in self._stale:
             refuse_existing(old, self._spec.overwrite)
+        for companion, content in self._companions:
+            if not is_file_of(companion, content):
+                refuse_existing(companion, self._spec.overwrite)
 
     def _new_temporary(self, path: Path) -> Path:
         temporary = temporary_beside(path)
@@ -213,4 +234,4 @@ class RasterWriter:
         if self._file is not None:
             self._file.close()
         for temporary in self._temporaries:
-            temporary.unlink(missing_ok=True)
+            remove_temporary(temporary)

@@ -1,0 +1,184 @@
+"""Cloud Optimized GeoTIFF: tiled, compressed, with overviews; class names in ``.aux.xml``.
+
+The voxels are first written raw, and GDAL's driver COG, which copies whole rasters only, makes the
+final file of them. It may lose the end of a file on a full disk without an error, so the result is
+read back and compared.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+
+from hsifcn.errors import SettingError
+from hsifcn.io.qgis_style import class_style, xml_text
+from hsifcn.io.writer import RasterSpec, RasterWriter
+from hsifcn.scene import Grid
+
+_GDAL_TYPES = {
+    **{"uint8": "Byte", "int8": "Int8", "uint16": "UInt16", "int16": "Int16"},
+    **{"uint32": "UInt32", "int32": "Int32", "uint64": "UInt64", "int64": "Int64"},
+    **{"float32": "Float32", "float64": "Float64"},
+}
+_BLOCK = 512  # rows and columns of a tile
+_CACHE = 64 * 2**20  # bytes of blocks that GDAL may keep
+
+
+def create(spec: RasterSpec) -> RasterWriter:
+    """Write a raster as GeoTIFF, with a style for QGIS if it is a classified map."""
+    if spec.dtype.name not in _GDAL_TYPES:
+        raise SettingError(f"a GeoTIFF cannot hold {spec.dtype}", "write .npy instead")
+    wkt = _known_crs(spec.grid)
+
+    def convert(raw: Path, target: Path) -> None:
+        _convert(_describe(spec, wkt, raw), target, is_map=bool(spec.class_names))
+
+    beside = (f"{spec.path.name}{suffix}" for suffix in (".aux.xml", ".ovr", ".msk"))
+    return RasterWriter(
+        spec,
+        companions=class_style(spec),
+        stale=[spec.path.with_name(name) for name in beside],
+        convert=convert,
+    )
+
+
+def _known_crs(grid: Grid | None) -> str | None:
+    """The CRS in GDAL's words; None, with a warning, where GDAL does not understand it."""
+    from rasterio.crs import CRS
+    from rasterio.errors import CRSError
+
+    if grid is None or grid.crs is None:
+        return None
+    try:
+        return str(CRS.from_wkt(grid.crs).to_wkt())
+    except CRSError:
+        warnings.warn(
+            f"GeoTIFF cannot tell the coordinate system {grid.crs[:60]!r}: it is left out",
+            stacklevel=2,
+        )
+        return None
+
+
+def _describe(spec: RasterSpec, wkt: str | None, raw: Path) -> str:
+    """A virtual raster (GDAL's VRT) over the raw voxels, with all that the final file will tell."""
+    rows, cols = spec.shape[:2]
+    root = ElementTree.Element("VRTDataset", rasterXSize=str(cols), rasterYSize=str(rows))
+    if wkt is not None:
+        ElementTree.SubElement(root, "SRS").text = wkt
+    if spec.grid is not None:
+        a, b, c, d, e, f = spec.grid.transform
+        text = ", ".join(repr(float(value)) for value in (c, a, b, f, d, e))
+        ElementTree.SubElement(root, "GeoTransform").text = text
+    names = spec.band_names or (("class",) if spec.class_names else ())
+    size = spec.dtype.itemsize
+    for i in range(spec.bands):
+        band = ElementTree.SubElement(
+            root,
+            "VRTRasterBand",
+            dataType=_GDAL_TYPES[spec.dtype.name],
+            band=str(i + 1),
+            subClass="VRTRawRasterBand",
+        )
+        if i < len(names):
+            ElementTree.SubElement(band, "Description").text = xml_text(names[i])
+        if spec.nodata is not None:
+            ElementTree.SubElement(band, "NoDataValue").text = f"{spec.nodata:.17g}"
+        if spec.class_names:
+            _add_classes(band, spec)
+        ElementTree.SubElement(band, "SourceFilename", relativetoVRT="0").text = str(raw.absolute())
+        ElementTree.SubElement(band, "ImageOffset").text = str(i * size)
+        ElementTree.SubElement(band, "PixelOffset").text = str(spec.bands * size)
+        ElementTree.SubElement(band, "LineOffset").text = str(cols * spec.bands * size)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _add_classes(band: ElementTree.Element, spec: RasterSpec) -> None:
+    """Palette, category names, and the same again as the attribute table that ArcGIS reads."""
+    ElementTree.SubElement(band, "ColorInterp").text = "Palette"
+    class_names = ("Unclassified", *map(xml_text, spec.class_names))
+    classes = list(zip(class_names, ((0, 0, 0), *spec.class_colours), strict=True))
+    names = ElementTree.SubElement(band, "CategoryNames")
+    palette = ElementTree.SubElement(band, "ColorTable")
+    table = ElementTree.SubElement(band, "GDALRasterAttributeTable", tableType="thematic")
+    # Types and usages are the numbers of GDAL's GDALRATFieldType and GDALRATFieldUsage.
+    fields = (("Value", 0, 5), ("Class", 2, 2), ("Red", 0, 6), ("Green", 0, 7), ("Blue", 0, 8))
+    for i, (name, kind, usage) in enumerate(fields):
+        field = ElementTree.SubElement(table, "FieldDefn", index=str(i))
+        for tag, text in (("Name", name), ("Type", str(kind)), ("Usage", str(usage))):
+            ElementTree.SubElement(field, tag).text = text
+    for label, (name, (red, green, blue)) in enumerate(classes):
+        ElementTree.SubElement(names, "Category").text = name
+        ElementTree.SubElement(
+            palette, "Entry", c1=str(red), c2=str(green), c3=str(blue), c4=str(255 * (label > 0))
+        )
+        row = ElementTree.SubElement(table, "Row", index=str(label))
+        for value in (label, name, red, green, blue):
+            ElementTree.SubElement(row, "F").text = str(value)
+
+
+def _convert(description: str, target: Path, *, is_map: bool) -> None:
+    """Make the final file and compare it with the raw voxels.
+
+    Raises
+    ------
+    OSError
+        It cannot be written, or not all of it was.
+    """
+    import rasterio
+    import rasterio.shutil
+    from rasterio._err import CPLE_BaseError  # what GDAL says; rasterio has no public name for it
+
+    options = {
+        "BLOCKSIZE": str(_BLOCK),
+        "COMPRESS": "DEFLATE",
+        "PREDICTOR": "NO" if is_map else "YES",
+        "BIGTIFF": "IF_SAFER",
+        "OVERVIEW_RESAMPLING": "MODE" if is_map else "AVERAGE",
+    }
+    # Newer GDALs let a virtual raster read raw files only where they are told to.
+    settings = {"GDAL_CACHEMAX": _CACHE, "GDAL_VRT_RAWRASTERBAND_ALLOWED_SOURCE": "ALL"}
+    try:
+        with rasterio.Env(**settings), _without_libtiff(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+            with rasterio.open(description, driver="VRT") as source:
+                rasterio.shutil.copy(source, target, driver="COG", **options)
+                with rasterio.open(target, driver="GTiff") as result:
+                    complete = _are_equal(source, result)
+    except CPLE_BaseError as error:
+        raise OSError(" ".join(str(error).split())) from error
+    if not complete:
+        raise OSError("the file came out incomplete")
+
+
+def _are_equal(source: Any, result: Any) -> bool:
+    """Compare all voxels of two datasets, block by block."""
+    for _, window in result.block_windows(1):
+        wanted, found = source.read(window=window), result.read(window=window)
+        if not np.array_equal(wanted, found, equal_nan=wanted.dtype.kind == "f"):
+            return False
+    return True
+
+
+@contextmanager
+def _without_libtiff() -> Iterator[None]:
+    """Keep what libtiff says of its own off the standard error; GDAL's error follows anyway."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # the process has none
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
