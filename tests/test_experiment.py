@@ -11,7 +11,7 @@ from hsifcn import footprint, jobs
 from hsifcn.comparison import Plan
 from hsifcn.contenders import contenders
 from hsifcn.experiment import why_skipped
-from hsifcn.run import open_inputs
+from hsifcn.inputs import open_inputs
 
 
 @pytest.fixture
