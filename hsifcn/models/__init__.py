@@ -9,6 +9,7 @@ from torch import nn
 
 from hsifcn.errors import SettingError
 from hsifcn.models import deconvnet, deeplab, fcn, segnet
+from hsifcn.models import patch as patch_cnn
 from hsifcn.models.geometry import Geometry
 from hsifcn.models.patch import CastPatchCNN, PatchCNN
 
@@ -48,6 +49,10 @@ class Model:
         Makes the network, freshly initialised, from a spec.
     geometry : callable
         Stride and receptive field from a spec, without building it.
+    held_values : callable
+        Float32 values a pixel that scoring what the stem made of a scene holds at once at most:
+        the stem's output, layers at work, features and scores kept. By arithmetic, as counting
+        tensors loads PyTorch's compiler; a test counts them.
     stem, widths : tuple of int
         Of the spec, unless said otherwise.
     skips : int
@@ -59,6 +64,7 @@ class Model:
     summary: str
     build: Callable[[ModelSpec], nn.Module]
     geometry: Callable[[ModelSpec], Geometry]
+    held_values: Callable[[ModelSpec], float]
     stem: tuple[int, ...]
     widths: tuple[int, ...]
     skips: int = 0
@@ -73,6 +79,7 @@ def _fcn(finest: int, summary: str, widths: tuple[int, ...] = VGG_WIDTHS) -> Mod
         summary,
         build=lambda s: fcn.FCN(s.bands, s.classes, finest, s.stem, s.widths),
         geometry=lambda s: fcn.geometry(finest, len(s.widths)),
+        held_values=lambda s: fcn.held_values(finest, s.stem[-1], s.widths, s.classes),
         stem=(64, 64),
         widths=widths,
         skips=fcn.n_skips(finest, len(widths)),
@@ -84,6 +91,7 @@ def _patch(patch: int) -> Model:
         f"patch CNN on {patch}x{patch} windows: the classical way, to compare with",
         build=lambda s: PatchCNN(s.bands, s.classes, patch, s.stem, *s.widths),
         geometry=lambda s: Geometry(stride=1, receptive_field=patch),
+        held_values=lambda s: patch_cnn.held_values(patch, s.stem[-1], *s.widths, s.classes),
         stem=(64, 64),
         widths=(64, 128),
         patch=patch,
@@ -102,6 +110,7 @@ MODELS: dict[str, Model] = {
         "encoder-decoder with max-unpooling: sharp edges without skipped scores",
         build=lambda s: segnet.SegNet(s.bands, s.classes, s.stem, s.widths),
         geometry=lambda s: segnet.geometry(len(s.widths)),
+        held_values=lambda s: segnet.held_values(s.stem[-1], s.widths, s.classes),
         stem=(64, 64),
         widths=(32, 64, 96),
     ),
@@ -109,6 +118,7 @@ MODELS: dict[str, Model] = {
         "unpooling and transposed convolutions: objects with a shape of their own",
         build=lambda s: deconvnet.DeconvNet(s.bands, s.classes, s.stem, s.widths),
         geometry=lambda s: deconvnet.geometry(len(s.widths)),
+        held_values=lambda s: segnet.held_values(s.stem[-1], s.widths, s.classes),
         stem=(64, 64),
         widths=(32, 64, 96),
     ),
@@ -116,6 +126,7 @@ MODELS: dict[str, Model] = {
         "atrous spatial pyramid and a full-resolution decoder: several scales at once",
         build=lambda s: deeplab.DeepLab(s.bands, s.classes, s.stem, s.widths),
         geometry=lambda s: deeplab.geometry(len(s.widths) - 1),
+        held_values=lambda s: deeplab.held_values(s.stem[-1], s.widths, s.classes),
         stem=(64, 64),
         widths=(64, 96, 48),
     ),

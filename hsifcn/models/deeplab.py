@@ -93,6 +93,26 @@ class DeepLab(WholeSceneNetwork):
         return scores
 
 
+def held_values(stem: int, widths: tuple[int, ...], classes: int) -> float:
+    """Values a pixel that ``DeepLab.after_stem`` holds at most; ``stem`` are the channels given.
+
+    See ``Model.held_values``.
+    """
+    *stages, width = widths
+    peak = stem + 2.0 * stages[0]
+    given = stages[0]
+    for level, stage in enumerate(stages[1:], start=1):
+        area = 4.0**-level
+        halved = 4 * given + given + 2 * given  # before, behind, indices
+        peak = max(peak, width + halved * area, width + (given + 2 * stage) * area)
+        given = stage
+    cells = 4.0 ** (1 - len(stages))
+    branches = (len(RATES) + 1) * width
+    peak = max(peak, width + (given + 2 * branches) * cells, width + (branches + width) * cells)
+    fine = (4 + cells) * width  # upsampled, reduced, both joined
+    return max(peak, fine, 4 * width + classes)
+
+
 def geometry(n_stages: int) -> Geometry:
     """Stride and receptive field of a ``DeepLab`` with that many encoder stages."""
     stride = 2 ** (n_stages - 1)

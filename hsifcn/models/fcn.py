@@ -82,7 +82,7 @@ class FCN(WholeSceneNetwork):
 
     def after_stem(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """Encode, score every stage, and sum the scores from coarse to fine."""
-        size_of_scene = x
+        rows, cols = x.shape[-2:]
         skips: list[Tensor] = []
         for stage in self.stages:
             x = stage(x, valid)
@@ -94,7 +94,31 @@ class FCN(WholeSceneNetwork):
         for upscore2, score_skip in zip(self.upscore2, self.score_skip, strict=True):
             skip = skips.pop()
             scores = crop_to(upscore2(scores), skip) + score_skip(skip)
-        return scores if self.upscore is None else crop_to(self.upscore(scores), size_of_scene)
+        return scores if self.upscore is None else self.upscore(scores)[..., :rows, :cols]
+
+
+def held_values(finest: int, stem: int, widths: tuple[int, ...], classes: int) -> float:
+    """Values a pixel that ``FCN.after_stem`` holds at most; ``stem`` are the channels it is given.
+
+    See ``Model.held_values``.
+    """
+    skips = [float(widths[0])]
+    peak, given = 0.0, float(stem)
+    for level, width in enumerate(widths):
+        area = 4.0**-level
+        peak = max(peak, sum(skips) * (level > 0) + (given * (level == 0) + 2 * width) * area)
+        skips.append(width * area / 4)
+        peak = max(peak, sum(skips) + (level > 0) * width * area + width * area / 2)  # indices
+    peak = max(peak, sum(skips) + skips[-1])
+    skips.pop()
+    area, skip = 4.0 ** -len(widths), 0.0
+    for _ in range(n_skips(finest, len(widths))):
+        area *= 4
+        peak = max(peak, sum(skips) + 3.25 * classes * area)  # coarse, upsampled, skip, their sum
+        skip = skips.pop()
+    if finest == 1:
+        return peak
+    return max(peak, sum(skips) + skip + classes * (1 + area))
 
 
 def n_skips(finest: int, n_stages: int) -> int:

@@ -6,6 +6,8 @@ precision, as raw counts are far from zero.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -35,16 +37,51 @@ class RawSceneNetwork(nn.Module):
         self.folded = isinstance(network, WholeSceneNetwork)
         if isinstance(network, WholeSceneNetwork):
             fold_scaling(network.stem, scaling)
-        # A patch CNN pads the scaled scene with zeros before its stem, so scaling stays apart.
+        # A cast patch CNN scores zeros beyond the scaled scene's edges, so scaling stays apart.
         self.network = scene_form(network)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map raw spectra (scenes, bands, rows, cols), float32, to logits of the same size."""
+        rows, cols = x.shape[-2:]
+        pixels = x.permute(0, 2, 3, 1).flatten(0, 2)
+        features = self.stem_channels(pixels).unflatten(0, (-1, rows, cols))
+        return self.after_stem(features.permute(0, 3, 1, 2))
+
+    @property
+    def channels(self) -> int:
+        """Channels that the stem gives."""
+        return int(self._stem()[-1].conv.out_channels)
+
+    def stem_channels(self, spectra: Tensor, out: Tensor | None = None) -> Tensor:
+        """Reduce the bands of pixels: the stem as matrix products, which need no scene around.
+
+        Parameters
+        ----------
+        spectra : Tensor, (pixels, bands), float32
+            In the units of the scene; may be changed.
+        out : Tensor, (pixels, channels), float32, optional
+            Where to put the result.
+
+        Returns
+        -------
+        Tensor, (pixels, channels), float32
+        """
+        x = spectra
         if not self.folded:
-            x = (x - self.get_buffer("mean")[:, None, None]) * self.get_buffer("inverse_std")[
-                :, None, None
-            ]
-        return self.network(x)  # type: ignore[no-any-return]
+            x = x.sub_(self.get_buffer("mean")).mul_(self.get_buffer("inverse_std"))
+        stem = self._stem()
+        for block in stem:
+            weight, bias = block.conv.weight[:, :, 0, 0], block.conv.bias
+            last = block is stem[-1]
+            x = torch.addmm(bias, x, weight.t(), out=out if last else None).relu_()
+        return x
+
+    def after_stem(self, features: Tensor) -> Tensor:
+        """Logits, (scenes, classes, rows, cols), of what the stem made of scenes."""
+        return self.network.after_stem(features)  # type: ignore[no-any-return, operator]
+
+    def _stem(self) -> Any:
+        return self.network.stem
 
 
 def fold_scaling(stem: SpectralStem, scaling: Scaling) -> None:

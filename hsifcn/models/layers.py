@@ -181,6 +181,7 @@ def halve_mask(valid: Tensor | None) -> Tensor | None:
     return None if valid is None else halve(valid.float()) > 0
 
 
+PLACES_HELD = 5.25  # values for each one given, while ``places_of_maxima`` runs
 TIE = 0.25  # how far below its cell's maximum a pixel still takes part, of 1 + the maximum
 
 

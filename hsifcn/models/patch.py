@@ -14,6 +14,7 @@ import copy
 import itertools
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -142,9 +143,31 @@ class CastPatchCNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map standardised (scenes, bands, rows, cols) to logits (scenes, classes, rows, cols)."""
-        x = F.pad(x, (self.margin, self.margin, self.margin, self.margin))
-        scores: Tensor = self.score(self.layers(self.stem(x)))
+        return self.after_stem(self.stem(x))
+
+    def after_stem(self, x: Tensor) -> Tensor:
+        """Score what the stem made of a scene; beyond its edges lies what it makes of zeros."""
+        conv = self.stem[0].conv
+        outside = self.stem(conv.weight.new_zeros(1, conv.in_channels, 1, 1))
+        rows, cols = (size + 2 * self.margin for size in x.shape[-2:])
+        padded = outside.expand(len(x), -1, rows, cols).contiguous(
+            memory_format=torch.channels_last
+        )
+        padded[..., self.margin : rows - self.margin, self.margin : cols - self.margin] = x
+        x = padded
+        del padded
+        scores: Tensor = self.score(self.layers(x))
         return scores
+
+
+def held_values(patch: int, stem: int, width: int, hidden: int, classes: int) -> float:
+    """Values a pixel that ``CastPatchCNN.after_stem`` holds at most; ``stem`` are those given.
+
+    The margin is left out. See ``Model.held_values``.
+    """
+    pools = "pool" in patch_plan(patch)[0]
+    layers = stem + (4.0 if pools else 2.0) * width  # a pool makes indices of eight bytes
+    return max(layers, stem + width + hidden, stem + hidden + classes)
 
 
 def dilated(block: nn.Module, dilation: int) -> ConvBlock:

@@ -27,6 +27,7 @@ from hsifcn.models.geometry import (
     receptive_field,
 )
 from hsifcn.models.layers import (
+    PLACES_HELD,
     ConvBlock,
     ConvStack,
     SpectralStem,
@@ -77,6 +78,25 @@ class SegNet(WholeSceneNetwork):
             x = stage(unpool(x, places), valid)
         scores: Tensor = self.score(x)
         return scores
+
+
+def held_values(stem: int, widths: tuple[int, ...], classes: int) -> float:
+    """Values a pixel that ``SegNet.after_stem`` holds at most; ``stem`` are the channels given.
+
+    See ``Model.held_values``.
+    """
+    peak, kept, given = 0.0, 0.0, float(stem)
+    for level, width in enumerate(widths):
+        area = 4.0**-level
+        peak = max(peak, kept + (given + 2 * width) * area, kept + PLACES_HELD * width * area)
+        kept, given = kept + width * area, width / 4
+    for level in reversed(range(len(widths))):
+        area, width = 4.0**-level, widths[level]
+        narrowed = widths[max(level - 1, 0)]
+        # Coarse values, places, unpooled values, both convolutions; the places are among the kept.
+        peak = max(peak, kept + ((0.25 + 2) * width + narrowed) * area)
+        kept -= width * area
+    return max(peak, 2 * widths[0] + classes)
 
 
 def geometry(n_stages: int) -> Geometry:
