@@ -27,9 +27,9 @@ from hsifcn.jobs import run_job
 from hsifcn.measure import machine, versions
 from hsifcn.models import DEFAULT_MODEL, build, default_spec
 from hsifcn.models.flops import predict_flops
-from hsifcn.prediction import free_memory
 from hsifcn.scaling import Scaling
 from hsifcn.scene import default_class_names, default_colours
+from hsifcn.tile_plan import free_memory
 
 ROOT = Path(__file__).parent.parent
 SCENES = {"Pavia University's size": (610, 340, 103), "2,000 x 2,000 x 200": (2000, 2000, 200)}

@@ -12,7 +12,7 @@ from hsifcn.contenders import Contender
 from hsifcn.models import MODELS, default_spec
 from hsifcn.models.flops import convolution_runs, on_meta
 from hsifcn.objectives import PATCH_BATCH
-from hsifcn.prediction import free_memory
+from hsifcn.tile_plan import free_memory
 
 MEMORY_SHARE = 0.8  # of the free memory that one job may take
 FLOAT = 4  # bytes of a float32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,3 +43,13 @@ class MappedTile:
         """Probability of every class, (rows, cols, classes); NaN where invalid."""
         shares = self.logits.softmax(0).permute(1, 2, 0).cpu().numpy()
         return np.where(self.valid[..., None], shares, np.float32("nan"))
+
+    def pieces(self, pixels: int) -> Iterator[MappedTile]:
+        """Cut along rows into parts of about that many pixels, which are views."""
+        step = max(1, pixels // self.core.cols)
+        for row in range(0, self.core.rows, step):
+            rows = slice(row, min(row + step, self.core.rows))
+            core = Window(
+                self.core.row + row, self.core.col, rows.stop - rows.start, self.core.cols
+            )
+            yield MappedTile(core, self.logits[:, rows], self.classes[rows], self.valid[rows])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,22 @@ import torch
 from torch import Tensor
 
 from hsifcn.band_matching import match_scene
+from hsifcn.blocks import Block, read_blocks
 from hsifcn.bundle import Bundle
-from hsifcn.errors import MemoryCeilingError, MismatchError
+from hsifcn.errors import MismatchError
 from hsifcn.io import create_raster
 from hsifcn.mapped_tile import MappedTile
-from hsifcn.measure import Stopwatch, rss_bytes
-from hsifcn.models import MODELS, ModelSpec, geometry
+from hsifcn.measure import Stopwatch
+from hsifcn.models import geometry
 from hsifcn.models.folding import RawSceneNetwork
-from hsifcn.refinement import Refinement, choose_weights, reduced_spectra
-from hsifcn.scaling import read_bands, valid_pixels
+from hsifcn.refinement import FEATURES, Refinement, choose_weights, reduced_spectra
 from hsifcn.scene import Scene, Window, shifted_band
-from hsifcn.tiles import Tile, crop, plan_tiles
+from hsifcn.stream import WriteBehind
+from hsifcn.tile_plan import WRITE_PIXELS, Plan, plan_scene
+from hsifcn.tiles import Tile, crop
 
-FREE_SHARE = 0.6  # of the free memory that prediction takes unless told otherwise
-LARGEST_TILE = 2_000_000  # pixels read for one tile; larger ones gain nothing
+STEM_PIXELS = 4096  # that the stem sees at once on a processor: their spectra stay in its cache
+TRIAL_SIDE = 96  # pixels; of the square that is scored to foretell how long a scene takes
 
 
 class Predictor:
@@ -59,7 +62,6 @@ class Predictor:
         self.geometry = geometry(bundle.spec)
         self.network = RawSceneNetwork(bundle.network(), bundle.scaling).to(self.device)
 
-    @torch.inference_mode()
     def scores(self, scene: Scene, window: Window) -> tuple[Tensor, npt.NDArray[np.bool_]]:
         """Score a window as if it were a scene of its own.
 
@@ -69,51 +71,119 @@ class Predictor:
         valid : ndarray, (rows, cols), bool
             False where the scene holds no measurement; the logits there mean nothing.
         """
-        spectra, valid = self.spectra(scene, window)
-        return self.network(spectra[None])[0], valid
+        with closing(self._read(scene, [window])) as blocks:
+            logits, _, valid = self.score_blocks(blocks, window)
+        return logits, valid
 
-    @torch.inference_mode()
     def scores_and_spectra(
         self, scene: Scene, window: Window
     ) -> tuple[Tensor, Tensor, npt.NDArray[np.bool_]]:
         """Score a window; its ``reduced_spectra``, (features, rows, cols), come second."""
-        spectra, valid = self.spectra(scene, window)
-        reduced = reduced_spectra(spectra, self.bundle.scaling)
-        return self.network(spectra[None])[0], reduced, valid
+        with closing(self._read(scene, [window])) as blocks:
+            logits, spectra, valid = self.score_blocks(blocks, window, with_spectra=True)
+        assert spectra is not None
+        return logits, spectra, valid
 
-    def spectra(self, scene: Scene, window: Window) -> tuple[Tensor, npt.NDArray[np.bool_]]:
-        """Read a window for the network: (bands, rows, cols) float32, and which pixels are valid.
+    def _read(self, scene: Scene, windows: Sequence[Window]) -> Generator[Block]:
+        return read_blocks(scene, windows, self.bundle.good_bands)
 
-        Pixels without a measurement hold the band means.
+    @torch.inference_mode()
+    def score_blocks(
+        self, blocks: Iterator[Block], window: Window, *, with_spectra: bool = False
+    ) -> tuple[Tensor, Tensor | None, npt.NDArray[np.bool_]]:
+        """Score a window of which the pixels come in blocks; as ``scores_and_spectra``."""
+        size = window.rows, window.cols
+        valid = np.empty(window.rows * window.cols, bool)
+        spectra = None
+        if with_spectra:
+            groups = min(FEATURES, self.bundle.spec.bands)
+            spectra = torch.empty((len(valid), groups), device=self.device)
+        # The features are handed over, not kept here, so that they go when no layer needs them.
+        logits = self.network.after_stem(
+            self._features(blocks, valid, spectra).unflatten(0, (1, *size)).permute(0, 3, 1, 2)
+        )
+        if spectra is not None:
+            spectra = spectra.unflatten(0, size).permute(2, 0, 1)
+        return logits[0], spectra, valid.reshape(size)
+
+    def _features(
+        self, blocks: Iterator[Block], valid: npt.NDArray[np.bool_], spectra: Tensor | None
+    ) -> Tensor:
+        """What the stem makes of pixels, (pixels, channels); fills ``valid`` and ``spectra``.
+
+        The stem runs over a few pixels at a time, so that their float32 copy stays in the cache
+        and that of a whole tile is never held. Pixels without a measurement hold the band means.
         """
-        block = read_bands(scene, window, self.bundle.good_bands)
-        valid = valid_pixels(block, scene.nodata)
-        spectra = torch.from_numpy(_for_torch(block)).to(self.device).float()
-        if not valid.all():
-            spectra[torch.from_numpy(~valid).to(self.device)] = self.network.get_buffer("mean")
-        return spectra.permute(2, 0, 1), valid
+        features = torch.empty((len(valid), self.network.channels), device=self.device)
+        mean = self.network.get_buffer("mean")
+        start = 0
+        while start < len(valid):
+            block, measured = next(blocks)
+            valid[start : start + len(block)] = measured
+            step = STEM_PIXELS if self.device.type == "cpu" else len(block)
+            for first in range(0, len(block), step):
+                part = slice(start + first, start + min(first + step, len(block)))
+                pixels = torch.from_numpy(block[first : first + step]).to(self.device).float()
+                bad = ~measured[first : first + step]
+                if bad.any():
+                    pixels[torch.from_numpy(bad).to(self.device)] = mean
+                if spectra is not None:
+                    reduced = reduced_spectra(pixels.T[:, None], self.bundle.scaling)
+                    spectra[part] = reduced[:, 0].T
+                self.network.stem_channels(pixels, out=features[part])
+            start += len(block)
+        return features
 
-    def tiles(self, scene: Scene, max_memory: int | None = None) -> list[Tile]:
-        """How to cut a scene: ``scene_tiles`` of this model and refinement."""
-        return scene_tiles(
+    def plan(self, scene: Scene, max_memory: int | None = None) -> Plan:
+        """How a scene will be mapped, how much memory that takes and about how long."""
+        seconds = self._seconds_per_pixel
+        plan = plan_scene(
             self.bundle.spec, scene, max_memory, self.refinement, approximate=self.approximate
         )
+        return replace(plan, seconds=seconds * plan.read_pixels)
+
+    @cached_property
+    @torch.inference_mode()
+    def _seconds_per_pixel(self) -> float:
+        """How long the network takes, by a small trial; loads what it needs, too."""
+        bands = self.bundle.spec.bands
+        block = np.zeros((TRIAL_SIDE**2, bands), np.float32), np.ones(TRIAL_SIDE**2, bool)
+        window = Window(0, 0, TRIAL_SIDE, TRIAL_SIDE)
+        for _ in range(2):  # the first one settles how to compute
+            with Stopwatch() as watch:
+                self.score_blocks(iter([block]), window)[0].cpu()
+        return watch.seconds / TRIAL_SIDE**2
+
+    def tiles(self, scene: Scene, max_memory: int | None = None) -> list[Tile]:
+        """How to cut a scene: ``plan_scene`` of this model and refinement."""
+        return plan_scene(
+            self.bundle.spec, scene, max_memory, self.refinement, approximate=self.approximate
+        ).tiles
 
     def map_scene(self, scene: Scene, max_memory: int | None = None) -> Iterator[MappedTile]:
         """Score, refine and classify a scene tile by tile; cores cover the scene once."""
-        if self.refinement is None:
-            for core, logits, valid in self.score_scene(scene, max_memory):
-                yield MappedTile(core, logits, logits.argmax(0), valid)
-            return
         check_scene(self.bundle, scene)
-        for tile in self.tiles(scene, max_memory):
-            logits, spectra, valid = self.scores_and_spectra(scene, tile.read)
-            mask = torch.from_numpy(valid).to(self.device)
-            logits, classes = self.refinement.apply(logits, spectra, mask)
-            rows, cols = crop(tile)
-            yield MappedTile(
-                tile.core, logits[:, rows, cols], classes[rows, cols], valid[rows, cols]
-            )
+        yield from self.map_tiles(scene, self.tiles(scene, max_memory))
+
+    def map_tiles(self, scene: Scene, tiles: Sequence[Tile]) -> Generator[MappedTile]:
+        """Score, refine and classify tiles of a scene that was checked."""
+        refinement = self.refinement
+        with closing(self._read(scene, [tile.read for tile in tiles])) as blocks:
+            for tile in tiles:
+                logits, spectra, valid = self.score_blocks(
+                    blocks, tile.read, with_spectra=refinement is not None
+                )
+                if refinement is None:
+                    classes = logits.argmax(0)
+                else:
+                    mask = torch.from_numpy(valid).to(self.device)
+                    assert spectra is not None
+                    logits, classes = refinement.apply(logits, spectra, mask)
+                    del spectra, mask  # room for the next tile
+                rows, cols = crop(tile)
+                yield MappedTile(
+                    tile.core, logits[:, rows, cols], classes[rows, cols], valid[rows, cols]
+                )
 
     def score_scene(
         self, scene: Scene, max_memory: int | None = None
@@ -128,10 +198,12 @@ class Predictor:
         valid : ndarray, (core.rows, core.cols), bool
         """
         check_scene(self.bundle, scene)
-        for tile in self.tiles(scene, max_memory):
-            logits, valid = self.scores(scene, tile.read)
-            rows, cols = crop(tile)
-            yield tile.core, logits[:, rows, cols], valid[rows, cols]
+        tiles = self.tiles(scene, max_memory)
+        with closing(self._read(scene, [tile.read for tile in tiles])) as blocks:
+            for tile in tiles:
+                logits, _, valid = self.score_blocks(blocks, tile.read)
+                rows, cols = crop(tile)
+                yield tile.core, logits[:, rows, cols], valid[rows, cols]
 
     def whole_scene_logits(
         self, scene: Scene, max_memory: int | None = None
@@ -174,91 +246,6 @@ def check_scene(bundle: Bundle, scene: Scene) -> None:
         )
 
 
-def scene_tiles(
-    spec: ModelSpec,
-    scene: Scene,
-    max_memory: int | None = None,
-    refinement: Refinement | None = None,
-    *,
-    approximate: bool = False,
-) -> list[Tile]:
-    """How to cut a scene so that mapping it stays within ``max_memory`` bytes, all included.
-
-    Raises
-    ------
-    MemoryCeilingError
-        Not even the smallest tile fits; or the whole scene does not, where network or refinement
-        look at all of it and may not be ``approximate``.
-    """
-    rows, cols, _ = scene.shape
-    stride, halo = geometry(spec).stride, geometry(spec).halo
-    pixel = bytes_per_pixel(spec, scene)
-    reach = 0
-    if refinement is not None:
-        pixel += refinement.bytes_per_pixel(spec.classes)
-        reach = refinement.reach
-    side = largest_side(pixel, max_memory)
-    if rows * cols <= side * side:
-        return plan_tiles(rows, cols, tile=max(rows, cols), halo=0, stride=stride)
-    if halo is None:
-        raise MemoryCeilingError(
-            f"{scene.path} does not fit into the memory given, and {spec.name} looks at all of it",
-            "give more --max-memory, or take another model",
-        )
-    halo += reach
-    if not (refinement is None or refinement.exact_in_tiles or approximate):
-        raise MemoryCeilingError(
-            f"{scene.path} must be cut into tiles, which {refinement.method} is not exact in",
-            "take crf, allow --approximate, or give more --max-memory",
-        )
-    tile = side - 2 * (halo + stride)
-    if tile < stride:
-        needed = rss_bytes() + (2 * halo + 3 * stride) ** 2 * pixel
-        raise MemoryCeilingError(
-            f"{scene.path} cannot be scored within the memory given",
-            f"the smallest tile takes --max-memory {-(-needed // 10**6)}M",
-        )
-    return plan_tiles(rows, cols, tile=tile, halo=halo, stride=stride)
-
-
-def bytes_per_pixel(spec: ModelSpec, scene: Scene) -> int:
-    """Memory that scoring takes a pixel read: the block, its float copy, the widest layers."""
-    bands = scene.shape[2]
-    block = bands * (scene.dtype.itemsize + 4)
-    if MODELS[spec.name].patch is None:
-        kept = sum(width / 4**level for level, width in enumerate(spec.widths))
-        layers = 4 * (2 * max(*spec.stem, *spec.widths[:1]) + kept + 2 * spec.classes)
-    else:
-        layers = 4 * (bands + 2 * max(*spec.stem, *spec.widths) + 2 * spec.classes)
-    return int(block + layers)
-
-
-def largest_side(pixel: int, max_memory: int | None) -> int:
-    """Side in pixels of the largest square that may be read at once, at so many bytes a pixel."""
-    used = rss_bytes()
-    ceiling = used + int(FREE_SHARE * free_memory()) if max_memory is None else max_memory
-    pixels = max(0, ceiling - used) // pixel
-    return int(min(pixels, LARGEST_TILE) ** 0.5)
-
-
-def free_memory() -> int:
-    """Bytes of memory that can be had without swapping."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-
-
-def _for_torch(block: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The block in a type that PyTorch has, converted only where it has not."""
-    if block.dtype in (np.uint16, np.uint32, np.uint64):
-        return block.astype(np.float32)
-    return block
-
-
 @dataclass(frozen=True)
 class Prediction:
     """What ``write_prediction`` did.
@@ -271,8 +258,8 @@ class Prediction:
         Rows and columns.
     counts : tuple of int, (classes + 1,)
         Pixels left unclassified, then pixels of each class.
-    tiles : int
-        Pieces that the scene was scored in.
+    plan : Plan
+        How the scene was cut, and what was expected.
     seconds : float
         Reading, scoring and writing.
     """
@@ -281,7 +268,7 @@ class Prediction:
     probabilities_path: Path | None
     shape: tuple[int, int]
     counts: tuple[int, ...]
-    tiles: int
+    plan: Plan
     seconds: float
 
 
@@ -320,6 +307,7 @@ def write_prediction(
     reject: float = 0.0,
     max_memory: int | None = None,
     overwrite: bool = False,
+    announce: Callable[[Plan], None] = lambda plan: None,
 ) -> Prediction:
     """Map a scene to a file, as it is scored.
 
@@ -337,6 +325,8 @@ def write_prediction(
     max_memory : int, optional
         Ceiling on the process's resident memory, bytes.
     overwrite : bool
+    announce : callable
+        Told the plan before the work.
 
     Raises
     ------
@@ -345,7 +335,18 @@ def write_prediction(
     bundle = predictor.bundle
     classes = bundle.spec.classes
     counts = np.zeros(classes + 1, np.int64)
-    n_tiles = 0
+    check_scene(bundle, scene)
+    plan = predictor.plan(scene, max_memory)
+    announce(plan)
+
+    def write(part: MappedTile) -> None:
+        for piece in part.pieces(WRITE_PIXELS):
+            labels = piece.labels(reject)
+            labels_file.write(piece.core, labels)
+            counts[:] += np.bincount(labels.ravel(), minlength=classes + 1)
+            if scores_file is not None:
+                scores_file.write(piece.core, piece.probabilities())
+
     with Stopwatch() as watch, ExitStack() as files:
         labels_file = files.enter_context(
             create_raster(
@@ -372,18 +373,14 @@ def write_prediction(
                     band_names=bundle.class_names,
                 )
             )
-        for part in predictor.map_scene(scene, max_memory):
-            labels = part.labels(reject)
-            labels_file.write(part.core, labels)
-            counts += np.bincount(labels.ravel(), minlength=classes + 1)
-            if scores_file is not None:
-                scores_file.write(part.core, part.probabilities())
-            n_tiles += 1
+        with WriteBehind() as writer, closing(predictor.map_tiles(scene, plan.tiles)) as parts:
+            for part in parts:
+                writer.call(write, part)
     return Prediction(
         map_path=map_path,
         probabilities_path=probabilities_path(map_path) if probabilities else None,
         shape=scene.shape[:2],
         counts=tuple(int(count) for count in counts),
-        tiles=n_tiles,
+        plan=plan,
         seconds=watch.seconds,
     )

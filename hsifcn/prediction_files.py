@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ from hsifcn.io.envi import FORMAT as ENVI
 from hsifcn.io.files import atomic_write, make_folder, refuse_existing, require_folder
 from hsifcn.io.formats import split_variable
 from hsifcn.io.polygons import write_polygons
+from hsifcn.measure import peak_rss_bytes
 from hsifcn.prediction import Prediction, Predictor, probabilities_path, write_prediction
 from hsifcn.scene import LabelMap, Scene
+from hsifcn.tile_plan import Plan
 
 RUNS = Path("runs")
 MODEL = "model.safetensors"
@@ -218,17 +220,19 @@ def predict_to_file(
     min_size: int = 1,
     max_memory: int | None,
     overwrite: bool,
+    announce: Callable[[Plan], None] = lambda plan: None,
 ) -> dict[str, Any]:
     """Write a map with a record beside it, or find that very map there already.
 
     ``polygons`` is the GeoPackage to trace the map into, if any, and ``min_size`` the pixels of its
-    smallest area; ``resample`` tells how the scene was matched.
+    smallest area; ``resample`` tells how the scene was matched; ``announce`` is told the plan.
 
     Returns
     -------
     dict
-        ``map, probabilities, polygons, shape, counts, tiles, seconds, files, unchanged`` and, under
-        ``request``, what a rerun is compared by: model, scene and options.
+        ``map, probabilities, polygons, shape, counts, tiles, seconds, planned_seconds,
+        planned_peak_bytes, peak_rss_bytes, files, unchanged`` and, under ``request``, what a rerun
+        is compared by: model, scene and options.
 
     Raises
     ------
@@ -260,6 +264,7 @@ def predict_to_file(
         reject=reject,
         max_memory=max_memory,
         overwrite=overwrite,
+        announce=announce,
     )
     if polygons is not None:
         labels = finished_map(done, scene, predictor.bundle)
@@ -270,8 +275,11 @@ def predict_to_file(
         "polygons": polygons and str(polygons),
         "shape": list(done.shape),
         "counts": list(done.counts),
-        "tiles": done.tiles,
+        "tiles": len(done.plan.tiles),
         "seconds": done.seconds,
+        "planned_seconds": done.plan.seconds,
+        "planned_peak_bytes": done.plan.peak_bytes,
+        "peak_rss_bytes": peak_rss_bytes(),
         "request": request,
         "files": sizes(map_path, request),
         "unchanged": False,

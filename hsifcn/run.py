@@ -30,11 +30,12 @@ from hsifcn.measure import Stopwatch, machine, peak_rss_bytes, rss_bytes, versio
 from hsifcn.metrics import Accuracy, confusion_matrix
 from hsifcn.models import ModelSpec, default_spec, geometry
 from hsifcn.models.flops import predict_flops
-from hsifcn.prediction import Predictor, scene_tiles
+from hsifcn.prediction import Predictor
 from hsifcn.quicklook import SPLIT_COLOURS, label_image, rgb_quicklook
 from hsifcn.refinement import DEFAULTS
 from hsifcn.refinement_choice import refine_run
 from hsifcn.splits import Split
+from hsifcn.tile_plan import plan_scene
 from hsifcn.training import Progress, Settings, Trained, train
 
 LOG_COLUMNS = ("step", "loss", "lr", "validation_oa", "seconds")
@@ -122,7 +123,7 @@ def train_run(
     try:
         for scene in inputs.scenes:  # fail now rather than after training
             spec = default_spec(settings.model, scene.shape[2], len(inputs.class_names))
-            scene_tiles(spec, scene, max_memory, DEFAULTS.get(refine))
+            plan_scene(spec, scene, max_memory, DEFAULTS.get(refine))
         trained = train(
             inputs.scenes,
             inputs.splits,

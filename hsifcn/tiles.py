@@ -31,7 +31,9 @@ class Tile:
     read: Window
 
 
-def plan_tiles(rows: int, cols: int, *, tile: int, halo: int, stride: int) -> list[Tile]:
+def plan_tiles(
+    rows: int, cols: int, *, tile: tuple[int, int], halo: int, stride: int
+) -> list[Tile]:
     """Cut a scene into tiles.
 
     The cores cover every pixel of the scene exactly once. A read window starts at a multiple of
@@ -42,8 +44,8 @@ def plan_tiles(rows: int, cols: int, *, tile: int, halo: int, stride: int) -> li
     ----------
     rows, cols : int
         Size of the scene in pixels.
-    tile : int
-        Side of a core in pixels, rounded up to a multiple of ``stride``.
+    tile : tuple of int
+        Rows and columns of a core, each rounded up to a multiple of ``stride``.
     halo : int
         Pixels of context needed on every side, ``(receptive field - 1) / 2`` or more.
     stride : int
@@ -59,17 +61,17 @@ def plan_tiles(rows: int, cols: int, *, tile: int, halo: int, stride: int) -> li
     SettingError
         A size that is not positive, or a negative halo.
     """
-    if min(rows, cols, tile, stride) < 1 or halo < 0:
+    if min(rows, cols, *tile, stride) < 1 or halo < 0:
         raise SettingError(
-            f"cannot cut {rows} x {cols} px into tiles of {tile} px "
+            f"cannot cut {rows} x {cols} px into tiles of {tile[0]} x {tile[1]} px "
             f"with halo {halo} px and stride {stride} px",
             "sizes and strides are at least 1, a halo at least 0",
         )
-    side = -(-tile // stride) * stride
+    height, width = (-(-side // stride) * stride for side in tile)
     tiles = []
-    for row in range(0, rows, side):
-        for col in range(0, cols, side):
-            core = Window(row, col, min(side, rows - row), min(side, cols - col))
+    for row in range(0, rows, height):
+        for col in range(0, cols, width):
+            core = Window(row, col, min(height, rows - row), min(width, cols - col))
             top, bottom = _widened(core.row, core.row_stop, rows, halo, stride)
             left, right = _widened(core.col, core.col_stop, cols, halo, stride)
             tiles.append(Tile(core, Window(top, left, bottom - top, right - left)))

@@ -73,10 +73,10 @@ def test_an_unknown_back_end_is_refused(tmp_path):
 
 @pytest.mark.parametrize("arguments", [["predict"], ["train", "cube.mat", "--overwrite"]])
 def test_a_cut_of_a_scene_in_tiles_is_refused_before_any_work(tmp_path, monkeypatch, arguments):
-    from hsifcn import prediction
+    from hsifcn import tile_plan
 
     copy_of_finished(tmp_path)
-    monkeypatch.setattr(prediction, "LARGEST_TILE", 20**2)
+    monkeypatch.setattr(tile_plan.Need, "whole", lambda self, pixels: 10**15)
     before = snapshot(tmp_path)
     done = command(tmp_path, *arguments, "--refine", "mrf", "-q")
     assert_refused(done, "cube.mat", "must be cut into tiles", "--approximate")

@@ -21,9 +21,9 @@ LAYERS = (
     {"scene"},
     {"augment", "bands", "bundled", "contenders", "crf", "graph_cuts", "intervals", "io", "losses"}
     | {"mapped_tile", "measure", "metrics", "models", "optimiser", "quicklook", "scaling"}
-    | {"spectra", "split_recipes", "splits", "tiles"},
-    {"bundle", "checkpoint", "objectives", "refinement", "training_scenes"},
-    {"band_matching"},
+    | {"spectra", "split_recipes", "splits", "stream", "tiles"},
+    {"blocks", "bundle", "checkpoint", "objectives", "refinement", "training_scenes"},
+    {"band_matching", "tile_plan"},
     {"classical", "evaluation", "inputs", "patch_prediction", "prediction", "refinement_choice"}
     | {"training", "transfer"},
     {"prediction_files", "report", "run"},
@@ -46,7 +46,7 @@ ONLY = {  # units that look at few others
 WITH_TORCH = (
     {"augment", "crf", "losses", "mapped_tile", "models", "optimiser"}
     | LAYERS[3]
-    | {"band_matching"}
+    | {"band_matching", "tile_plan"}
     | {"patch_prediction", "prediction", "refinement_choice", "run", "training", "transfer"}
 )
 PROCESSES = {

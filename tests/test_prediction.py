@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scenes import ArrayScene, field_scene, noise_scene, random_bundle, whole, write_field_scene
 
-from hsifcn import prediction
+from hsifcn import prediction, tile_plan
 from hsifcn.errors import (
     ExistingOutputError,
     MemoryCeilingError,
@@ -23,6 +23,7 @@ from hsifcn.models.geometry import Geometry
 from hsifcn.prediction import Predictor, check_scene, probabilities_path
 from hsifcn.scaling import fit_scaling
 from hsifcn.scene import Window
+from hsifcn.tile_plan import Plan, memory_need
 from hsifcn.tiles import plan_tiles
 
 pytestmark = pytest.mark.usefixtures("small_models_in_module")
@@ -50,10 +51,13 @@ def in_tiles_of(predictor, tile):
         def __init__(self):
             self.__dict__.update(predictor.__dict__)
 
+        def plan(self, scene, max_memory=None):
+            return Plan(self.tiles(scene), self.geometry.halo, 0)
+
         def tiles(self, scene, max_memory=None):
             geometry = self.geometry
             return plan_tiles(
-                *scene.shape[:2], tile=tile, halo=geometry.halo, stride=geometry.stride
+                *scene.shape[:2], tile=(tile, tile), halo=geometry.halo, stride=geometry.stride
             )
 
     return Tiled()
@@ -120,17 +124,18 @@ def test_a_halo_too_small_would_be_noticed(predictors):
 @pytest.fixture
 def no_memory_used(monkeypatch):
     """Let the memory ceiling be about the scene only."""
-    monkeypatch.setattr(prediction, "rss_bytes", lambda: 0)
+    monkeypatch.setattr(tile_plan, "rss_bytes", lambda: 0)
 
 
 def test_a_ceiling_cuts_the_scene(predictors, no_memory_used):
-    scene = noise_scene((500, 40, BANDS))
+    scene = noise_scene((1000, 40, BANDS))
     predictor = predictors["fcn1s"]
-    for pixels in (260**2, 300**2, 10**6):
-        ceiling = pixels * prediction.bytes_per_pixel(predictor.bundle.spec, scene)
+    need = memory_need(predictor.bundle.spec, scene, None)
+    for pixels in (17_000, 19_000, 10**6):
+        ceiling = need.cut(pixels)
         plan = predictor.tiles(scene, ceiling)
         assert max(tile.read.rows * tile.read.cols for tile in plan) <= pixels
-        assert (len(plan) == 1) == (pixels >= 500 * 40)
+        assert (len(plan) == 1) == (pixels >= 1000 * 40)
 
 
 def test_a_ceiling_too_low_tells_the_least(predictors, no_memory_used):
@@ -147,22 +152,22 @@ def test_a_ceiling_too_low_tells_the_least(predictors, no_memory_used):
 def test_what_looks_at_the_whole_scene_is_not_cut(predictors, no_memory_used, monkeypatch):
     scene = noise_scene((60, 60, BANDS), path="big.img")
     predictor = predictors["fcn1s"]
-    monkeypatch.setattr(prediction, "geometry", lambda spec: Geometry(4, None))
-    enough = 3600 * prediction.bytes_per_pixel(predictor.bundle.spec, scene)
+    monkeypatch.setattr(tile_plan, "geometry", lambda spec: Geometry(4, None))
+    enough = memory_need(predictor.bundle.spec, scene, None).whole(3600)
     assert len(predictor.tiles(scene, enough)) == 1
     with pytest.raises(MemoryCeilingError, match=r"big\.img does not fit .* looks at all of it"):
-        predictor.tiles(scene, enough // 2)
+        predictor.tiles(scene, enough - 10_000)
 
 
 def test_memory_in_use_counts(predictors, monkeypatch):
     scene = noise_scene((20, 20, BANDS))
-    monkeypatch.setattr(prediction, "rss_bytes", lambda: 2 * 10**9)
+    monkeypatch.setattr(tile_plan, "rss_bytes", lambda: 2 * 10**9)
     with pytest.raises(MemoryCeilingError, match="--max-memory 2"):
         predictors["fcn1s"].tiles(scene, 10**9)
 
 
 def test_free_memory_is_plausible():
-    assert 2**24 < prediction.free_memory() < 2**50
+    assert 2**24 < tile_plan.free_memory() < 2**50
 
 
 class TestBelonging:
@@ -257,7 +262,7 @@ def test_a_map_on_disk_is_the_label_map(tmp_path, predictors, suffix):
     assert np.array_equal(open_labels(target).labels, wanted)
     assert done.map_path == target
     assert done.shape == (220, 17)
-    assert done.tiles == len(predictor.tiles(scene)) == 7
+    assert len(done.plan.tiles) == len(predictor.tiles(scene)) == 7
     assert done.counts == tuple(np.bincount(wanted.ravel(), minlength=5))
     assert done.probabilities_path == probabilities_path(target)
     shares = open_scene(done.probabilities_path)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scenes import ArrayScene, field_cube, field_labels, random_bundle
 
-from hsifcn import prediction
+from hsifcn import prediction, tile_plan
 from hsifcn.bundle import load_model
 from hsifcn.errors import MemoryCeilingError, SettingError
 from hsifcn.prediction import Predictor, predict, write_prediction
@@ -51,14 +51,9 @@ class Doubtful(Predictor):
         said = np.where(said, said, np.maximum(labels, 1))
         self.logits = 2.0 * torch.nn.functional.one_hot(torch.from_numpy(said) - 1, 3)
 
-    def scores(self, scene, window):
-        _, valid = self.spectra(scene, window)
-        return self.logits[window.slices].permute(2, 0, 1).float(), valid
-
-    def scores_and_spectra(self, scene, window):
-        spectra, _ = self.spectra(scene, window)
-        logits, valid = self.scores(scene, window)
-        return logits, reduced_spectra(spectra, self.bundle.scaling), valid
+    def score_blocks(self, blocks, window, *, with_spectra=False):
+        _, spectra, valid = super().score_blocks(blocks, window, with_spectra=with_spectra)
+        return self.logits[window.slices].permute(2, 0, 1).float(), spectra, valid
 
 
 @pytest.fixture(scope="module")
@@ -133,9 +128,9 @@ def test_ties_go_to_the_weakest(scene, bundle):
 @pytest.fixture
 def in_tiles(monkeypatch):
     """Cut scenes however much memory there is, and let networks see no farther than a pixel."""
-    monkeypatch.setattr(prediction, "LARGEST_TILE", 100**2)
-    pointwise = prediction.geometry(random_bundle("patch5", BANDS).spec)
-    monkeypatch.setattr(prediction, "geometry", lambda spec: pointwise)
+    monkeypatch.setattr(tile_plan, "largest_tile", lambda halo: 100**2)
+    pointwise = tile_plan.geometry(random_bundle("patch5", BANDS).spec)
+    monkeypatch.setattr(tile_plan, "geometry", lambda spec: pointwise)
 
 
 def test_the_crf_is_exact_in_tiles(scene, bundle, in_tiles, monkeypatch):
@@ -143,14 +138,15 @@ def test_the_crf_is_exact_in_tiles(scene, bundle, in_tiles, monkeypatch):
     predictor = Doubtful(bundle, labels, refinement=Refinement("crf", 4.0, 0.5))
     parts = list(predictor.map_scene(cube))
     assert len(parts) > 1
-    monkeypatch.setattr(prediction, "LARGEST_TILE", 10**6)
+    monkeypatch.setattr(tile_plan, "largest_tile", lambda halo: 10**6)
     (whole,) = predictor.map_scene(cube)
     for part in parts:
         difference = part.logits - whole.logits[:, *part.core.slices]
         assert difference[:, torch.from_numpy(part.valid)].abs().max() <= 1e-5
 
 
-def test_the_mrf_is_refused_in_tiles_unless_approximate(scene, bundle, in_tiles):
+def test_the_mrf_is_refused_in_tiles_unless_approximate(scene, bundle, in_tiles, monkeypatch):
+    monkeypatch.setattr(tile_plan.Need, "whole", lambda self, pixels: 10**15)
     cube, labels = scene
     weights = Refinement("mrf", 4.0, 0.5)
     with pytest.raises(MemoryCeilingError, match=r"mrf is not exact in.*--approximate"):

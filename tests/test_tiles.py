@@ -15,7 +15,7 @@ SIZES = st.one_of(st.just(1), st.integers(1, 90))
 @settings(deadline=None, derandomize=True, max_examples=200)
 @given(SIZES, SIZES, st.integers(1, 60), st.integers(0, 40), st.sampled_from([1, 2, 3, 8, 32]))
 def test_plans(rows: int, cols: int, tile: int, halo: int, stride: int) -> None:
-    plan = plan_tiles(rows, cols, tile=tile, halo=halo, stride=stride)
+    plan = plan_tiles(rows, cols, tile=(tile, tile), halo=halo, stride=stride)
 
     covered = np.zeros((rows, cols), int)
     for part in plan:
@@ -49,20 +49,20 @@ def test_cropped_tiles_make_up_the_scene(
 ) -> None:
     scene = np.arange(rows * cols).reshape(rows, cols)
     mosaic = np.full((rows, cols), -1)
-    for part in plan_tiles(rows, cols, tile=tile, halo=halo, stride=stride):
+    for part in plan_tiles(rows, cols, tile=(tile, tile), halo=halo, stride=stride):
         mosaic[part.core.slices] = scene[part.read.slices][crop(part)]
     assert np.array_equal(mosaic, scene)
 
 
 def test_a_tile_in_numbers() -> None:
-    plan = plan_tiles(100, 70, tile=30, halo=10, stride=8)
+    plan = plan_tiles(100, 70, tile=(30, 30), halo=10, stride=8)
     assert len(plan) == 4 * 3
     assert plan[4] == Tile(core=Window(32, 32, 32, 32), read=Window(16, 16, 64, 54))
     assert crop(plan[4]) == (slice(16, 48), slice(16, 48))
 
 
 def test_a_tile_as_large_as_the_scene_is_the_scene() -> None:
-    (only,) = plan_tiles(145, 145, tile=145, halo=96, stride=32)
+    (only,) = plan_tiles(145, 145, tile=(145, 145), halo=96, stride=32)
     assert only.core == only.read == Window(0, 0, 145, 145)
 
 
@@ -75,7 +75,7 @@ def test_sizes_without_meaning_are_refused(wrong: dict[str, int]) -> None:
         plan_tiles(
             sizes["rows"],
             sizes["cols"],
-            tile=sizes["tile"],
+            tile=(sizes["tile"], 4),
             halo=sizes["halo"],
             stride=sizes["stride"],
         )

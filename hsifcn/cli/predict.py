@@ -11,6 +11,7 @@ from hsifcn.cli import options as opt
 
 if TYPE_CHECKING:
     from hsifcn.refinement import Refinement
+    from hsifcn.tile_plan import Plan
 
 FORMATS = {"envi": ".img", "gtiff": ".tif", "npy": ".npy", "mat": ".mat"}  # and default suffixes
 
@@ -66,6 +67,7 @@ def command(
     from hsifcn.bundle import load_model
     from hsifcn.errors import SettingError
     from hsifcn.io import open_scene
+    from hsifcn.measure import keep_memory_together
     from hsifcn.prediction import Predictor
     from hsifcn.prediction_files import choose_polygons, choose_targets, predict_to_file
     from hsifcn.refinement import choose_weights
@@ -75,6 +77,7 @@ def command(
     targets = choose_targets(paths, out, FORMATS[form] if form else None, wavelengths)
     polygon_paths = choose_polygons(targets.maps, polygons)
     bundle = load_model(targets.model)
+    keep_memory_together()
     refinement = choose_weights(refine, bundle.refinement)
     predictor = Predictor(bundle, opt.choose_device(device), refinement, approximate)
     output.message(f"model: {targets.model}")
@@ -100,6 +103,7 @@ def command(
                 min_size=min_size,
                 max_memory=max_memory,
                 overwrite=overwrite,
+                announce=lambda plan: output.message(plan_message(plan)),
             )
         )
         if results[-1]["unchanged"]:
@@ -128,6 +132,24 @@ def summary(result: dict[str, Any], class_names: tuple[str, ...]) -> str:
     if result["polygons"]:
         files += f", {result['polygons']}"
     return f"{text}\n\nmap: {files} ({tables.seconds(result['seconds'])} s)"
+
+
+def plan_message(plan: Plan) -> str:
+    """How the scene will be mapped, with what memory, and about how long it will take."""
+    from hsifcn.cli import tables
+
+    largest = max((tile.read for tile in plan.tiles), key=lambda read: read.rows * read.cols)
+    how = f"whole scene of {largest.rows}x{largest.cols} pixels"
+    if len(plan.tiles) > 1:
+        how = (
+            f"{len(plan.tiles)} tiles of up to {largest.rows}x{largest.cols} pixels, "
+            f"halo {plan.halo}"
+        )
+    time = "less than a second"
+    if plan.seconds >= 1:
+        minutes = plan.seconds / 60
+        time = f"about {plan.seconds:.0f} s" if minutes < 3 else f"about {minutes:.0f} min"
+    return f"plan: {how}; about {tables.megabytes(plan.peak_bytes)} MB of memory, {time}"
 
 
 def refinement_message(refinement: Refinement, chosen: bool) -> str:
