@@ -91,6 +91,16 @@ def keep_memory_together() -> None:
         libc.malloc_trim(0)
 
 
+def ask_for_huge_pages() -> None:
+    """Let PyTorch (``c10/core/impl/alloc_cpu.cpp``) ask Linux for large pages of memory.
+
+    Memory that goes back at once, as ``keep_memory_together`` has it, must be given page by page
+    again: of 4 KiB pages that takes a third of the time of prediction, of 2 MiB pages next to none.
+    To be called before PyTorch is loaded.
+    """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
+
 class Stopwatch:
     """Wall seconds of a ``with`` block, in ``seconds``."""
 

@@ -326,7 +326,7 @@ def write_prediction(
         Ceiling on the process's resident memory, bytes.
     overwrite : bool
     announce : callable
-        Told the plan before the work.
+        Told the plan before the work starts.
 
     Raises
     ------
@@ -336,8 +336,6 @@ def write_prediction(
     classes = bundle.spec.classes
     counts = np.zeros(classes + 1, np.int64)
     check_scene(bundle, scene)
-    plan = predictor.plan(scene, max_memory)
-    announce(plan)
 
     def write(part: MappedTile) -> None:
         for piece in part.pieces(WRITE_PIXELS):
@@ -373,6 +371,8 @@ def write_prediction(
                     band_names=bundle.class_names,
                 )
             )
+        plan = predictor.plan(scene, max_memory)  # of what is left by the libraries that write
+        announce(plan)
         with WriteBehind() as writer, closing(predictor.map_tiles(scene, plan.tiles)) as parts:
             for part in parts:
                 writer.call(write, part)

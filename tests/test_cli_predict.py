@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import resource
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -12,6 +17,8 @@ import numpy as np
 import pytest
 import scipy.io
 from cli_helpers import (
+    ENVIRONMENT,
+    Done,
     assert_refused,
     command,
     copy_of_finished,
@@ -48,7 +55,11 @@ def test_bare_predict_maps_the_newest_run_into_itself(folder):
     (folder / "runs/unfinished").mkdir()
     done = hsifcn(folder, "predict")
     assert done.code == 0, done.err
-    assert done.err == "model: runs/cube/model.safetensors\n"
+    model, plan = done.err.splitlines()
+    assert model == "model: runs/cube/model.safetensors"
+    assert re.fullmatch(
+        r"plan: whole scene of 20x24 pixels; about \d+ MB of memory, less than a second", plan
+    )
     assert "map: runs/cube/map.img" in done.out
     labels = open_labels(folder / "runs/cube/map.img")
     assert labels.labels.shape == (20, 24)
@@ -255,6 +266,61 @@ def test_a_scene_without_any_measurement(folder):
     np.save(folder / "s.npy", np.full((4, 5, 12), np.nan, "f4"))
     done = command(folder, "predict", "s.npy", "--json")
     assert done.json["counts"] == [20, 0, 0, 0]
+
+
+def long_scene(folder):
+    """An ENVI scene of 40 million pixels that takes no room on the disk."""
+    header = write_envi(folder / "long.img", np.zeros((1, 400, 12), "f4")).with_suffix(".hdr")
+    header.write_text(re.sub(r"lines *= *1\b", "lines = 100000", header.read_text()))
+    os.truncate(folder / "long.img", 100_000 * 400 * 12 * 4)
+    return "long.hdr"
+
+
+def test_a_plan_within_the_ceiling_comes_first(folder):
+    np.save(folder / "s.npy", np.resize(np.load(folder / "scene.npy"), (900, 500, 12)))
+    done = hsifcn(folder, "predict", "s.npy", "--max-memory", "600M", "--json")
+    assert done.code == 0, done.err
+    plan = re.search(r"plan: (\d+) tiles of .* halo 16; about (\d+) MB of memory", done.err)
+    assert int(plan[1]) == done.json["tiles"] > 1
+    assert round(done.json["planned_peak_bytes"] / 1e6) == int(plan[2]) <= 600
+    assert 0.85 < done.json["planned_peak_bytes"] / done.json["peak_rss_bytes"] < 1.15
+
+
+def test_ctrl_c_stops_soon_and_leaves_nothing(folder):
+    scene = long_scene(folder)
+    before = {path.name for path in folder.iterdir()}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hsifcn", "predict", "runs/cube", scene],
+        cwd=folder,
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        while "plan: " not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said.strip()) == (130, "interrupted")
+    assert {path.name for path in folder.iterdir()} == before
+
+
+def test_a_disk_that_fills_is_one_line_and_leaves_nothing(folder):
+    np.save(folder / "s.npy", np.resize(np.load(folder / "scene.npy"), (700, 500, 12)))
+    before = snapshot(folder)
+    done = subprocess.run(
+        [sys.executable, "-m", "hsifcn", "predict", "s.npy", "-q", "--probabilities"],
+        cwd=folder,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, 10**6)),
+    )
+    failed = Done(done.returncode, done.stdout, done.stderr)
+    assert_refused(failed, "s_map_probabilities.img cannot be written", "free space", code=1)
+    assert snapshot(folder) == before
 
 
 def test_polygons_of_the_map(folder, expected):

@@ -41,4 +41,5 @@ def test_memory_by_arithmetic_is_what_is_held(name, data):
         widths=tuple(data.draw(width) for _ in spec.widths),
     )
     found = counted(spec)
-    assert 0.97 * found < 4 * MODELS[name].held_values(spec) < 1.2 * found
+    too_much = 1.15 if MODELS[name].patch is None else 1.45  # with a margin
+    assert 0.97 * found < 4 * MODELS[name].held_values(spec) < too_much * found

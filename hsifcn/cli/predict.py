@@ -63,11 +63,13 @@ def command(
     Without MODEL, the newest run's; without SCENE, the scene that it was trained on, mapped into
     the run. One argument is a model if it is a run directory or a .safetensors file, else a scene.
     """
+    from hsifcn.measure import ask_for_huge_pages, keep_memory_together
+
+    ask_for_huge_pages()  # before PyTorch is loaded
     from hsifcn.band_matching import match_scene
     from hsifcn.bundle import load_model
     from hsifcn.errors import SettingError
     from hsifcn.io import open_scene
-    from hsifcn.measure import keep_memory_together
     from hsifcn.prediction import Predictor
     from hsifcn.prediction_files import choose_polygons, choose_targets, predict_to_file
     from hsifcn.refinement import choose_weights
@@ -76,8 +78,8 @@ def command(
         raise SettingError(f"--reject {reject:g} is no probability", "give 0 to 1")
     targets = choose_targets(paths, out, FORMATS[form] if form else None, wavelengths)
     polygon_paths = choose_polygons(targets.maps, polygons)
-    bundle = load_model(targets.model)
     keep_memory_together()
+    bundle = load_model(targets.model)
     refinement = choose_weights(refine, bundle.refinement)
     predictor = Predictor(bundle, opt.choose_device(device), refinement, approximate)
     output.message(f"model: {targets.model}")

@@ -163,11 +163,11 @@ class CastPatchCNN(nn.Module):
 def held_values(patch: int, stem: int, width: int, hidden: int, classes: int) -> float:
     """Values a pixel that ``CastPatchCNN.after_stem`` holds at most; ``stem`` are those given.
 
-    The margin is left out. See ``Model.held_values``.
+    With a tenth for the margin. See ``Model.held_values``.
     """
-    pools = "pool" in patch_plan(patch)[0]
-    layers = stem + (4.0 if pools else 2.0) * width  # a pool makes indices of eight bytes
-    return max(layers, stem + width + hidden, stem + hidden + classes)
+    layers = patch_plan(patch)[0]
+    wide = 4 if "pool" in layers else min(2, len(layers))  # a pool makes indices of eight bytes
+    return 1.1 * max(stem + wide * width, stem + width + hidden, stem + hidden + classes)
 
 
 def dilated(block: nn.Module, dilation: int) -> ConvBlock:
