@@ -1,4 +1,4 @@
-"""Large ENVI cubes, and models whose weights do not matter, for the benchmarks of size and speed."""
+"""Large ENVI cubes, and untrained models, for the benchmarks of size and speed."""
 
 from __future__ import annotations
 
@@ -98,8 +98,7 @@ def predict(model: Path, scene: Path, *options: str) -> dict[str, Any]:
     command = ["predict", str(model), str(scene), "-o", str(target), "--device", "cpu"]
     done = subprocess.run(
         [sys.executable, "-m", "hsifcn", *command, "--overwrite", "--json", *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
         check=False,

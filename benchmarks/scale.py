@@ -2,9 +2,9 @@
 
     python -m benchmarks.scale [--gigabytes 20] [--megapixels 1,50]
 
-Maps sparse ENVI cubes, which take no room on the disk, under several ceilings of memory, and mosaics
-of the bundled scene, 0.4 GB a million pixels, each in a fresh process. Prints the tables and writes
-them to ``docs/scale.md``.
+Maps sparse ENVI cubes, which take no room on the disk, under several ceilings of memory, and
+mosaics of the bundled scene, 0.4 GB a million pixels, each in a fresh process. Prints the tables
+and writes them to ``docs/scale.md``.
 """
 
 from __future__ import annotations

@@ -51,9 +51,7 @@ def forward_rate(model: Path, repeats: int) -> tuple[float, float, float]:
     products, passes = [], []
     for _ in range(repeats + 1):  # the first of each settles how to compute
         products.append(seconds_of(lambda: left @ right))
-        passes.append(
-            seconds_of(lambda: predictor.score_blocks(iter([(block, valid)]), window))
-        )
+        passes.append(seconds_of(lambda: predictor.score_blocks(iter([(block, valid)]), window)))
     forward = median(passes[1:])
     return 2 * PRODUCT**3 / median(products[1:]) / 1e9, flops / forward / 1e9, forward / SIDE**2
 

@@ -100,10 +100,10 @@ class Predictor:
             spectra = torch.empty((len(valid), groups), device=self.device)
         # The features are handed over, not kept here, so that they go when no layer needs them.
         logits = self.network.after_stem(
-            self._features(blocks, valid, spectra).unflatten(0, (1, *size)).permute(0, 3, 1, 2)
+            self._features(blocks, valid, spectra).view(1, *size, -1).permute(0, 3, 1, 2)
         )
         if spectra is not None:
-            spectra = spectra.unflatten(0, size).permute(2, 0, 1)
+            spectra = spectra.view(*size, -1).permute(2, 0, 1)
         return logits[0], spectra, valid.reshape(size)
 
     def _features(

@@ -107,3 +107,22 @@ def test_a_file_that_shrinks_or_goes_is_an_error(tmp_path):
 def test_a_window_must_lie_inside(tmp_path, window):
     with pytest.raises(ValueError, match="reaches out"):
         stored(tmp_path / "raw", sample_cube(), "bip").read(window)
+
+
+@pytest.mark.parametrize(
+    ("order", "window"), [("bsq", (2, 1, 4, 3)), ("bsq-columns", (1, 2, 3, 2))]
+)
+def test_wide_windows_are_read_in_whole_lines(tmp_path, order, window, monkeypatch):
+    cube = sample_cube((8, 9, 4))
+    array = stored(tmp_path / "raw", cube, order)
+    read = []
+    fill = RawArray._fill
+    monkeypatch.setattr(
+        RawArray, "_fill", lambda self, file, *where: read.append(where) or fill(self, file, *where)
+    )
+    window = Window(*window)
+    np.testing.assert_array_equal(array.read(window), cube[window.slices])
+    assert len(read) == 4  # one a band
+    read.clear()
+    array.read(Window(2, 2, 2, 2) if order == "bsq" else Window(2, 2, 1, 2))
+    assert len(read) == 2 * 4  # far less than is in the lines

@@ -24,7 +24,8 @@ ORDERS: dict[str, tuple[int, int, int]] = {
     "bsq": (2, 0, 1),
     "bsq-columns": (2, 1, 0),  # a Fortran-ordered (rows, cols, bands) array
 }
-_BUFFER_BYTES = 32 * 2**20  # what a read holds besides its result
+_BUFFER_BYTES = 16 * 2**20  # what a read holds besides its result
+_WIDENING = 4  # how much more than a window may be read where that makes one read of many
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,12 @@ class RawArray:
                 if self.order == "bip":
                     self._read_stored(file, window, result)
                     return result
-                for part in self._parts(window):
-                    row, col = part.row - window.row, part.col - window.col
-                    block = result[row : row + part.rows, col : col + part.cols]
-                    block[...] = self._read_part(file, part)
+                whole = self._with_whole_lines(window)
+                for part in self._parts(whole):
+                    wanted = _intersection(part, window)
+                    result[_inside(wanted, window)] = self._read_part(file, part)[
+                        _inside(wanted, part)
+                    ]
         except OSError as error:
             raise cannot_read(self.path, error) from error
         return result
@@ -102,6 +105,18 @@ class RawArray:
         )
         if not inside:
             raise ValueError(f"{window} reaches out of an array of {self.shape}")
+
+    def _with_whole_lines(self, window: Window) -> Window:
+        """The window with lines of full length, unless that is far more than is wanted.
+
+        Lines of a band that are read whole lie behind each other: a single read, not one a line.
+        """
+        rows, cols, _ = self.shape
+        if self.order == "bsq-columns" and rows <= _WIDENING * window.rows:
+            return Window(0, window.col, rows, window.cols)
+        if self.order != "bsq-columns" and cols <= _WIDENING * window.cols:
+            return Window(window.row, 0, window.rows, cols)
+        return window
 
     def _parts(self, window: Window) -> Iterator[Window]:
         """Cut a window along its slower axis on disk, into parts that fit into the buffer."""
@@ -168,3 +183,14 @@ class RawArray:
                     f"{self.path} ends too early", "it changed while it was read; copy it again"
                 )
             target = target[count:]
+
+
+def _intersection(one: Window, other: Window) -> Window:
+    row, col = max(one.row, other.row), max(one.col, other.col)
+    rows = min(one.row_stop, other.row_stop) - row
+    return Window(row, col, rows, min(one.col_stop, other.col_stop) - col)
+
+
+def _inside(part: Window, window: Window) -> tuple[slice, slice]:
+    """Where a part lies in an array of the window that holds it."""
+    return Window(part.row - window.row, part.col - window.col, part.rows, part.cols).slices

@@ -91,7 +91,7 @@ def _patch(patch: int) -> Model:
         f"patch CNN on {patch}x{patch} windows: the classical way, to compare with",
         build=lambda s: PatchCNN(s.bands, s.classes, patch, s.stem, *s.widths),
         geometry=lambda s: Geometry(stride=1, receptive_field=patch),
-        held_values=lambda s: patch_cnn.held_values(patch, s.stem[-1], *s.widths, s.classes),
+        held_values=lambda s: patch_cnn.held_values(patch, s.stem[-1], s.classes, *s.widths),
         stem=(64, 64),
         widths=(64, 128),
         patch=patch,

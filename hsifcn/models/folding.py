@@ -44,7 +44,7 @@ class RawSceneNetwork(nn.Module):
         """Map raw spectra (scenes, bands, rows, cols), float32, to logits of the same size."""
         rows, cols = x.shape[-2:]
         pixels = x.permute(0, 2, 3, 1).flatten(0, 2)
-        features = self.stem_channels(pixels).unflatten(0, (-1, rows, cols))
+        features = self.stem_channels(pixels).view(len(x), rows, cols, -1)
         return self.after_stem(features.permute(0, 3, 1, 2))
 
     @property

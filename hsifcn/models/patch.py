@@ -83,6 +83,7 @@ class PatchCNN(nn.Module):
         self, bands: int, classes: int, patch: int, stem: tuple[int, ...], width: int, hidden: int
     ) -> None:
         super().__init__()
+        self.bands = bands
         self.patch = patch
         self.plan, cells = patch_plan(patch)
         self.stem = SpectralStem(bands, stem)
@@ -128,6 +129,7 @@ class CastPatchCNN(nn.Module):
     def __init__(self, net: PatchCNN) -> None:
         super().__init__()
         self.margin = net.patch // 2
+        self.bands = net.bands
         self.stem = net.stem
         self.layers = nn.Sequential()
         convs = iter(net.convs)
@@ -147,8 +149,7 @@ class CastPatchCNN(nn.Module):
 
     def after_stem(self, x: Tensor) -> Tensor:
         """Score what the stem made of a scene; beyond its edges lies what it makes of zeros."""
-        conv = self.stem[0].conv
-        outside = self.stem(conv.weight.new_zeros(1, conv.in_channels, 1, 1))
+        outside = self.stem(x.new_zeros(1, self.bands, 1, 1))
         rows, cols = (size + 2 * self.margin for size in x.shape[-2:])
         padded = outside.expand(len(x), -1, rows, cols).contiguous(
             memory_format=torch.channels_last
@@ -160,7 +161,7 @@ class CastPatchCNN(nn.Module):
         return scores
 
 
-def held_values(patch: int, stem: int, width: int, hidden: int, classes: int) -> float:
+def held_values(patch: int, stem: int, classes: int, width: int, hidden: int) -> float:
     """Values a pixel that ``CastPatchCNN.after_stem`` holds at most; ``stem`` are those given.
 
     With a tenth for the margin. See ``Model.held_values``.
