@@ -546,7 +546,7 @@ def test_fitted_points_are_dashed_and_named(tmp_path: Path) -> None:
         for row in rows:
             row["measured"] = True
     measured = comparison_page(tmp_path / "page.html", comparison)
-    assert "fitted" not in Page(measured).text
+    assert "fitted, not measured" not in Page(measured).text
     assert "stroke-dasharray" in fitted
     assert "stroke-dasharray" not in measured
 
