@@ -19,7 +19,7 @@ PACKAGE = Path(hsifcn.__file__).parent
 LAYERS = (
     {"errors"},
     {"scene"},
-    {"augment", "bands", "bundled", "contenders", "crf", "graph_cuts", "intervals", "io", "losses"}
+    {"augment", "bands", "bundled", "calibration", "contenders", "crf", "graph_cuts", "intervals", "io", "losses"}
     | {"mapped_tile", "measure", "metrics", "models", "optimiser", "quicklook", "scaling"}
     | {"spectra", "split_recipes", "splits", "tiles"},
     {"bundle", "checkpoint", "objectives", "refinement", "training_scenes"},
