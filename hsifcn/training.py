@@ -57,6 +57,9 @@ class Settings:
         Share of the target spread over all classes (Szegedy et al. 2016, arXiv:1512.00567).
     spectral_jitter : float
         Standard deviation of the random gain and offset of each band, in standard deviations.
+    propagation : float
+        Weight of the loss against labels carried over the scene (``propagation.py``), that of the
+        labels being 1; whole-scene networks only.
     evaluate_every : int
         Steps between two looks at the validation pixels.
     inductive : bool
@@ -76,6 +79,7 @@ class Settings:
     averaging: float = 0.97
     label_smoothing: float = 0.1
     spectral_jitter: float = 0.1
+    propagation: float = 1.0
     evaluate_every: int = 10
     inductive: bool = False
     materialised: bool = False
@@ -255,7 +259,11 @@ def make_objective(
     patch = MODELS[spec.name].patch
     if patch is None:
         return SceneObjective(
-            scenes, spec.classes, settings.label_smoothing, settings.spectral_jitter
+            scenes,
+            spec.classes,
+            settings.label_smoothing,
+            settings.spectral_jitter,
+            settings.propagation,
         )
     return PatchObjective(
         scenes,
