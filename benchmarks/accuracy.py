@@ -1,10 +1,11 @@
-"""Accuracy of the default network on Indian Pines, by the splits that papers report and harder ones.
+"""Accuracy of the default network on Indian Pines, on the splits of papers and on harder ones.
 
     python benchmarks/accuracy.py --splits DIR [--seeds 10] [--workers 1]
 
-DIR holds the fixed splits as label rasters, ``NAME_train.npy`` and ``NAME_test.npy``, with the names
-in ``FIXED``. Every training is a fresh process that leaves a JSON file in ``--results``, so that an
-interrupted run goes on where it stopped; ``docs/accuracy.md`` is written from those files.
+DIR holds the fixed splits as label rasters, ``NAME_train.npy`` and ``NAME_test.npy``, where NAME is
+that of a ``fixed:NAME`` row below. Every training is a fresh process that leaves a JSON file in
+``--results``, so that an interrupted run goes on where it stopped; ``docs/accuracy.md`` is written
+from those files.
 """
 
 from __future__ import annotations
@@ -24,15 +25,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-import hsifcn
+from hsifcn.io import open_labels, open_scene
 from hsifcn.measure import machine, versions
 from hsifcn.metrics import Accuracy, confusion_matrix
-from hsifcn.splits import Split
+from hsifcn.splits import Split, make_split
 
 ROOT = Path(__file__).parent.parent
 SCENE = ROOT / "data" / "indian_pines_corrected.mat"
 LABELS = ROOT / "data" / "indian_pines_gt.mat"
-FIXED = ("spectralformer", "dase_fixed", "checkerboard14_gap3")
 CLASSICAL = ("svm", "svm7x7", "rf", "rf7x7")
 NETWORKS = {"hsifcn": "hsifcn", "patch15": "patch15"}
 FIELD_DRAWS = 5
@@ -65,15 +65,13 @@ ROWS = (
 
 def split_of(recipe: str, seed: int, folder: Path) -> Split:
     """The split of one draw."""
-    labels = hsifcn.open_labels(LABELS)
+    labels = open_labels(LABELS)
     kind, _, name = recipe.partition(":")
     if kind != "fixed":
-        return hsifcn.make_split(labels.labels, recipe, seed=seed)
-    train, test = (
-        hsifcn.open_labels(folder / f"{name}_{part}.npy").labels for part in ("train", "test")
-    )
+        return make_split(labels.labels, recipe, seed=seed)
+    train, test = (open_labels(folder / f"{name}_{part}.npy").labels for part in ("train", "test"))
     recipe = f"fixed:{name}_train.npy,{name}_test.npy"
-    return hsifcn.make_split(labels.labels, recipe, seed=seed, fixed=(train, test))
+    return make_split(labels.labels, recipe, seed=seed, fixed=(train, test))
 
 
 def measure(contender: str, recipe: str, draw: int, seed: int, folder: Path) -> dict[str, Any]:
@@ -105,12 +103,13 @@ def map_by_network(
     """Map the scene with a network trained on the split, settings by default."""
     from hsifcn.prediction import Predictor
     from hsifcn.scene import default_class_names, default_colours
+    from hsifcn.training import default_settings, train
 
-    scene = hsifcn.open_scene(SCENE)
-    trained = hsifcn.train(
+    scene = open_scene(SCENE)
+    trained = train(
         [scene],
         [split],
-        hsifcn.default_settings(model, seed),
+        default_settings(model, seed),
         class_names=default_class_names(n_classes),
         colours=default_colours(n_classes),
     )
@@ -124,7 +123,7 @@ def map_by_classifier(
     from hsifcn.classical import fit, spectral_features
     from hsifcn.training_scenes import read_standardised, scene_scaling, usable_bands
 
-    scene = hsifcn.open_scene(SCENE)
+    scene = open_scene(SCENE)
     bands = usable_bands([scene])
     cube, _ = read_standardised(scene, bands, scene_scaling([scene], [split], bands, False))
     features = spectral_features(cube[0].permute(1, 2, 0).numpy(), name.endswith("7x7"))

@@ -46,6 +46,34 @@ def fit_temperature(logits: Floats, targets: npt.NDArray[np.integer[Any]]) -> fl
     return float(np.exp(minimize_scalar(cost, bounds=np.log(BOUNDS), method="bounded").x))
 
 
+def expected_calibration_error(confidence: Floats, correct: Mask, bins: int = 15) -> float | None:
+    """How far confidence is from accuracy, on average.
+
+    Guo et al. (2017), eq. 3: the mean over bins of confidence, weighted by their pixels, of the
+    difference between accuracy and mean confidence.
+
+    Parameters
+    ----------
+    confidence : ndarray, (pixels,), float
+        Probability of the predicted class.
+    correct : ndarray, (pixels,), bool
+        Whether that class is the true one.
+    bins : int
+        Number of bins of equal width.
+
+    Returns
+    -------
+    float or None
+        None without pixels.
+    """
+    if not confidence.size:
+        return None
+    # A bin holds its upper edge, as in the paper.
+    which = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    surplus = np.bincount(which, weights=correct - confidence.astype(np.float64), minlength=bins)
+    return float(np.abs(surplus).sum() / confidence.size)
+
+
 def coverage_curve(confidence: Floats, correct: Mask) -> list[dict[str, float]]:
     """Accuracy of the most confident pixels, by the share of pixels that is kept.
 

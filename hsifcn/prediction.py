@@ -57,7 +57,8 @@ class Predictor:
         self.approximate = approximate
         self.device = torch.device(device)
         self.geometry = geometry(bundle.spec)
-        self.network = RawSceneNetwork(bundle.network(), bundle.scaling).to(self.device)
+        network = RawSceneNetwork(bundle.network(), bundle.scaling, bundle.temperature)
+        self.network = network.to(self.device)
 
     @torch.inference_mode()
     def scores(self, scene: Scene, window: Window) -> tuple[Tensor, npt.NDArray[np.bool_]]:
@@ -145,10 +146,18 @@ class Predictor:
 
     def label_map(self, scene: Scene, max_memory: int | None = None) -> npt.NDArray[np.uint16]:
         """Label of every pixel, (rows, cols), 0 where there is no measurement."""
+        return self.labels_and_confidence(scene, max_memory)[0]
+
+    def labels_and_confidence(
+        self, scene: Scene, max_memory: int | None = None
+    ) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.float32]]:
+        """Label and its probability of every pixel, (rows, cols); 0 without a measurement."""
         labels = np.zeros(scene.shape[:2], np.uint16)
+        confidence = np.zeros(scene.shape[:2], np.float32)
         for part in self.map_scene(scene, max_memory):
             labels[part.core.slices] = part.labels()
-        return labels
+            confidence[part.core.slices] = np.where(part.valid, part.confidence(), 0)
+        return labels, confidence
 
 
 def check_scene(bundle: Bundle, scene: Scene) -> None:

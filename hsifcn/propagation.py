@@ -24,7 +24,9 @@ COMPONENTS = 5  # principal components that edges are seen in: more are noise
 EDGE = 5.0  # how steeply the weight of a step falls with the spectral distance; 1 = mean distance
 LEAK = 1e-3  # weight of the steepest edge, so that no pixel is cut off
 PRIOR = 1e-3  # chance, against that of a step, that a walk ends at what the classifier says
-SHRINKAGE = 0.01  # of the covariance towards a multiple of the identity, when few pixels are labelled
+SHRINKAGE = (
+    0.01  # of the covariance towards a multiple of the identity, when few pixels are labelled
+)
 TOLERANCE = 1e-4  # of the probabilities
 MOST_ITERATIONS = 2000
 NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # (rows, cols) away; the other four are their mirror
@@ -108,9 +110,7 @@ def step_weights(cube: Tensor, valid: Tensor | None) -> list[Tensor]:
     distances = [(image[:, a, b] - image[:, c, d]).square().sum(0) for a, b, c, d in steps(image)]
     mean = torch.cat([distance.flatten() for distance in distances]).mean().clamp(min=1e-12)
     weights = []
-    for distance, (row, col), (a, b, c, d) in zip(
-        distances, NEIGHBOURS, steps(image), strict=True
-    ):
+    for distance, (row, col), (a, b, c, d) in zip(distances, NEIGHBOURS, steps(image), strict=True):
         weight = torch.exp(-EDGE * distance / mean).add_(LEAK) / (row**2 + col**2) ** 0.5
         if valid is not None:
             weight = weight * (valid[0, 0, a, b] & valid[0, 0, c, d])
@@ -132,15 +132,18 @@ def spectral_probabilities(cube: Tensor, pixels: Tensor, targets: Tensor, classe
     covariance.diagonal().add_(SHRINKAGE * level)
     directions = torch.linalg.solve(covariance, centres.t())
     offsets = (counts / counts.sum()).log() - 0.5 * (centres.t() * directions).sum(0)
-    scores = means @ directions.float() + offsets.float()
+    scores: Tensor = means @ directions.float() + offsets.float()
     return scores.softmax(1).t().reshape(classes, *cube.shape[2:])
 
 
 def steps(image: Tensor) -> Iterator[tuple[slice, slice, slice, slice]]:
-    """For each kind of step, rows and columns of the pixels it leads from, then of those it leads to."""
+    """Rows and columns of the pixels that each kind of step leads from, then to."""
     rows, cols = image.shape[-2:]
     for row, col in NEIGHBOURS:
-        left, right = slice(max(0, -col), cols - max(0, col)), slice(max(0, col), cols + min(0, col))
+        left, right = (
+            slice(max(0, -col), cols - max(0, col)),
+            slice(max(0, col), cols + min(0, col)),
+        )
         yield slice(0, rows - row), left, slice(row, rows), right
 
 

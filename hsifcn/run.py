@@ -18,6 +18,8 @@ import numpy.typing as npt
 import torch
 
 from hsifcn.bundle import Bundle, empty_network
+from hsifcn.calibration import coverage_curve, expected_calibration_error
+from hsifcn.ensemble import train_ensemble
 from hsifcn.errors import (
     ExistingOutputError,
     HsifcnError,
@@ -35,10 +37,14 @@ from hsifcn.quicklook import SPLIT_COLOURS, label_image, rgb_quicklook
 from hsifcn.refinement import DEFAULTS
 from hsifcn.refinement_choice import refine_run
 from hsifcn.splits import Split
-from hsifcn.training import Progress, Settings, Trained, train
+from hsifcn.training import Progress, Settings, Trained
 
 LOG_COLUMNS = ("step", "loss", "lr", "validation_oa", "seconds")
-CHECKPOINT_FILES = ("state.safetensors", "model.safetensors")  # all that is ever put there
+CHECKPOINT_FILES = (
+    "state.safetensors",
+    "model.safetensors",
+    "member-*.safetensors",
+)  # all that is ever put there
 
 
 def prepare_run_directory(out: Path, *, overwrite: bool, resume: bool) -> bool:
@@ -72,7 +78,8 @@ def prepare_run_directory(out: Path, *, overwrite: bool, resume: bool) -> bool:
 def is_checkpoint(folder: Path) -> bool:
     """Whether a folder holds nothing but what an unfinished run leaves; never the user's own."""
     return folder.is_dir() and all(
-        file.name in CHECKPOINT_FILES or file.match(".*.safetensors") for file in folder.iterdir()
+        any(file.match(pattern) for pattern in (*CHECKPOINT_FILES, ".*.safetensors"))
+        for file in folder.iterdir()
     )
 
 
@@ -95,6 +102,7 @@ def train_run(
     progress: Progress = lambda step, loss, validation_oa: None,
     resume: bool = False,
     start: Bundle | None = None,
+    members: int = 1,
     refine: str = "none",
     config: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -108,6 +116,8 @@ def train_run(
         Of ``prepare_run_directory``.
     start : Bundle, optional
         Trained model to start from.
+    members : int
+        Networks to train and to average.
     refine : str
         ``none``, or the back end whose weights are chosen and whose map is measured too.
     config : mapping
@@ -123,10 +133,11 @@ def train_run(
         for scene in inputs.scenes:  # fail now rather than after training
             spec = default_spec(settings.model, scene.shape[2], len(inputs.class_names))
             scene_tiles(spec, scene, max_memory, DEFAULTS.get(refine))
-        trained = train(
+        trained = train_ensemble(
             inputs.scenes,
             inputs.splits,
             settings,
+            members,
             class_names=inputs.class_names,
             colours=inputs.colours,
             device=device,
@@ -141,10 +152,12 @@ def train_run(
         raise
     predictor = Predictor(trained.bundle, device)
     with Stopwatch() as prediction:
-        maps = [predictor.label_map(scene, max_memory) for scene in inputs.scenes]
+        mapped = [predictor.labels_and_confidence(scene, max_memory) for scene in inputs.scenes]
+    maps = [labels for labels, _ in mapped]
     metrics = {
         **model_record(trained.bundle.spec),
         **accuracy_record(inputs, maps),
+        "calibration": calibration_record(inputs, mapped, trained.bundle.temperature),
         **training_record(inputs, settings, trained),
         "predict_seconds": prediction.seconds,
         "peak_rss_bytes": peak_rss_bytes(),
@@ -181,6 +194,7 @@ def training_record(inputs: Inputs, settings: Settings, trained: Trained) -> dic
         "steps": settings.steps,
         "init": trained.bundle.settings.get("init"),
         "staged": settings.staged,
+        "ensemble": trained.bundle.spec.members,
         "best_step": trained.best_step,
         "transductive": not settings.inductive,
         "train_seconds": trained.seconds,
@@ -245,6 +259,25 @@ def accuracy_record(inputs: Inputs, maps: Sequence[npt.NDArray[np.integer[Any]]]
     return Accuracy.from_confusion(np.asarray(confusion)).as_dict(
         inputs.class_names, n_train.tolist()
     )
+
+
+def calibration_record(
+    inputs: Inputs,
+    mapped: Sequence[tuple[npt.NDArray[np.uint16], npt.NDArray[np.float32]]],
+    temperature: float,
+) -> dict[str, Any]:
+    """How far the probabilities can be relied on, at the test pixels of all scenes."""
+    confidence = [sure[split.test] for (_, sure), split in zip(mapped, inputs.splits, strict=True)]
+    correct = [
+        (labels == split.labels)[split.test]
+        for (labels, _), split in zip(mapped, inputs.splits, strict=True)
+    ]
+    sure, right = np.concatenate(confidence), np.concatenate(correct)
+    return {
+        "temperature": temperature,
+        "expected_calibration_error": expected_calibration_error(sure, right),
+        "coverage": coverage_curve(sure, right),
+    }
 
 
 def write_run(

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from hsifcn.calibration import coverage_curve, fit_temperature
-from hsifcn.metrics import expected_calibration_error
+from hsifcn.calibration import coverage_curve, expected_calibration_error, fit_temperature
 
 
 def draw(temperature, pixels=4000, classes=5):
@@ -30,8 +29,9 @@ def test_the_temperature_that_drew_the_labels_is_found(temperature):
 def test_calibration_error_falls():
     logits, targets = draw(2.5)
     fitted = fit_temperature(logits[::2], targets[::2])
+    correct = logits[1::2].argmax(axis=1) == targets[1::2]
     before, after = (
-        expected_calibration_error(softmax(logits[1::2] / t, axis=1), targets[1::2] + 1)
+        expected_calibration_error(softmax(logits[1::2] / t, axis=1).max(axis=1), correct)
         for t in (1.0, fitted)
     )
     assert after < before / 3
@@ -72,3 +72,34 @@ def test_doubt_that_points_at_errors_raises_accuracy():
 
 def test_no_pixels_no_curve():
     assert coverage_curve(np.zeros(0), np.zeros(0, bool)) == []
+
+
+def test_the_calibration_error_by_hand():
+    confidence, correct = np.array([0.9, 0.9, 0.7]), np.array([True, False, True])
+    # With 10 bins, 0.9 and 0.9 share one: |0.5 - 0.9| of 2 pixels; 0.7: |1 - 0.7| of one.
+    error = expected_calibration_error(confidence, correct, bins=10)
+    assert error == pytest.approx((2 * 0.4 + 0.3) / 3)
+
+
+def test_over_and_under_confidence_cancel_within_a_bin_only():
+    confidence, correct = np.array([0.55, 0.55, 0.95]), np.array([True, False, True])
+    one_bin, ten_bins = (expected_calibration_error(confidence, correct, n) for n in (1, 10))
+    assert one_bin == pytest.approx(abs(2 / 3 - (0.55 + 0.55 + 0.95) / 3))
+    assert ten_bins == pytest.approx((2 * 0.05 + 0.05) / 3)
+
+
+def test_a_bin_of_confidence_holds_its_upper_edge():
+    error = expected_calibration_error(np.array([0.5, 0.6]), np.array([True, False]), bins=2)
+    assert error == pytest.approx((0.5 + 0.6) / 2)
+
+
+def test_a_calibrated_model_has_no_calibration_error():
+    rng = np.random.default_rng(1)
+    confidence = rng.uniform(0, 1, 200_000)
+    correct = rng.uniform(0, 1, confidence.size) < confidence
+    assert expected_calibration_error(confidence, correct) < 0.01
+    assert expected_calibration_error(confidence, ~correct) > 0.4
+
+
+def test_no_pixels_no_calibration_error():
+    assert expected_calibration_error(np.zeros(0), np.zeros(0, bool)) is None

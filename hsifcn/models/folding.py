@@ -24,17 +24,21 @@ class RawSceneNetwork(nn.Module):
     network : Module
         As ``Bundle.network`` gives it, in evaluation mode; its modules are changed.
     scaling : Scaling
+    temperature : float
+        What logits are divided by, so that their softmax is a probability.
     """
 
-    def __init__(self, network: nn.Module, scaling: Scaling) -> None:
+    def __init__(self, network: nn.Module, scaling: Scaling, temperature: float = 1.0) -> None:
         super().__init__()
+        self.temperature = temperature
         for block in [module for module in network.modules() if isinstance(module, ConvBlock)]:
             block.fold()
         self.register_buffer("mean", torch.from_numpy(scaling.mean.astype(np.float32)))
         self.register_buffer("inverse_std", torch.from_numpy((1 / scaling.std).astype(np.float32)))
-        self.folded = isinstance(network, WholeSceneNetwork)
-        if isinstance(network, WholeSceneNetwork):
-            fold_scaling(network.stem, scaling)
+        whole = [module for module in network.modules() if isinstance(module, WholeSceneNetwork)]
+        self.folded = bool(whole)
+        for member in whole:
+            fold_scaling(member.stem, scaling)
         # A patch CNN pads the scaled scene with zeros before its stem, so scaling stays apart.
         self.network = scene_form(network)
 
@@ -44,7 +48,7 @@ class RawSceneNetwork(nn.Module):
             x = (x - self.get_buffer("mean")[:, None, None]) * self.get_buffer("inverse_std")[
                 :, None, None
             ]
-        return self.network(x)  # type: ignore[no-any-return]
+        return self.network(x) / self.temperature  # type: ignore[no-any-return]
 
 
 def fold_scaling(stem: SpectralStem, scaling: Scaling) -> None:
