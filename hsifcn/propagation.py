@@ -16,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -105,8 +107,10 @@ def step_weights(cube: Tensor, valid: Tensor | None) -> list[Tensor]:
     """Weights of the steps to four neighbours, each (rows, cols) less what the step leaves out."""
     bands, rows, cols = cube.shape[1:]
     spectra = cube[0].reshape(bands, -1)
-    _, vectors = torch.linalg.eigh(spectra @ spectra.t() / spectra.shape[1])
-    image = (vectors[:, -COMPONENTS:].t() @ spectra).reshape(-1, rows, cols)
+    # NumPy's linear algebra is in memory already, PyTorch's would take 15 MB more.
+    _, vectors = np.linalg.eigh((spectra @ spectra.t()).cpu().numpy())
+    components = torch.from_numpy(vectors[:, -COMPONENTS:].T.copy()).to(spectra.device)
+    image = (components @ spectra).reshape(-1, rows, cols)
     distances = [(image[:, a, b] - image[:, c, d]).square().sum(0) for a, b, c, d in steps(image)]
     mean = torch.cat([distance.flatten() for distance in distances]).mean().clamp(min=1e-12)
     weights = []
@@ -121,19 +125,30 @@ def step_weights(cube: Tensor, valid: Tensor | None) -> list[Tensor]:
 def spectral_probabilities(cube: Tensor, pixels: Tensor, targets: Tensor, classes: int) -> Tensor:
     """Probabilities (classes, rows, cols) by a linear discriminant on 3x3 means of the spectra."""
     means = F.avg_pool2d(cube, 3, 1, 1, count_include_pad=False)[0].flatten(1).t()
-    seen = means[pixels].double()
-    counts = torch.bincount(targets, minlength=classes).double()
-    centres = seen.new_zeros(classes, seen.shape[1]).index_add_(0, targets, seen)
-    centres /= counts.clamp(min=1)[:, None]
-    spread = seen - centres[targets]
-    covariance = spread.t() @ spread / len(seen)
-    level = covariance.diagonal().mean().clamp(min=1e-6)
-    covariance = (1 - SHRINKAGE) * covariance
-    covariance.diagonal().add_(SHRINKAGE * level)
-    directions = torch.linalg.solve(covariance, centres.t())
-    offsets = (counts / counts.sum()).log() - 0.5 * (centres.t() * directions).sum(0)
-    scores: Tensor = means @ directions.float() + offsets.float()
+    directions, offsets = discriminant(
+        means[pixels].double().cpu().numpy(), targets.cpu().numpy(), classes
+    )
+    scores = means @ torch.from_numpy(directions).to(means) + torch.from_numpy(offsets).to(means)
     return scores.softmax(1).t().reshape(classes, *cube.shape[2:])
+
+
+def discriminant(
+    seen: npt.NDArray[np.float64], targets: npt.NDArray[np.int64], classes: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Linear discriminants: directions (bands, classes) and offsets (classes,) of the scores."""
+    counts = np.bincount(targets, minlength=classes)
+    centres = np.zeros((classes, seen.shape[1]))
+    np.add.at(centres, targets, seen)
+    centres /= np.maximum(counts, 1)[:, None]
+    spread = seen - centres[targets]
+    covariance = (1 - SHRINKAGE) * spread.T @ spread / len(seen)
+    level = max(np.trace(covariance) / len(covariance), 1e-6)
+    directions = np.linalg.solve(
+        covariance + SHRINKAGE * level * np.eye(len(covariance)), centres.T
+    )
+    with np.errstate(divide="ignore"):  # a class without a pixel has no chance
+        offsets = np.log(counts / counts.sum()) - 0.5 * (centres.T * directions).sum(axis=0)
+    return directions, offsets
 
 
 def steps(image: Tensor) -> Iterator[tuple[slice, slice, slice, slice]]:

@@ -28,7 +28,14 @@ from hsifcn.errors import (
 from hsifcn.inputs import Inputs
 from hsifcn.io import write_label_png
 from hsifcn.io.files import atomic_write, make_folder
-from hsifcn.measure import Stopwatch, machine, peak_rss_bytes, rss_bytes, versions
+from hsifcn.measure import (
+    Stopwatch,
+    keep_memory_together,
+    machine,
+    peak_rss_bytes,
+    rss_bytes,
+    versions,
+)
 from hsifcn.metrics import Accuracy, confusion_matrix
 from hsifcn.models import ModelSpec, default_spec, geometry
 from hsifcn.models.flops import predict_flops
@@ -150,6 +157,7 @@ def train_run(
         if not any((out / "checkpoint").glob("*")):
             remove_checkpoint(out)  # nothing came of it
         raise
+    keep_memory_together()  # what training left is given back before the scene is read again
     predictor = Predictor(trained.bundle, device)
     with Stopwatch() as prediction:
         mapped = [predictor.labels_and_confidence(scene, max_memory) for scene in inputs.scenes]
