@@ -21,7 +21,7 @@ from hsifcn.models.layers import WholeSceneNetwork
 from hsifcn.propagation import propagated_labels
 from hsifcn.training_scenes import TrainingScene
 
-PATCH_BATCH = 128  # patches a step
+PATCH_BATCH = 64  # patches a step
 PATCH_CHUNK = 256  # patches scored at once where no gradient is needed
 
 

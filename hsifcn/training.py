@@ -245,6 +245,7 @@ def train(
             model.save(checkpoint / "model.safetensors", overwrite=True)
         raise
     state.averaged.load_state_dict(state.best)
+    model = finish(untrained, state.averaged, objective)
     if objective.n_validation >= FEWEST_TO_CALIBRATE:
         scores, targets = objective.validation_scores(state.averaged)
     else:
@@ -252,7 +253,7 @@ def train(
             scores, targets = cross_fitted_scores(loaded, spec, settings, device, weights)
         state.seconds += watch.seconds
     temperature = fit_temperature(scores.cpu().numpy(), targets.cpu().numpy())
-    model = replace(finish(untrained, state.averaged, objective), temperature=temperature)
+    model = replace(model, temperature=temperature)
     return Trained(model, state.log, state.best_step, state.seconds)
 
 
@@ -273,6 +274,7 @@ def cross_fitted_scores(
         objective = make_objective([halved(scene, half) for scene in scenes], spec, short)
         state = initial_state(spec, short, device, weights)
         run_steps(state, objective, short, lambda step, loss, validation_oa: None, None, {})
+        reestimate(state.averaged, objective.run, objective.calls)
         found.append(objective.validation_scores(state.averaged))
     return torch.cat([scores for scores, _ in found]), torch.cat([own for _, own in found])
 
@@ -280,7 +282,8 @@ def cross_fitted_scores(
 def finish(untrained: Bundle, network: nn.Module, objective: Objective) -> Bundle:
     """Settle a network's batch statistics and put its weights into the bundle."""
     reestimate(network, objective.run, objective.calls)
-    weights = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
+    # Copies: a later look at the validation pixels moves the network's running statistics.
+    weights = {name: tensor.cpu().clone() for name, tensor in network.state_dict().items()}
     return replace(untrained, weights=weights)
 
 
