@@ -58,6 +58,8 @@ class Bundle:
         Of the libraries it was trained with.
     refinement : Refinement or None
         The back end whose weights were chosen in training, if one was.
+    temperature : float
+        What the network's logits are divided by, so that softmax gives probabilities.
     fwhm : ndarray, (bands of the scene,), float64, or None
         Full widths at half maximum of the training scenes' bands, nm.
     """
@@ -74,6 +76,7 @@ class Bundle:
     versions: dict[str, str]
     refinement: Refinement | None = None
     fwhm: npt.NDArray[np.float64] | None = None
+    temperature: float = 1.0
 
     def network(self) -> nn.Module:
         """The network with its weights, in evaluation mode, laid out channels-last."""
@@ -101,6 +104,7 @@ class Bundle:
             "settings": self.settings,
             "split": self.split,
             "versions": self.versions,
+            "temperature": self.temperature,
             "refinement": self.refinement and asdict(self.refinement),
         }
         contiguous = {name: tensor.contiguous() for name, tensor in self.weights.items()}
@@ -151,12 +155,15 @@ def _from_header(header: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
         int(raw["classes"]),
         tuple(int(width) for width in raw["stem"]),
         tuple(int(width) for width in raw["widths"]),
+        int(raw.get("members", 1)),  # older files hold one network
     )
     if spec.name not in MODELS:
         raise ValueError(f"there is no model '{spec.name}'")
     # Compared with as many layers as there are weights, not with all that a header may ask for.
-    n_layers = len(spec.stem) + len(spec.widths)
-    if n_layers > len(weights) or _kinds(weights) != _kinds(empty_network(spec).state_dict()):
+    n_layers = spec.members * (len(spec.stem) + len(spec.widths))
+    if not 0 < n_layers <= len(weights) or _kinds(weights) != _kinds(
+        empty_network(spec).state_dict()
+    ):
         raise ValueError("weights and spec differ")
     scaling = Scaling(_numbers(header["scaling"]["mean"]), _numbers(header["scaling"]["std"]))
     good_bands = _numbers(header["good_bands"]).astype(bool)
@@ -171,6 +178,9 @@ def _from_header(header: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
         raise ValueError("counts of wavelengths and bands differ")
     if not (scaling.std > 0).all():
         raise ValueError("a standard deviation is not positive")
+    temperature = float(header.get("temperature", 1.0))  # older files have none
+    if not 0 < temperature < np.inf:
+        raise ValueError("the temperature is not positive")
     if not all(0 <= channel <= 255 for colour in colours for channel in colour):
         raise ValueError("a colour is out of 0-255")
     return Bundle(
@@ -186,6 +196,7 @@ def _from_header(header: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
         versions=dict(header["versions"]),
         refinement=from_header(header.get("refinement")),  # older files have none
         fwhm=fwhm,
+        temperature=temperature,
     )
 
 

@@ -1,4 +1,4 @@
-"""The references that every practitioner knows: SVM and random forest on spectra.
+"""The references that every practitioner knows: SVM, random forest and perceptron on spectra.
 
 On single spectra, or on spectra averaged over 7x7 pixels. Needs scikit-learn, the extra
 ``classical``.
@@ -16,7 +16,7 @@ from hsifcn.errors import SettingError
 from hsifcn.splits import Split
 
 MEAN_FILTER = 7  # side in pixels of the averaging window
-CLASSIFIERS = ("svm", "rf")
+CLASSIFIERS = ("svm", "rf", "mlp")
 
 
 def spectral_features(cube: npt.NDArray[np.float32], averaged: bool) -> npt.NDArray[np.float32]:
@@ -39,6 +39,7 @@ def fit(name: str, features: npt.NDArray[np.float32], split: Split, seed: int) -
     try:
         from sklearn.ensemble import RandomForestClassifier
         from sklearn.model_selection import GridSearchCV
+        from sklearn.neural_network import MLPClassifier
         from sklearn.svm import SVC
     except ImportError as error:
         raise SettingError(
@@ -49,6 +50,8 @@ def fit(name: str, features: npt.NDArray[np.float32], split: Split, seed: int) -
     if name == "rf":
         forest = RandomForestClassifier(500, random_state=seed, n_jobs=-1)
         return forest.fit(spectra, labels)
+    if name == "mlp":
+        return MLPClassifier((128, 64), max_iter=200, random_state=seed).fit(spectra, labels)
     gammas = [factor / features.shape[1] for factor in (0.03, 0.1, 0.3, 1.0)]
     grid = {"C": [1.0, 10.0, 100.0, 1000.0], "gamma": gammas}
     search = GridSearchCV(SVC(), grid, cv=3, n_jobs=1)

@@ -37,7 +37,8 @@ def train_job(job: Job, scene: Scene) -> Job:
     """Train a network and save its bundle, unless it is only to show what training costs."""
     split = read_split(Path(job["split"]))
     settings = default_settings(job["model"], job["seed"], steps=job["steps"])
-    settings = replace(settings, materialised=job["storage"] == "materialised")
+    # All contenders learn from the labels alone: what unlabelled pixels add is another question.
+    settings = replace(settings, materialised=job["storage"] == "materialised", propagation=0.0)
     baseline = start_peak(job["device"])
     trained = train(
         [scene], [split], settings,

@@ -1,4 +1,4 @@
-"""The loss: cross-entropy at the labelled pixels, rare classes weighted up."""
+"""The losses: cross-entropy, at labelled pixels and against propagated labels."""
 
 from __future__ import annotations
 
@@ -45,3 +45,17 @@ def labelled_cross_entropy(
     return F.cross_entropy(
         scores, targets, weight=weights, reduction="sum", label_smoothing=label_smoothing
     )
+
+
+def propagated_cross_entropy(logits: Tensor, probabilities: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean cross-entropy against probabilities at every pixel.
+
+    Parameters
+    ----------
+    logits : Tensor, (1, classes, rows, cols)
+    probabilities : Tensor, (classes, rows * cols), float
+    weights : Tensor, (rows * cols,), float
+        Summing to 1.
+    """
+    likelihoods = F.log_softmax(logits.flatten(2)[0], dim=0)
+    return -(probabilities * likelihoods).sum(0) @ weights

@@ -35,9 +35,14 @@ class MappedTile:
         """Labels; 0 where invalid, or where the class has a probability under ``reject``."""
         keep = self.valid
         if reject > 0:
-            chosen = self.logits.softmax(0).gather(0, self.classes[None])[0]
-            keep = keep & (chosen >= reject).cpu().numpy()
+            keep = keep & (self.confidence() >= reject)
         return np.where(keep, labels_of(self.classes.cpu().numpy()), np.uint16(0))
+
+    def confidence(self) -> npt.NDArray[np.float32]:
+        """Probability of the class that each pixel has, (rows, cols); no meaning where invalid."""
+        chosen = self.logits.softmax(0).gather(0, self.classes[None])[0]
+        confidence: npt.NDArray[np.float32] = chosen.cpu().numpy()
+        return confidence
 
     def probabilities(self) -> npt.NDArray[np.float32]:
         """Probability of every class, (rows, cols, classes); NaN where invalid."""

@@ -1,4 +1,4 @@
-"""Accuracy of a label map: confusion matrix, OA, AA, kappa, per class, calibration.
+"""Accuracy of a label map: confusion matrix, OA, AA, kappa, per class.
 
 Labels are counted from 1 here; 0 is unlabelled in the ground truth and unclassified in a map.
 """
@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from hsifcn.errors import LabelError, MismatchError
-from hsifcn.scene import labels_of
 
 Labels = npt.NDArray[np.integer[Any]]
 Counts = npt.NDArray[np.int64]
@@ -192,48 +191,6 @@ class Accuracy:
             "unclassified": self.confusion[:, n_classes].tolist(),
             "class_names": list(class_names),
         }
-
-
-def expected_calibration_error(
-    probabilities: npt.NDArray[np.floating[Any]], truth: Labels, bins: int = 15
-) -> float:
-    """How far a model's confidence is from its accuracy, on average.
-
-    Parameters
-    ----------
-    probabilities : ndarray, (..., n_classes), float
-        Probabilities of classes 1 to n.
-    truth : ndarray, (...), integer
-        True labels; pixels with 0 are left out.
-    bins : int
-        Number of bins of equal width in confidence.
-
-    Returns
-    -------
-    float
-        Guo et al. 2017 (arXiv:1706.04599), eq. 3: the mean over bins, weighted by their pixels,
-        of the difference between accuracy and mean confidence. NaN without labelled pixels.
-
-    Raises
-    ------
-    MismatchError
-        The shapes do not belong together.
-    """
-    if probabilities.shape[:-1] != truth.shape:
-        raise MismatchError(
-            f"the probabilities are {probabilities.shape} and the ground truth is {truth.shape}",
-            "probabilities have one axis more, the classes, last",
-        )
-    labelled = truth != 0
-    scores, true = probabilities[labelled], truth[labelled]
-    if not true.size:
-        return math.nan
-    confidence = scores.max(axis=1).astype(np.float64)
-    correct = labels_of(scores.argmax(axis=1)) == true
-    # A bin holds its upper edge, as in the paper.
-    which = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    surplus = np.bincount(which, weights=correct - confidence, minlength=bins)
-    return float(np.abs(surplus).sum() / true.size)
 
 
 def _ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> Floats:

@@ -16,11 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hsifcn.augment import N_SYMMETRIES, channels_last, jitter_bands, transform, undo
-from hsifcn.losses import class_weights, labelled_cross_entropy
+from hsifcn.losses import class_weights, labelled_cross_entropy, propagated_cross_entropy
 from hsifcn.models.layers import WholeSceneNetwork
+from hsifcn.propagation import propagated_labels
 from hsifcn.training_scenes import TrainingScene
 
-PATCH_BATCH = 128  # patches a step
+PATCH_BATCH = 64  # patches a step
 PATCH_CHUNK = 256  # patches scored at once where no gradient is needed
 
 
@@ -55,18 +56,31 @@ class SceneObjective:
     ----------
     scenes : sequence of TrainingScene
     classes : int
-    label_smoothing, jitter : float
+    label_smoothing, jitter, propagation : float
         Of ``training.Settings``.
     """
 
     def __init__(
-        self, scenes: Sequence[TrainingScene], classes: int, label_smoothing: float, jitter: float
+        self,
+        scenes: Sequence[TrainingScene],
+        classes: int,
+        label_smoothing: float,
+        jitter: float,
+        propagation: float = 0.0,
     ) -> None:
         self.scenes = scenes
         self.label_smoothing, self.jitter = label_smoothing, jitter
         self.calls = len(scenes)
         self.n_validation = sum(len(scene.validation_targets) for scene in scenes)
         self.weights, self.total_weight = step_weights(scenes, classes)
+        labelled = [scene for scene in scenes if len(scene.pixels)]
+        self.propagation = propagation / max(1, len(labelled))
+        self.propagated = {
+            id(scene): propagated_labels(
+                scene.cube, scene.counted, scene.pixels, scene.targets, classes
+            )
+            for scene in (labelled if propagation else ())
+        }
 
     def backward(self, network: nn.Module, rng: np.random.Generator) -> float:
         """Add the gradients of the loss over all training pixels of all scenes."""
@@ -85,6 +99,11 @@ class SceneObjective:
                 logits, scene.pixels, scene.targets, self.weights, self.label_smoothing
             )
             loss = loss / self.total_weight
+            if self.propagated:
+                carried = self.propagated[id(scene)]
+                loss = loss + self.propagation * propagated_cross_entropy(
+                    logits, carried.probabilities, carried.weights
+                )
             loss.backward()  # type: ignore[no-untyped-call]
             loss_of_step += loss.item()
         return loss_of_step

@@ -52,5 +52,6 @@ class PatchPredictor:
         pixels = torch.arange(rows * cols, device=self.device)
         patches = Patches([(cube.to(self.device), pixels)], self.patch, self.materialised)
         scores = torch.cat([self.network(chunk)[:, :, 0, 0] for chunk in patches.chunks()])
+        scores = scores / self.bundle.temperature
         logits: npt.NDArray[np.float32] = scores.t().reshape(-1, rows, cols).cpu().numpy()
         return logits

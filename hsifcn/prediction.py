@@ -60,7 +60,8 @@ class Predictor:
         self.approximate = approximate
         self.device = torch.device(device)
         self.geometry = geometry(bundle.spec)
-        self.network = RawSceneNetwork(bundle.network(), bundle.scaling).to(self.device)
+        network = RawSceneNetwork(bundle.network(), bundle.scaling, bundle.temperature)
+        self.network = network.to(self.device)
 
     def scores(self, scene: Scene, window: Window) -> tuple[Tensor, npt.NDArray[np.bool_]]:
         """Score a window as if it were a scene of its own.
@@ -98,23 +99,25 @@ class Predictor:
         if with_spectra:
             groups = min(FEATURES, self.bundle.spec.bands)
             spectra = torch.empty((len(valid), groups), device=self.device)
-        # The features are handed over, not kept here, so that they go when no layer needs them.
-        logits = self.network.after_stem(
-            self._features(blocks, valid, spectra).view(1, *size, -1).permute(0, 3, 1, 2)
-        )
+        features = [
+            channels.view(1, *size, -1).permute(0, 3, 1, 2)
+            for channels in self._features(blocks, valid, spectra)
+        ]
+        logits = self.network.after_stem(features)  # which empties the list
         if spectra is not None:
             spectra = spectra.view(*size, -1).permute(2, 0, 1)
         return logits[0], spectra, valid.reshape(size)
 
     def _features(
         self, blocks: Iterator[Block], valid: npt.NDArray[np.bool_], spectra: Tensor | None
-    ) -> Tensor:
-        """What the stem makes of pixels, (pixels, channels); fills ``valid`` and ``spectra``.
+    ) -> list[Tensor]:
+        """What each stem makes of pixels, (pixels, channels); fills ``valid`` and ``spectra``.
 
         The stem runs over a few pixels at a time, so that their float32 copy stays in the cache
         and that of a whole tile is never held. Pixels without a measurement hold the band means.
         """
-        features = torch.empty((len(valid), self.network.channels), device=self.device)
+        shape = len(valid), self.network.channels
+        features = [torch.empty(shape, device=self.device) for _ in self.network.members]
         mean = self.network.get_buffer("mean")
         start = 0
         while start < len(valid):
@@ -130,7 +133,7 @@ class Predictor:
                 if spectra is not None:
                     reduced = reduced_spectra(pixels.T[:, None], self.bundle.scaling)
                     spectra[part] = reduced[:, 0].T
-                self.network.stem_channels(pixels, out=features[part])
+                self.network.stem_channels(pixels, [channels[part] for channels in features])
             start += len(block)
         return features
 
@@ -217,10 +220,18 @@ class Predictor:
 
     def label_map(self, scene: Scene, max_memory: int | None = None) -> npt.NDArray[np.uint16]:
         """Label of every pixel, (rows, cols), 0 where there is no measurement."""
+        return self.labels_and_confidence(scene, max_memory)[0]
+
+    def labels_and_confidence(
+        self, scene: Scene, max_memory: int | None = None
+    ) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.float32]]:
+        """Label and its probability of every pixel, (rows, cols); 0 without a measurement."""
         labels = np.zeros(scene.shape[:2], np.uint16)
+        confidence = np.zeros(scene.shape[:2], np.float32)
         for part in self.map_scene(scene, max_memory):
             labels[part.core.slices] = part.labels()
-        return labels
+            confidence[part.core.slices] = np.where(part.valid, part.confidence(), 0)
+        return labels, confidence
 
 
 def check_scene(bundle: Bundle, scene: Scene) -> None:

@@ -18,6 +18,8 @@ import numpy.typing as npt
 import torch
 
 from hsifcn.bundle import Bundle, empty_network
+from hsifcn.calibration import coverage_curve, expected_calibration_error
+from hsifcn.ensemble import train_ensemble
 from hsifcn.errors import (
     ExistingOutputError,
     HsifcnError,
@@ -26,7 +28,14 @@ from hsifcn.errors import (
 from hsifcn.inputs import Inputs
 from hsifcn.io import write_label_png
 from hsifcn.io.files import atomic_write, make_folder
-from hsifcn.measure import Stopwatch, machine, peak_rss_bytes, rss_bytes, versions
+from hsifcn.measure import (
+    Stopwatch,
+    keep_memory_together,
+    machine,
+    peak_rss_bytes,
+    rss_bytes,
+    versions,
+)
 from hsifcn.metrics import Accuracy, confusion_matrix
 from hsifcn.models import ModelSpec, default_spec, geometry
 from hsifcn.models.flops import predict_flops
@@ -36,10 +45,14 @@ from hsifcn.refinement import DEFAULTS
 from hsifcn.refinement_choice import refine_run
 from hsifcn.splits import Split
 from hsifcn.tile_plan import plan_scene
-from hsifcn.training import Progress, Settings, Trained, train
+from hsifcn.training import Progress, Settings, Trained
 
 LOG_COLUMNS = ("step", "loss", "lr", "validation_oa", "seconds")
-CHECKPOINT_FILES = ("state.safetensors", "model.safetensors")  # all that is ever put there
+CHECKPOINT_FILES = (
+    "state.safetensors",
+    "model.safetensors",
+    "member-*.safetensors",
+)  # all that is ever put there
 
 
 def prepare_run_directory(out: Path, *, overwrite: bool, resume: bool) -> bool:
@@ -73,7 +86,8 @@ def prepare_run_directory(out: Path, *, overwrite: bool, resume: bool) -> bool:
 def is_checkpoint(folder: Path) -> bool:
     """Whether a folder holds nothing but what an unfinished run leaves; never the user's own."""
     return folder.is_dir() and all(
-        file.name in CHECKPOINT_FILES or file.match(".*.safetensors") for file in folder.iterdir()
+        any(file.match(pattern) for pattern in (*CHECKPOINT_FILES, ".*.safetensors"))
+        for file in folder.iterdir()
     )
 
 
@@ -96,6 +110,7 @@ def train_run(
     progress: Progress = lambda step, loss, validation_oa: None,
     resume: bool = False,
     start: Bundle | None = None,
+    members: int = 1,
     refine: str = "none",
     config: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -109,6 +124,8 @@ def train_run(
         Of ``prepare_run_directory``.
     start : Bundle, optional
         Trained model to start from.
+    members : int
+        Networks to train and to average.
     refine : str
         ``none``, or the back end whose weights are chosen and whose map is measured too.
     config : mapping
@@ -123,11 +140,12 @@ def train_run(
     try:
         for scene in inputs.scenes:  # fail now rather than after training
             spec = default_spec(settings.model, scene.shape[2], len(inputs.class_names))
-            plan_scene(spec, scene, max_memory, DEFAULTS.get(refine))
-        trained = train(
+            plan_scene(replace(spec, members=members), scene, max_memory, DEFAULTS.get(refine))
+        trained = train_ensemble(
             inputs.scenes,
             inputs.splits,
             settings,
+            members,
             class_names=inputs.class_names,
             colours=inputs.colours,
             device=device,
@@ -140,12 +158,15 @@ def train_run(
         if not any((out / "checkpoint").glob("*")):
             remove_checkpoint(out)  # nothing came of it
         raise
+    keep_memory_together()  # what training left is given back before the scene is read again
     predictor = Predictor(trained.bundle, device)
     with Stopwatch() as prediction:
-        maps = [predictor.label_map(scene, max_memory) for scene in inputs.scenes]
+        mapped = [predictor.labels_and_confidence(scene, max_memory) for scene in inputs.scenes]
+    maps = [labels for labels, _ in mapped]
     metrics = {
         **model_record(trained.bundle.spec),
         **accuracy_record(inputs, maps),
+        "calibration": calibration_record(inputs, mapped, trained.bundle.temperature),
         **training_record(inputs, settings, trained),
         "predict_seconds": prediction.seconds,
         "peak_rss_bytes": peak_rss_bytes(),
@@ -182,6 +203,7 @@ def training_record(inputs: Inputs, settings: Settings, trained: Trained) -> dic
         "steps": settings.steps,
         "init": trained.bundle.settings.get("init"),
         "staged": settings.staged,
+        "ensemble": trained.bundle.spec.members,
         "best_step": trained.best_step,
         "transductive": not settings.inductive,
         "train_seconds": trained.seconds,
@@ -246,6 +268,25 @@ def accuracy_record(inputs: Inputs, maps: Sequence[npt.NDArray[np.integer[Any]]]
     return Accuracy.from_confusion(np.asarray(confusion)).as_dict(
         inputs.class_names, n_train.tolist()
     )
+
+
+def calibration_record(
+    inputs: Inputs,
+    mapped: Sequence[tuple[npt.NDArray[np.uint16], npt.NDArray[np.float32]]],
+    temperature: float,
+) -> dict[str, Any]:
+    """How far the probabilities can be relied on, at the test pixels of all scenes."""
+    confidence = [sure[split.test] for (_, sure), split in zip(mapped, inputs.splits, strict=True)]
+    correct = [
+        (labels == split.labels)[split.test]
+        for (labels, _), split in zip(mapped, inputs.splits, strict=True)
+    ]
+    sure, right = np.concatenate(confidence), np.concatenate(correct)
+    return {
+        "temperature": temperature,
+        "expected_calibration_error": expected_calibration_error(sure, right),
+        "coverage": coverage_curve(sure, right),
+    }
 
 
 def write_run(

@@ -183,8 +183,10 @@ def choose_tile(
 def memory_need(spec: ModelSpec, scene: Scene, refinement: Refinement | None) -> Need:
     """Memory that scoring takes by arithmetic, this process's own included."""
     scores = FLOAT * spec.classes
-    features = FLOAT * spec.stem[-1]
-    network = int(FLOAT * MODELS[spec.name].held_values(spec))
+    others = spec.members - 1
+    features = FLOAT * spec.stem[-1] * spec.members
+    network = int(FLOAT * (MODELS[spec.name].held_values(spec) + others * spec.stem[-1]))
+    network += scores * (others > 0)  # the sum of the members' scores
     if refinement is not None:
         spectra = FLOAT * min(FEATURES, spec.bands)
         features += spectra

@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from hsifcn.bundle import Bundle
+from hsifcn.calibration import fit_temperature
 from hsifcn.checkpoint import TrainingState
 from hsifcn.errors import FailedError, LabelError, SettingError
-from hsifcn.measure import keep_memory_together, versions
+from hsifcn.measure import Stopwatch, keep_memory_together, versions
 from hsifcn.models import DEFAULT_MODEL, MODELS, ModelSpec, build, default_spec
 from hsifcn.models.batchnorm import reestimate
 from hsifcn.models.fcn import FCN
@@ -29,11 +30,19 @@ from hsifcn.objectives import Objective, PatchObjective, SceneObjective
 from hsifcn.optimiser import AdamW
 from hsifcn.scene import Scene
 from hsifcn.splits import Split
-from hsifcn.training_scenes import load_training_scene, scene_scaling, usable_bands
+from hsifcn.training_scenes import (
+    TrainingScene,
+    halved,
+    load_training_scene,
+    scene_scaling,
+    usable_bands,
+)
 from hsifcn.transfer import inherited, origin, require_same_input
 
 SELECT_FROM = 0.8  # share of the steps before which no state is kept: the rate is still high
 PATCH_STEPS = 600  # steps of a patch CNN
+FEWEST_TO_CALIBRATE = 20  # validation pixels under which the temperature is cross-fitted
+CROSS_FIT_SHARE = 0.25  # of the steps, for each half of the training pixels
 SAVE_EVERY_S = 60.0  # seconds between two saved states
 
 
@@ -57,6 +66,9 @@ class Settings:
         Share of the target spread over all classes (Szegedy et al. 2016, arXiv:1512.00567).
     spectral_jitter : float
         Standard deviation of the random gain and offset of each band, in standard deviations.
+    propagation : float
+        Weight of the loss against labels carried over the scene (``propagation.py``), that of the
+        labels being 1; whole-scene networks only.
     evaluate_every : int
         Steps between two looks at the validation pixels.
     inductive : bool
@@ -76,6 +88,7 @@ class Settings:
     averaging: float = 0.97
     label_smoothing: float = 0.1
     spectral_jitter: float = 0.1
+    propagation: float = 1.0
     evaluate_every: int = 10
     inductive: bool = False
     materialised: bool = False
@@ -102,8 +115,10 @@ def default_settings(
     if staged and not MODELS[model].skips:
         raise SettingError(f"{model} has no skips to train in stages", "leave --staged out")
     settings = Settings(model, seed, inductive=inductive, staged=staged)
+    if inductive:
+        settings = replace(settings, propagation=0.0)
     if MODELS[model].patch is not None:
-        settings = replace(settings, steps=PATCH_STEPS, evaluate_every=50)
+        settings = replace(settings, steps=PATCH_STEPS, evaluate_every=50, propagation=0.0)
     return settings if steps is None else replace(settings, steps=steps)
 
 
@@ -187,21 +202,18 @@ def train(
     scaling = start.scaling if start else scene_scaling(scenes, splits, bands, settings.inductive)
     spec = default_spec(settings.model, int(bands.sum()), len(class_names))
     weights = inherited(start, spec, class_names) if start else {}
-    objective = make_objective(
-        [
-            load_training_scene(
-                scene,
-                split,
-                bands,
-                scaling,
-                inductive=settings.inductive,
-                device=torch.device(device),
-            )
-            for scene, split in zip(scenes, splits, strict=True)
-        ],
-        spec,
-        settings,
-    )
+    loaded = [
+        load_training_scene(
+            scene,
+            split,
+            bands,
+            scaling,
+            inductive=settings.inductive,
+            device=torch.device(device),
+        )
+        for scene, split in zip(scenes, splits, strict=True)
+    ]
+    objective = make_objective(loaded, spec, settings)
     untrained = Bundle(
         spec=spec,
         weights={},
@@ -234,18 +246,49 @@ def train(
         raise
     state.averaged.load_state_dict(state.best)
     model = finish(untrained, state.averaged, objective)
+    if objective.n_validation >= FEWEST_TO_CALIBRATE:
+        scores, targets = objective.validation_scores(state.averaged)
+    else:
+        with Stopwatch() as watch:
+            scores, targets = cross_fitted_scores(loaded, spec, settings, device, weights)
+        state.seconds += watch.seconds
+    temperature = fit_temperature(scores.cpu().numpy(), targets.cpu().numpy())
+    model = replace(model, temperature=temperature)
     return Trained(model, state.log, state.best_step, state.seconds)
+
+
+def cross_fitted_scores(
+    scenes: Sequence[TrainingScene],
+    spec: ModelSpec,
+    settings: Settings,
+    device: str,
+    weights: Mapping[str, Tensor],
+) -> tuple[Tensor, Tensor]:
+    """Logits (n, classes) and targets (n,) of training pixels, by networks that did not see them.
+
+    Each of two short trainings learns from one half of the training pixels and scores the other.
+    """
+    short = replace(settings, steps=max(1, round(CROSS_FIT_SHARE * settings.steps)))
+    found = []
+    for half in (0, 1):
+        objective = make_objective([halved(scene, half) for scene in scenes], spec, short)
+        state = initial_state(spec, short, device, weights)
+        run_steps(state, objective, short, lambda step, loss, validation_oa: None, None, {})
+        reestimate(state.averaged, objective.run, objective.calls)
+        found.append(objective.validation_scores(state.averaged))
+    return torch.cat([scores for scores, _ in found]), torch.cat([own for _, own in found])
 
 
 def finish(untrained: Bundle, network: nn.Module, objective: Objective) -> Bundle:
     """Settle a network's batch statistics and put its weights into the bundle."""
     reestimate(network, objective.run, objective.calls)
-    weights = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
+    # Copies: a later look at the validation pixels moves the network's running statistics.
+    weights = {name: tensor.cpu().clone() for name, tensor in network.state_dict().items()}
     return replace(untrained, weights=weights)
 
 
 def make_objective(
-    scenes: Sequence[Any], spec: ModelSpec, settings: Settings
+    scenes: Sequence[TrainingScene], spec: ModelSpec, settings: Settings
 ) -> SceneObjective | PatchObjective:
     """The objective that suits a network."""
     if not any(len(scene.pixels) for scene in scenes):
@@ -255,7 +298,11 @@ def make_objective(
     patch = MODELS[spec.name].patch
     if patch is None:
         return SceneObjective(
-            scenes, spec.classes, settings.label_smoothing, settings.spectral_jitter
+            scenes,
+            spec.classes,
+            settings.label_smoothing,
+            settings.spectral_jitter,
+            settings.propagation,
         )
     return PatchObjective(
         scenes,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -165,4 +165,25 @@ def load_training_scene(
     mask = None if counted.all() else torch.from_numpy(counted)[None, None].to(device)
     return TrainingScene(
         cube.to(device), mask, *learn_from(split.train), *learn_from(split.validation)
+    )
+
+
+def halved(scene: TrainingScene, half: int) -> TrainingScene:
+    """The scene with every second training pixel of each class, the others for validation.
+
+    Parameters
+    ----------
+    scene : TrainingScene
+    half : int
+        0 or 1: which of the two halves trains.
+    """
+    by_class = torch.argsort(scene.targets, stable=True)
+    trains = torch.zeros_like(scene.targets, dtype=torch.bool)
+    trains[by_class[half::2]] = True
+    return replace(
+        scene,
+        pixels=scene.pixels[trains],
+        targets=scene.targets[trains],
+        validation_pixels=scene.pixels[~trains],
+        validation_targets=scene.targets[~trains],
     )

@@ -34,7 +34,7 @@ LONG = "250"  # steps that leave time to press Ctrl-C
 METRICS = {
     *("model", "params", "flops_per_pixel", "seed", "split", "oa", "aa", "kappa", "per_class"),
     *("confusion", "class_names", "train_seconds", "predict_seconds", "steps", "peak_rss_bytes"),
-    *("baseline_rss_bytes", "device", "threads", "versions"),
+    *("baseline_rss_bytes", "device", "threads", "versions", "calibration", "ensemble"),
 }
 SPLIT = {"recipe", "seed", "digest", "n_train", "n_validation", "n_test", "leakage"}
 LEAKAGE = {"test_touching", "test_within", "test_in_shared_fields", "receptive_field_px"}
@@ -434,3 +434,24 @@ def test_a_folder_that_may_not_be_written(folder):
     locked.mkdir(mode=0o500)
     assert_refused(train(folder, "-q", "-o", "locked/run"), "locked/run")
     assert list(Path(locked).iterdir()) == []
+
+
+def test_an_ensemble_is_one_model(folder):
+    done = train(folder, "--ensemble", "2", "--json")
+    assert done.code == 0, done.err
+    metrics = done.json
+    assert metrics["ensemble"] == 2
+    assert load_model(folder / "runs/cube/model.safetensors").spec.members == 2
+    single = json.loads((finished_folder() / "runs/cube/metrics.json").read_text("utf-8"))
+    assert metrics["params"] == 2 * single["params"]
+    steps = [row["step"] for row in csv.DictReader((folder / "runs/cube/log.csv").open())]
+    assert steps == ["2", "4"]
+    assert not (folder / "runs/cube/checkpoint").exists()
+
+
+def test_calibration_is_measured_on_the_test_pixels(metrics):
+    calibration = metrics["calibration"]
+    assert calibration["temperature"] > 0
+    assert 0 <= calibration["expected_calibration_error"] <= 1
+    assert calibration["coverage"][-1]["coverage"] == 1
+    assert calibration["coverage"][-1]["accuracy"] == pytest.approx(metrics["oa"])

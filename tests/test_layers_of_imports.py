@@ -19,13 +19,15 @@ PACKAGE = Path(hsifcn.__file__).parent
 LAYERS = (
     {"errors"},
     {"scene"},
-    {"augment", "bands", "bundled", "contenders", "crf", "graph_cuts", "intervals", "io", "losses"}
-    | {"mapped_tile", "measure", "metrics", "models", "optimiser", "quicklook", "scaling"}
+    {"augment", "bands", "bundled", "calibration", "contenders", "crf", "graph_cuts", "intervals"}
+    | {"io", "losses", "mapped_tile", "measure", "metrics", "models", "optimiser", "propagation"}
+    | {"quicklook", "scaling"}
     | {"spectra", "split_recipes", "splits", "stream", "tiles"},
     {"blocks", "bundle", "checkpoint", "objectives", "refinement", "training_scenes"},
     {"band_matching", "tile_plan"},
     {"classical", "evaluation", "inputs", "patch_prediction", "prediction", "refinement_choice"}
     | {"training", "transfer"},
+    {"ensemble"},
     {"prediction_files", "report", "run"},
     {"footprint", "verdict"},
     {"comparison", "contender", "jobs"},
@@ -44,7 +46,7 @@ ONLY = {  # units that look at few others
     "splits": {"errors", "split_recipes"},
 }
 WITH_TORCH = (
-    {"augment", "crf", "losses", "mapped_tile", "models", "optimiser"}
+    {"augment", "crf", "losses", "mapped_tile", "models", "optimiser", "propagation"}
     | LAYERS[3]
     | {"band_matching", "tile_plan"}
     | {"patch_prediction", "prediction", "refinement_choice", "run", "training", "transfer"}

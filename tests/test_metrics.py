@@ -16,7 +16,6 @@ from hsifcn.errors import LabelError, MismatchError
 from hsifcn.metrics import (
     Accuracy,
     confusion_matrix,
-    expected_calibration_error,
     overall_average_kappa,
 )
 
@@ -156,44 +155,3 @@ def test_names_must_be_one_a_class() -> None:
             accuracy.as_dict(names)
     with pytest.raises(MismatchError, match="training pixels"):
         accuracy.as_dict(["a", "b", "c"], n_train=[1, 2])
-
-
-def test_the_calibration_error_by_hand() -> None:
-    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.3, 0.7], [0.5, 0.5]])
-    truth = np.array([1, 2, 2, 0])
-    # With 10 bins, 0.9 and 0.9 share one: |0.5 - 0.9| of 2 pixels; 0.7: |1 - 0.7| of one.
-    expected = (2 * 0.4 + 0.3) / 3
-    assert expected_calibration_error(probabilities, truth, bins=10) == pytest.approx(expected)
-    scene = expected_calibration_error(probabilities.reshape(2, 2, 2), truth.reshape(2, 2), bins=10)
-    assert scene == pytest.approx(expected)
-
-
-def test_over_and_under_confidence_cancel_within_a_bin_only() -> None:
-    probabilities = np.array([[0.55, 0.45], [0.55, 0.45], [0.95, 0.05]])
-    truth = np.array([1, 2, 1])
-    one_bin = expected_calibration_error(probabilities, truth, bins=1)
-    ten_bins = expected_calibration_error(probabilities, truth, bins=10)
-    assert one_bin == pytest.approx(abs(2 / 3 - (0.55 + 0.55 + 0.95) / 3))
-    assert ten_bins == pytest.approx((2 * 0.05 + 0.05) / 3)
-
-
-def test_a_bin_of_confidence_holds_its_upper_edge() -> None:
-    probabilities = np.array([[0.5, 0.5], [0.6, 0.4]])
-    error = expected_calibration_error(probabilities, np.array([1, 2]), bins=2)
-    assert error == pytest.approx((0.5 + 0.6) / 2)
-
-
-def test_a_calibrated_model_has_no_calibration_error() -> None:
-    rng = np.random.default_rng(1)
-    first = rng.uniform(0, 1, 200_000)
-    truth = np.where(rng.uniform(0, 1, first.size) < first, 1, 2)
-    probabilities = np.stack([first, 1 - first], axis=1)
-    assert expected_calibration_error(probabilities, truth) < 0.01
-    assert expected_calibration_error(probabilities, 3 - truth) > 0.4
-    assert expected_calibration_error(np.eye(2)[truth - 1], truth) == 0
-
-
-def test_the_calibration_error_needs_pixels_that_fit() -> None:
-    assert math.isnan(expected_calibration_error(np.ones((3, 2)), np.zeros(3, int)))
-    with pytest.raises(MismatchError):
-        expected_calibration_error(np.ones((3, 2)), np.ones(4, int))

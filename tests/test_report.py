@@ -546,7 +546,7 @@ def test_fitted_points_are_dashed_and_named(tmp_path: Path) -> None:
         for row in rows:
             row["measured"] = True
     measured = comparison_page(tmp_path / "page.html", comparison)
-    assert "fitted" not in Page(measured).text
+    assert "fitted, not measured" not in Page(measured).text
     assert "stroke-dasharray" in fitted
     assert "stroke-dasharray" not in measured
 
@@ -695,3 +695,17 @@ def test_page_opens_in_a_browser(pages: dict[str, Path], tmp_path: Path, name: s
     assert ":CONSOLE" not in done.stderr
     assert done.stdout.count("<svg") == pages[name].read_text("utf-8").count("<svg") > 0
     assert "</main>" in done.stdout
+
+
+def test_a_run_page_tells_how_sure_the_map_is(tmp_path: Path) -> None:
+    rows = [
+        {"coverage": share, "threshold": 1 - share, "accuracy": 1 - share / 10}
+        for share in (0.5, 0.9, 1.0)
+    ]
+    calibration = {
+        "temperature": 0.55, "expected_calibration_error": 0.0123, "coverage": rows,
+    }  # fmt: skip
+    html = run_page(tmp_path / "page.html", METRICS | {"calibration": calibration})
+    text = Page(html).text
+    assert_all_shown(["How sure the map is", "1.2 %", "0.55", "--reject 0.100", "91.0 %"], text)
+    assert "How sure the map is" not in Page(run_page(tmp_path / "other.html")).text

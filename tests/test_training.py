@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from scenes import ArrayScene, field_labels, field_scene, randomise
 
 from hsifcn.bundle import load_model
+from hsifcn.calibration import fit_temperature
 from hsifcn.errors import FailedError, LabelError, SettingError, UnreadableFileError
 from hsifcn.losses import class_weights, labelled_cross_entropy
 from hsifcn.models import DEFAULT_MODEL, MODELS, build, default_spec
@@ -22,6 +23,7 @@ from hsifcn.prediction import Predictor
 from hsifcn.scene import default_colours
 from hsifcn.splits import Split, make_split
 from hsifcn.training import (
+    FEWEST_TO_CALIBRATE,
     SELECT_FROM,
     Settings,
     default_settings,
@@ -230,6 +232,35 @@ def test_without_validation_the_last_state_is_kept(scene, model):
     assert [row["step"] for row in trained.log] == [3, 6, 7]
     assert all(row["validation_oa"] is None for row in trained.log)
     assert (Predictor(trained.bundle).label_map(scene) > 0).all()
+
+
+@pytest.mark.parametrize("model", TRAINED)
+def test_the_temperature_is_fitted_on_validation_pixels(scene, split, model):
+    trained = fit(scene, split, short(model, 30))
+    logits = Predictor(trained.bundle).whole_scene_logits(scene) * trained.bundle.temperature
+    held = split.validation
+    fitted = fit_temperature(logits[:, held].T, split.labels[held].astype(int) - 1)
+    assert held.sum() >= FEWEST_TO_CALIBRATE
+    assert trained.bundle.temperature == pytest.approx(fitted, rel=0.011)
+
+
+@pytest.mark.parametrize("model", TRAINED)
+def test_without_validation_pixels_the_temperature_is_cross_fitted(scene, model, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "hsifcn.training.fit_temperature",
+        lambda logits, targets: seen.append((logits.shape, np.sort(targets))) or 2.0,
+    )
+    few = make_split(field_scene()[1], "per-class:6")
+    trained = fit(scene, few, short(model))
+    assert few.n_validation == 0
+    ((shape, targets),) = seen
+    assert shape == (
+        few.n_train,
+        3,
+    )  # every training pixel, scored by a network that did not see it
+    assert targets.tolist() == sorted(few.labels[few.train].astype(int) - 1)
+    assert trained.bundle.temperature == 2.0
 
 
 def test_the_kept_state_is_one_that_validated_best(scene, split):
@@ -525,6 +556,26 @@ def test_patches_and_scenes_are_weighted_alike(scene, split):
     torch.testing.assert_close(ours, SceneObjective([once], 3, 0.1, 0.0).weights)
     assert ours[1] == 0
     assert ours[once.targets].mean() == pytest.approx(1, rel=1e-5)
+
+
+def test_propagated_labels_are_learnt_from_unless_inductive(scene, split):
+    alone = fit(scene, split, short(propagation=0.0))
+    assert weight_bytes(alone) != weight_bytes(fit(scene, split, short()))
+    assert default_settings(inductive=True).propagation == 0
+    assert default_settings("patch15").propagation == 0
+
+
+def test_propagation_fills_fields_that_hold_no_label():
+    """Two fields of one class, one of them labelled: the other is told by its spectra."""
+    scene, labels = field_scene()
+    split = make_split(labels, "fields:0.3")
+    settings = short(steps=60, learning_rate=1e-2)
+    with_scene, alone = (
+        (Predictor(fit(scene, split, s).bundle).label_map(scene) == labels)[split.test].mean()
+        for s in (settings, replace(settings, propagation=0.0))
+    )
+    assert with_scene > 0.9
+    assert with_scene >= alone
 
 
 def test_class_weights():

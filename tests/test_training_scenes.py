@@ -12,6 +12,7 @@ from hsifcn.models.batchnorm import reestimate
 from hsifcn.scaling import fit_scaling
 from hsifcn.splits import make_split
 from hsifcn.training_scenes import (
+    halved,
     load_training_scene,
     read_standardised,
     scene_scaling,
@@ -190,3 +191,14 @@ def test_symmetries_are_undone():
     for symmetry, t in enumerate(turned):
         assert torch.equal(undo(t, symmetry), x)
         assert t.shape[:2] == (1, 2)
+
+
+def test_halves_share_the_training_pixels_of_each_class(scene, split):
+    whole = load(scene, split)
+    first, second = (halved(whole, half) for half in (0, 1))
+    assert torch.equal(first.pixels, second.validation_pixels)
+    assert torch.equal(second.targets, first.validation_targets)
+    both = torch.cat([first.pixels, second.pixels]).sort().values
+    assert torch.equal(both, whole.pixels.sort().values)
+    counts = [torch.bincount(half.targets, minlength=3) for half in (first, second)]
+    assert (counts[0] - counts[1]).abs().max() <= 1

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 )
 @click.option("--staged", is_flag=True, help="FCNs: train the coarse scores first, then each skip.")
 @opt.seed
+@click.option(
+    "--ensemble", "members", type=click.IntRange(1), default=1, metavar="N",
+    help="Train N networks and average them.",
+)  # fmt: skip
 @click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps, if not the default.")
 @click.option("--inductive", is_flag=True, help="See no spectrum but the training pixels'.")
 @opt.options(opt.refine, opt.max_memory, opt.device, opt.wavelengths, opt.class_names)
@@ -50,6 +54,7 @@ def command(
     start_path: str | None,
     staged: bool,
     seed: int,
+    members: int,
     steps: int | None,
     inductive: bool,
     refine: str,
@@ -112,7 +117,10 @@ def command(
         "device": device,
         "max_memory": max_memory,
     }
-    with hint_when_stopped(output, folder), training_progress(output, settings.steps) as progress:
+    with (
+        hint_when_stopped(output, folder),
+        training_progress(output, members * settings.steps) as progress,
+    ):
         metrics = train_run(
             inputs,
             settings,
@@ -122,6 +130,7 @@ def command(
             progress=progress,
             resume=resume,
             start=start,
+            members=members,
             refine=refine,
             config=config,
         )

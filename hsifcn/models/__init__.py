@@ -10,6 +10,7 @@ from torch import nn
 from hsifcn.errors import SettingError
 from hsifcn.models import deconvnet, deeplab, fcn, segnet
 from hsifcn.models import patch as patch_cnn
+from hsifcn.models.ensemble import Ensemble
 from hsifcn.models.geometry import Geometry
 from hsifcn.models.patch import CastPatchCNN, PatchCNN
 
@@ -28,6 +29,8 @@ class ModelSpec:
         Channels in and out; unlabelled is no class.
     stem, widths : tuple of int
         Channels of the stem's 1x1 convolutions and of the stages behind it.
+    members : int
+        How many such networks score together.
     """
 
     name: str
@@ -35,6 +38,7 @@ class ModelSpec:
     classes: int
     stem: tuple[int, ...]
     widths: tuple[int, ...]
+    members: int = 1
 
 
 @dataclass(frozen=True)
@@ -149,11 +153,14 @@ def default_spec(name: str, bands: int, classes: int) -> ModelSpec:
 
 def build(spec: ModelSpec) -> nn.Module:
     """A freshly initialised network; seed PyTorch before for a known one."""
-    return MODELS[spec.name].build(spec)
+    members = [MODELS[spec.name].build(spec) for _ in range(spec.members)]
+    return Ensemble(members) if spec.members > 1 else members[0]
 
 
 def scene_form(network: nn.Module) -> nn.Module:
     """The network as one that maps a scene to a score map: a patch CNN is cast."""
+    if isinstance(network, Ensemble):
+        return Ensemble([scene_form(member) for member in network.members])
     return CastPatchCNN(network) if isinstance(network, PatchCNN) else network
 
 

@@ -6,6 +6,7 @@ precision, as raw counts are far from zero.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,74 +15,75 @@ import torch
 from torch import Tensor, nn
 
 from hsifcn.models import scene_form
+from hsifcn.models.ensemble import Ensemble
 from hsifcn.models.layers import ConvBlock, SpectralStem, WholeSceneNetwork
 from hsifcn.scaling import Scaling
 
 
 class RawSceneNetwork(nn.Module):
-    """A network that takes a scene in its own units.
+    """A network, or several whose logits are averaged, that takes a scene in its own units.
 
     Parameters
     ----------
     network : Module
         As ``Bundle.network`` gives it, in evaluation mode; its modules are changed.
     scaling : Scaling
+    temperature : float
+        What logits are divided by, so that their softmax is a probability.
+
+    Attributes
+    ----------
+    channels : int
+        That the stem of a member gives.
     """
 
-    def __init__(self, network: nn.Module, scaling: Scaling) -> None:
+    def __init__(self, network: nn.Module, scaling: Scaling, temperature: float = 1.0) -> None:
         super().__init__()
+        self.temperature = temperature
         for block in [module for module in network.modules() if isinstance(module, ConvBlock)]:
             block.fold()
         self.register_buffer("mean", torch.from_numpy(scaling.mean.astype(np.float32)))
         self.register_buffer("inverse_std", torch.from_numpy((1 / scaling.std).astype(np.float32)))
-        self.folded = isinstance(network, WholeSceneNetwork)
-        if isinstance(network, WholeSceneNetwork):
-            fold_scaling(network.stem, scaling)
+        whole = [module for module in network.modules() if isinstance(module, WholeSceneNetwork)]
+        self.folded = bool(whole)
+        for member in whole:
+            fold_scaling(member.stem, scaling)
         # A cast patch CNN scores zeros beyond the scaled scene's edges, so scaling stays apart.
-        self.network = scene_form(network)
+        form = scene_form(network)
+        self.members: Any = form.members if isinstance(form, Ensemble) else nn.ModuleList([form])
+        stem: Any = self.members[0].stem
+        self.channels = int(stem[-1].conv.out_channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map raw spectra (scenes, bands, rows, cols), float32, to logits of the same size."""
-        rows, cols = x.shape[-2:]
-        pixels = x.permute(0, 2, 3, 1).flatten(0, 2)
-        features = self.stem_channels(pixels).view(len(x), rows, cols, -1)
-        return self.after_stem(features.permute(0, 3, 1, 2))
-
-    @property
-    def channels(self) -> int:
-        """Channels that the stem gives."""
-        return int(self._stem()[-1].conv.out_channels)
-
-    def stem_channels(self, spectra: Tensor, out: Tensor | None = None) -> Tensor:
+    def stem_channels(self, spectra: Tensor, outs: Sequence[Tensor]) -> None:
         """Reduce the bands of pixels: the stem as matrix products, which need no scene around.
 
         Parameters
         ----------
         spectra : Tensor, (pixels, bands), float32
             In the units of the scene; may be changed.
-        out : Tensor, (pixels, channels), float32, optional
-            Where to put the result.
-
-        Returns
-        -------
-        Tensor, (pixels, channels), float32
+        outs : sequence of Tensor, (pixels, channels), float32
+            Where to put the result of each member.
         """
-        x = spectra
         if not self.folded:
-            x = x.sub_(self.get_buffer("mean")).mul_(self.get_buffer("inverse_std"))
-        stem = self._stem()
-        for block in stem:
-            weight, bias = block.conv.weight[:, :, 0, 0], block.conv.bias
-            last = block is stem[-1]
-            x = torch.addmm(bias, x, weight.t(), out=out if last else None).relu_()
-        return x
+            spectra.sub_(self.get_buffer("mean")).mul_(self.get_buffer("inverse_std"))
+        for member, out in zip(self.members, outs, strict=True):
+            x, last = spectra, member.stem[-1]
+            for block in member.stem:
+                weight, bias = block.conv.weight[:, :, 0, 0], block.conv.bias
+                x = torch.addmm(bias, x, weight.t(), out=out if block is last else None).relu_()
 
-    def after_stem(self, features: Tensor) -> Tensor:
-        """Logits, (scenes, classes, rows, cols), of what the stem made of scenes."""
-        return self.network.after_stem(features)  # type: ignore[no-any-return, operator]
+    def after_stem(self, features: list[Tensor]) -> Tensor:
+        """Logits, (scenes, classes, rows, cols), of what the stem of each member made of scenes.
 
-    def _stem(self) -> Any:
-        return self.network.stem
+        The list is emptied, so that what no layer needs any more is let go.
+        """
+        total: Tensor | None = None
+        for member in self.members:
+            logits = member.after_stem(features.pop(0))
+            total = logits if total is None else total.add_(logits)
+        assert total is not None
+        divisor = len(self.members) * self.temperature
+        return total if divisor == 1 else total.div_(divisor)
 
 
 def fold_scaling(stem: SpectralStem, scaling: Scaling) -> None:

@@ -118,6 +118,21 @@ def training_charts(log: Sequence[Mapping[str, Any]]) -> list[Chart]:
     return charts
 
 
+def coverage_chart(rows: Sequence[Mapping[str, Any]]) -> Chart:
+    """Accuracy of the most confident test pixels against their share."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _canvas(2.9)
+        axes.plot(
+            [100 * row["coverage"] for row in rows],
+            [100 * row["accuracy"] for row in rows],
+            color=PALETTE[0],
+            marker="o",
+            markersize=3.5,
+        )
+        axes.set(xlabel="test pixels kept (%)", ylabel="accuracy of those kept (%)")
+    return Chart(_svg(figure, "coverage"), "Accuracy against coverage.")
+
+
 def bar_chart(
     name: str, unit: str, labels: Sequence[str], series: Mapping[str, Sequence[float | None]],
     printed: Mapping[str, Sequence[str]], caption: str,

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from hsifcn.quicklook import SPLIT_COLOURS
 from hsifcn.report import formats, page
-from hsifcn.report.figures import training_charts
+from hsifcn.report.figures import coverage_chart, training_charts
 from hsifcn.report.tables import Column, Table, build_confusion, build_table
 
 Values = Mapping[str, Any]
@@ -76,6 +76,7 @@ def write_run_report(
         "training_sentence": _training_sentence(log),
         "confusion": confusion,
         "confusion_sentence": _confusion_sentence(metrics["confusion"], names) if confusion else "",
+        "confidence": _confidence(metrics.get("calibration") or {}),
         "per_class": _per_class(metrics.get("per_class") or {}),
         "machine": _machine(metrics),
     }
@@ -187,6 +188,24 @@ def _confusion_sentence(confusion: Sequence[Sequence[int]], names: Sequence[str]
         f"confusion: {number:,} of {total:,} pixels of {names[true]} "
         f"({page.percent_of(number / total)}) are mapped as {names[mapped]}."
     )
+
+
+def _confidence(calibration: Values) -> dict[str, Any] | None:
+    """What the probabilities are worth: a sentence and the curve of accuracy by coverage."""
+    rows = calibration.get("coverage") or []
+    if len(rows) < 2:
+        return None
+    kept = min(rows, key=lambda row: abs(row["coverage"] - 0.9))
+    return {
+        "sentence": "Confidence and accuracy lie "
+        f"{page.percent_of(calibration['expected_calibration_error'])} apart on average (expected "
+        f"calibration error on the test pixels; temperature "
+        f"{formats.significant(calibration['temperature'])}). "
+        f"--reject {kept['threshold']:.3f} leaves the most doubtful "
+        f"{page.percent_of(1 - kept['coverage'])} of the test pixels unclassified; of the others "
+        f"{page.percent_of(kept['accuracy'])} are right.",
+        "chart": coverage_chart(rows),
+    }
 
 
 def _per_class(per_class: Values) -> Table | None:

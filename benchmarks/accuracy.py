@@ -1,0 +1,225 @@
+"""Accuracy of the default network on Indian Pines, on the splits of papers and on harder ones.
+
+    python benchmarks/accuracy.py --splits DIR [--seeds 10] [--workers 1]
+
+DIR holds the fixed splits as label rasters, ``NAME_train.npy`` and ``NAME_test.npy``, where NAME is
+that of a ``fixed:NAME`` row below. Every training is a fresh process that leaves a JSON file in
+``--results``, so that an interrupted run goes on where it stopped; ``docs/accuracy.md`` is written
+from those files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hsifcn.io import open_labels, open_scene
+from hsifcn.measure import machine, versions
+from hsifcn.metrics import Accuracy, confusion_matrix
+from hsifcn.splits import Split, make_split
+
+ROOT = Path(__file__).parent.parent
+SCENE = ROOT / "data" / "indian_pines_corrected.mat"
+LABELS = ROOT / "data" / "indian_pines_gt.mat"
+CLASSICAL = ("svm", "svm7x7", "rf", "rf7x7")
+NETWORKS = {"hsifcn": "hsifcn", "patch15": "patch15"}
+FIELD_DRAWS = 5
+
+
+@dataclass(frozen=True)
+class Row:
+    """One protocol: its recipe, and who is measured on it."""
+
+    title: str
+    recipe: str
+    contenders: tuple[str, ...]
+
+    def draws(self, seeds: int) -> Iterator[tuple[int, int]]:
+        """Seeds of the split and of the training."""
+        for seed in range(seeds):
+            yield (seed % FIELD_DRAWS if self.recipe.startswith("fields") else seed), seed
+
+
+ROWS = (
+    Row("random, 10 % a class", "random:0.1", ("hsifcn", *CLASSICAL)),
+    Row("random, 5 % a class", "random:0.05", ("hsifcn", *CLASSICAL)),
+    Row("random, 1 % a class, at least 3", "random:0.01", ("hsifcn", *CLASSICAL)),
+    Row("fixed, SpectralFormer's", "fixed:spectralformer", ("hsifcn", *CLASSICAL)),
+    Row("fixed, DASE's", "fixed:dase_fixed", ("hsifcn", *CLASSICAL)),
+    Row("fixed checkerboard, gap 3", "fixed:checkerboard14_gap3", ("hsifcn", *CLASSICAL)),
+    Row("whole fields held out", "fields:0.2:gap=2", ("hsifcn", "patch15", *CLASSICAL, "mlp")),
+)  # fmt: skip
+
+
+def split_of(recipe: str, seed: int, folder: Path) -> Split:
+    """The split of one draw."""
+    labels = open_labels(LABELS)
+    kind, _, name = recipe.partition(":")
+    if kind != "fixed":
+        return make_split(labels.labels, recipe, seed=seed)
+    train, test = (open_labels(folder / f"{name}_{part}.npy").labels for part in ("train", "test"))
+    recipe = f"fixed:{name}_train.npy,{name}_test.npy"
+    return make_split(labels.labels, recipe, seed=seed, fixed=(train, test))
+
+
+def measure(contender: str, recipe: str, draw: int, seed: int, folder: Path) -> dict[str, Any]:
+    """Train one contender on one draw and measure its map at the test pixels."""
+    warnings.simplefilter("ignore")
+    split = split_of(recipe, draw, folder)
+    n_classes = int(split.labels.max())
+    if contender in NETWORKS:
+        labels, figures = map_by_network(NETWORKS[contender], split, seed, n_classes)
+    else:
+        labels, figures = map_by_classifier(contender, split, seed)
+    truth = np.where(split.test, split.labels, 0)
+    accuracy = Accuracy.from_confusion(confusion_matrix(truth, labels, n_classes))
+    return {
+        "oa": accuracy.oa,
+        "aa": accuracy.aa,
+        "kappa": accuracy.kappa,
+        "digest": split.digest,
+        "n_train": split.n_train + split.n_validation,
+        "n_test": split.n_test,
+        "leakage": split.leakage(),
+        **figures,
+    }
+
+
+def map_by_network(
+    model: str, split: Split, seed: int, n_classes: int
+) -> tuple[npt.NDArray[np.uint16], dict[str, Any]]:
+    """Map the scene with a network trained on the split, settings by default."""
+    from hsifcn.prediction import Predictor
+    from hsifcn.scene import default_class_names, default_colours
+    from hsifcn.training import default_settings, train
+
+    scene = open_scene(SCENE)
+    trained = train(
+        [scene],
+        [split],
+        default_settings(model, seed),
+        class_names=default_class_names(n_classes),
+        colours=default_colours(n_classes),
+    )
+    return Predictor(trained.bundle).label_map(scene), {"train_seconds": trained.seconds}
+
+
+def map_by_classifier(
+    name: str, split: Split, seed: int
+) -> tuple[npt.NDArray[np.uint16], dict[str, Any]]:
+    """Map the scene with a classifier of spectra."""
+    from hsifcn.classical import fit, spectral_features
+    from hsifcn.training_scenes import read_standardised, scene_scaling, usable_bands
+
+    scene = open_scene(SCENE)
+    bands = usable_bands([scene])
+    cube, _ = read_standardised(scene, bands, scene_scaling([scene], [split], bands, False))
+    features = spectral_features(cube[0].permute(1, 2, 0).numpy(), name.endswith("7x7"))
+    classifier = fit(name.removesuffix("7x7"), features, split, seed)
+    return classifier.predict(features).reshape(scene.shape[:2]).astype(np.uint16), {}
+
+
+def work(job: tuple[str, str, int, int, Path, Path, int]) -> str:
+    """Do one measurement and write its file; in a process of its own."""
+    import torch
+
+    contender, recipe, draw, seed, folder, result, threads = job
+    torch.set_num_threads(threads)
+    figures = measure(contender, recipe, draw, seed, folder)
+    result.write_text(json.dumps({**figures, "threads": threads}), "utf-8")
+    return f"{recipe:28s} {contender:8s} seed {seed}: OA {100 * figures['oa']:.2f}"
+
+
+def result_file(folder: Path, contender: str, recipe: str, seed: int) -> Path:
+    """Where a measurement is kept."""
+    return folder / f"{recipe.replace(':', '-')}_{contender}_{seed}.json"
+
+
+def table(results: Path, seeds: int) -> list[str]:
+    """The Markdown table of what has been measured."""
+    lines = [
+        "| split | training / test px | test px touching a training px | contender | seeds | OA % "
+        "| AA % | training s |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in ROWS:
+        for contender in row.contenders:
+            files = [
+                result_file(results, contender, row.recipe, seed) for _, seed in row.draws(seeds)
+            ]
+            runs = [json.loads(file.read_text("utf-8")) for file in files if file.exists()]
+            if not runs:
+                continue
+            touching = mean(run["leakage"]["test_touching"] for run in runs)
+            times = [run["train_seconds"] for run in runs if "train_seconds" in run]
+            cells = (
+                row.title,
+                f"{runs[0]['n_train']:,} / {runs[0]['n_test']:,}",
+                f"{100 * touching:.0f} %",
+                contender,
+                str(len(runs)),
+                spread([run["oa"] for run in runs]),
+                spread([run["aa"] for run in runs]),
+                f"{mean(times):.0f}" if times else "",
+            )
+            lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def spread(values: list[float]) -> str:
+    """Mean and standard deviation in per cent."""
+    deviation = f" ± {100 * stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{100 * mean(values):.2f}{deviation}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--splits", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--workers", type=int, default=1, help="processes beside each other")
+    parser.add_argument("--results", type=Path, default=ROOT / "runs" / "accuracy")
+    parser.add_argument("--only", default="", help="contenders, with commas between")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "accuracy.md")
+    given = parser.parse_args()
+    given.results.mkdir(parents=True, exist_ok=True)
+    threads = max(1, (os.cpu_count() or 1) // given.workers)
+    jobs = [
+        (contender, row.recipe, draw, seed, given.splits, file, threads)
+        for row in ROWS
+        for contender in row.contenders
+        if not given.only or contender in given.only.split(",")
+        for draw, seed in row.draws(given.seeds)
+        if not (file := result_file(given.results, contender, row.recipe, seed)).exists()
+    ]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(given.workers, context, max_tasks_per_child=1) as pool:
+        for line in pool.map(work, jobs):
+            print(line, flush=True)
+    found, known = machine(), versions()
+    lines = [
+        f"Mean ± standard deviation over seeds, on {found['cores']} cores of "
+        f"{found['processor']}, torch {known['torch']}; printed by `python benchmarks/accuracy.py "
+        f"--splits DIR`. Seeds draw the split (of whole fields: {FIELD_DRAWS} draws, which share "
+        "labels) and the initial weights; the fixed splits are always the same pixels. Training "
+        "pixels include those that the network keeps for validation.",
+        "",
+        *table(given.results, given.seeds),
+    ]
+    print("\n".join(lines))
+    given.out.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
