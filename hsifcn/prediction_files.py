@@ -190,8 +190,11 @@ def choose_polygons(maps: Sequence[Path], polygons: str | None) -> list[Path | N
     Raises
     ------
     SettingError
-        The one named is no GeoPackage, its folder is missing, or there are several maps.
+        The one named is no GeoPackage, its folder is missing, there are several maps, or the maps
+        are pictures.
     """
+    if polygons is not None and any(path.suffix.lower() == ".png" for path in maps):
+        raise SettingError("--polygons are traced from a map, not from a picture", "add -f gtiff")
     if not polygons:
         return [None if polygons is None else path.with_suffix(".gpkg") for path in maps]
     path = Path(polygons)

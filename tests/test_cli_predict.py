@@ -21,8 +21,10 @@ from cli_helpers import (
     snapshot,
 )
 from io_samples import write_envi
+from PIL import Image
 
 from hsifcn.io import open_labels
+from hsifcn.scene import default_colours
 
 
 @pytest.fixture
@@ -107,6 +109,14 @@ def test_one_argument_is_a_model_or_a_scene(folder, expected):
 def test_formats(folder, expected, options, file):
     assert command(folder, "predict", "runs/cube", "scene.npy", *options).code == 0
     assert (open_labels(folder / file).labels == expected).all()
+
+
+def test_a_picture_with_legend(folder, expected):
+    assert command(folder, "predict", "runs/cube", "scene.npy", "-f", "png").code == 0
+    assert "nothing to do" in command(folder, "predict", "scene.npy", "-f", "png").err
+    picture = np.asarray(Image.open(folder / "scene_map.png"))[:20, :24, :3]
+    colours = np.array(default_colours(3))
+    np.testing.assert_array_equal(picture, colours[expected - 1])
 
 
 def test_a_variable_may_be_named(folder, expected):
@@ -339,6 +349,11 @@ def bad_folder(tmp_path_factory):
         (["scene.npy", "--reject", "1.5"], ["--reject 1.5", "0 to 1"]),
         (["--polygons", "scene.npy"], ["no .gpkg file", "--polygons last"]),
         (["scene.npy", "sub/cube.npy", "--polygons", "p.gpkg"], ["p.gpkg is one file"]),
+        (["scene.npy", "-o", "m.png", "--polygons"], ["not from a picture", "gtiff"]),
+        (
+            ["scene.npy", "-o", "m.png", "--probabilities"],
+            ["m_probabilities.png", "of classes only"],
+        ),
         (["scene.npy", "--reject", "nan"], ["--reject nan"]),
         (["scene.npy", "--max-memory", "1K"], ["scene.npy", "--max-memory"]),
         (["scene.npy", "--wavelengths", "bad.txt"], ["bad.txt, line 2"]),

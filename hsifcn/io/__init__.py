@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hsifcn.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
-from hsifcn.io import envi, hdf5, mat, npy, npz, points, tiff, vectors, zarr_store
+from hsifcn.io import envi, hdf5, mat, npy, npz, png, points, tiff, vectors, zarr_store
 from hsifcn.io.alignment import target_of
 from hsifcn.io.classes import read_class_names
 from hsifcn.io.files import atomic_write, cannot_read
@@ -49,6 +49,7 @@ FORMATS: tuple[Format, ...] = (
     tiff.FORMAT,
     hdf5.FORMAT,
     zarr_store.FORMAT,
+    png.FORMAT,
 )
 # Labels that are no rasters. A .json beside a scene is more often something else.
 _TABLES = tuple(suffix for suffix in (*vectors.SUFFIXES, *points.SUFFIXES) if suffix != ".json")
@@ -276,7 +277,8 @@ def _format_of(file: str) -> Format:
     for form in FORMATS:
         if form.accepts(path):
             return form
-    known = ", ".join(suffix for form in FORMATS for suffix in form.suffixes)
+    readable = (form for form in FORMATS if form is not png.FORMAT)
+    known = ", ".join(suffix for form in readable for suffix in form.suffixes)
     raise UnreadableFileError(
         f"{file} is of no known format", f"a scene or label map is one of {known}"
     )
