@@ -44,6 +44,12 @@ class Target:
     class_names: tuple[str, ...] = ()
 
 
+def how_to_place(target: Target) -> str:
+    """What to add to a remedy where a scene has no georeference: EMIT's swaths can be placed."""
+    file, swath, _ = target.name.partition(":/reflectance")
+    return f", or name the scene {file}:@glt, which places an EMIT swath" if swath else ""
+
+
 def target_of(like: Scene | LabelMap) -> Target:
     """Take the pixels of a scene, or the pixels and classes of a label map."""
     if isinstance(like, LabelMap):
