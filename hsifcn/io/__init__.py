@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,10 +75,20 @@ def open_scene(
         A file is missing, damaged, or holds no cube.
     AmbiguousInputError
         The file holds several cubes; the message names them.
+
+    Warns
+    -----
+    UserWarning
+        What is odd: one band only, bytes left over, wavelengths that fit no bands.
     """
     file, variable = split_variable(path)
     with _reading(file):
         scene = _format_of(file).open_scene(file, variable)
+    if scene.shape[2] == 1:
+        warnings.warn(
+            f"{scene.path} has one band only: give a label map with -l, not as a scene",
+            stacklevel=2,
+        )
     if wavelengths is None:
         return scene
     return dataclasses.replace(scene, wavelengths=read_wavelengths(wavelengths, scene.shape[2]))

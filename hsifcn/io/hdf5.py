@@ -8,6 +8,7 @@ wanted goes into the cache as raw voxels, once, as with MATLAB v7.3.
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -236,6 +237,7 @@ def _spectrum(listing: Listing, name: str) -> tuple[Numbers | None, Numbers | No
     group = name.rpartition("/")[0]
     near = sorted(listing.datasets, key=lambda other: other.rpartition("/")[0] != group)
     found: dict[str, tuple[Numbers, str]] = {}
+    misfits = []
     for kind, wanted in (("wavelengths", _WAVELENGTHS), ("fwhm", ("fwhm", "fwhm_nm"))):
         sources = [(key, value, attributes) for key, value in attributes.items()]
         for other in near:
@@ -244,9 +246,17 @@ def _spectrum(listing: Listing, name: str) -> tuple[Numbers | None, Numbers | No
             sources.append((key, described.get("value"), described["attributes"]))
         for key, value, about in sources:
             numbers = listing.numbers(value) if key.casefold() in wanted else None
-            if numbers is not None and len(numbers) in shape and np.all(numbers > 0):
+            if numbers is None:
+                continue
+            if len(numbers) in shape and np.all(numbers > 0):
                 units = str(about.get("units", about.get("wavelength_units", "")))
                 found.setdefault(kind, (numbers, units))
+            else:
+                misfits.append(kind)
+    if "wavelengths" in misfits and "wavelengths" not in found:
+        warnings.warn(
+            f"the wavelengths in {listing.path} are not one a band: not used", stacklevel=2
+        )
     if "wavelengths" not in found or not are_wavelengths(found["wavelengths"][1]):
         return None, None
     numbers, units = found["wavelengths"]
