@@ -91,7 +91,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("emit")
     np.save(folder / "seen.npy", write_emit(folder / "EMIT.nc"))
     write_polygons(folder / "fields.gpkg")
-    train = ["train", "EMIT.nc:@glt", "-l", "fields.gpkg", "-s", "random:0.3", "--steps", "60"]
+    train = ["train", "EMIT.nc:@glt", "-l", "fields.gpkg", "-s", "fields:0.5", "--steps", "60"]
     done = command(folder, *train, "-o", "run")
     assert done.code == 0, done.err
     done = command(folder, "predict", "run", "-o", "map.tif", "-f", "gtiff", "--polygons")
