@@ -213,6 +213,9 @@ FAULTS = {
         (lambda f: hdf5(f, nm=NM[:2]), "x.h5 are not one a band"),
         (lambda f: neon(f, nm=NM[:2]), "x.h5 are not one a band"),
         (lambda f: zarr_store(f, nm=NM[:2]), "x.zarr are not one a band"),
+        (lambda f: npz(f, cube=CUBE, wavelengths=NM[:2]), "x.npz are not one a band"),
+        (lambda f: mat(f, cube=CUBE, wavelength=NM[:2]), "x.mat are not one a band"),
+        (lambda f: v73(f, s={"cube": CUBE, "wl": np.array([NM + NM])}), "x.mat are not one a band"),
     ],
     "claimed size": [
         (lambda f: envi(f, lines=10**9), "x.img is truncated"),
@@ -228,6 +231,10 @@ FAULTS = {
         (lambda f: virtual_raster(f, "v.tif"), "v.tif cannot be read as GeoTIFF"),
         (lambda f: virtual_raster(f, "v.img"), "v.img has no ENVI header"),
         (lambda f: virtual_raster(f, "v.vrt"), "v.vrt is of no known format"),
+    ],
+    "scale of nothing": [
+        (lambda f: envi(f, reflectance_scale_factor=0), "the scale factor 0 of"),
+        (lambda f: neon(f, Scale_Factor=-1.0), "the scale factor -1 of"),
     ],
     "missing part": [(lambda f: without_chunk(zarr_store(f)), "1 of 2 chunks")],
     "two cubes": [
@@ -312,6 +319,31 @@ def test_the_scale_factor_is_told_and_voxels_stay_as_stored(tmp_path, make):
     scene = open_scene(make(tmp_path))
     assert scene.scale_factor == pytest.approx(10000)
     np.testing.assert_array_equal(scene.read(WHOLE), CUBE)
+
+
+BESIDE = {
+    "npz": lambda f, nm: npz(f, cube=CUBE, wavelengths=nm),
+    "mat": lambda f, nm: mat(f, cube=CUBE, wavelength=nm),
+    "mat struct": lambda f, nm: mat(f, s={"cube": CUBE, "Wavelength": nm}, wavelength=[1.0]),
+    "v73": lambda f, nm: v73(f, cube=CUBE, wl=np.array([nm]).T),
+    "zarr": lambda f, nm: zarr_store(f, nm=nm),
+    "hdf5": lambda f, nm: hdf5(f, nm=nm),
+    "tiff": lambda f, nm: tiff(f, tags={"wavelength": f"{{{nm[0]}, {nm[1]}, {nm[2]}}}"}),
+    "envi": lambda f, nm: envi(f, wavelength=f"{{{nm[0]}, {nm[1]}, {nm[2]}}}"),
+}
+
+
+@pytest.mark.parametrize("make", BESIDE.values(), ids=BESIDE)
+def test_wavelengths_in_the_file_and_band_numbers_in_their_place(tmp_path, make):
+    np.testing.assert_allclose(open_scene(make(tmp_path, [0.4, 0.5, 0.6])).wavelengths, NM)
+    shutil.rmtree(tmp_path / "x.zarr", ignore_errors=True)
+    assert open_scene(make(tmp_path, [1.0, 2.0, 3.0])).wavelengths is None
+
+
+def test_a_file_of_band_numbers_is_no_file_of_wavelengths(tmp_path):
+    (tmp_path / "nm.txt").write_text("1\n2\n3\n")
+    with pytest.raises(HsifcnError, match=r"nm\.txt holds band numbers; give wavelengths"):
+        open_scene(npy(tmp_path), wavelengths=tmp_path / "nm.txt")
 
 
 @pytest.mark.parametrize("make", [envi, hdf5, neon, zarr_store], ids=lambda make: make.__name__)

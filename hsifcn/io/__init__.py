@@ -89,6 +89,12 @@ def open_scene(
             f"{scene.path} has one band only: give a label map with -l, not as a scene",
             stacklevel=2,
         )
+    if scene.scale_factor is not None and not 0 < scene.scale_factor < np.inf:
+        warnings.warn(
+            f"the scale factor {scene.scale_factor:g} of {scene.path} is none: not used",
+            stacklevel=2,
+        )
+        scene = dataclasses.replace(scene, scale_factor=None)
     if wavelengths is None:
         return scene
     return dataclasses.replace(scene, wavelengths=read_wavelengths(wavelengths, scene.shape[2]))

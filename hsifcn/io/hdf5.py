@@ -21,12 +21,11 @@ from hsifcn.io.child import run_child
 from hsifcn.io.formats import FileScene, Format, GivenLabels, not_a_cube, refuse_lying_size
 from hsifcn.io.hdf5_products import Cube, Listing, Numbers, Part, find_product
 from hsifcn.io.unpacked import UnpackedArray
-from hsifcn.io.wavelengths import are_wavelengths, to_nanometres
+from hsifcn.io.wavelengths import NAMES, are_wavelengths, to_nanometres
 from hsifcn.io.writer import RasterSpec, RasterWriter
 
 _CHILD = "hsifcn.io.hdf5_child"
 _GLT = "@glt"  # behind a dataset's path: placed on the map by its geometric lookup table
-_WAVELENGTHS = ("wavelength", "wavelengths", "wavelength_nm", "wavelengths_nm", "wl")
 _LABELS = ("gt", "label", "labels", "ground_truth", "ground_truth_labels")
 
 
@@ -238,7 +237,7 @@ def _spectrum(listing: Listing, name: str) -> tuple[Numbers | None, Numbers | No
     near = sorted(listing.datasets, key=lambda other: other.rpartition("/")[0] != group)
     found: dict[str, tuple[Numbers, str]] = {}
     misfits = []
-    for kind, wanted in (("wavelengths", _WAVELENGTHS), ("fwhm", ("fwhm", "fwhm_nm"))):
+    for kind, wanted in (("wavelengths", NAMES), ("fwhm", ("fwhm", "fwhm_nm"))):
         sources = [(key, value, attributes) for key, value in attributes.items()]
         for other in near:
             described = listing.datasets[other]
@@ -257,7 +256,7 @@ def _spectrum(listing: Listing, name: str) -> tuple[Numbers | None, Numbers | No
         warnings.warn(
             f"the wavelengths in {listing.path} are not one a band: not used", stacklevel=2
         )
-    if "wavelengths" not in found or not are_wavelengths(found["wavelengths"][1]):
+    if "wavelengths" not in found or not are_wavelengths(*found["wavelengths"]):
         return None, None
     numbers, units = found["wavelengths"]
     wavelengths = to_nanometres(numbers, units)

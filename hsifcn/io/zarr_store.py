@@ -6,7 +6,6 @@ Chunks are unpacked by codecs that the folder itself names, and one of them woul
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import warnings
@@ -21,7 +20,7 @@ import numpy.typing as npt
 from hsifcn.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
 from hsifcn.io.files import read_text
 from hsifcn.io.formats import FileScene, Format, GivenLabels, not_a_cube, refuse_lying_size
-from hsifcn.io.wavelengths import to_nanometres
+from hsifcn.io.wavelengths import NAMES, listed_wavelengths
 from hsifcn.io.writer import RasterSpec, RasterWriter
 from hsifcn.scene import Window
 
@@ -29,7 +28,6 @@ _CODECS = {
     *("blosc", "bytes", "crc32c", "gzip", "sharding_indexed", "shuffle", "transpose", "zstd"),
     *("bz2", "delta", "fixedscaleoffset", "lz4", "zlib"),
 }
-_WAVELENGTHS = ("wavelengths", "wavelength")
 _LARGEST_CHUNK = 2**30  # bytes
 _MOST_CHUNKS = 1_000_000  # that are looked for one by one
 _DEEPEST = 8  # groups within groups
@@ -248,20 +246,15 @@ def _wavelengths(path: str, name: str, found: dict[str, Any]) -> npt.NDArray[np.
     """Wavelengths in an attribute of the array, or in an array beside it, as xarray writes them."""
     count = found[name].shape[2]
     folder = name.rpartition("/")[0]
-    beside = [f"{folder}/{key}".lstrip("/") for key in _WAVELENGTHS]
-    for about, values in (
-        *((found[name].attrs, found[name].attrs.get(key)) for key in _WAVELENGTHS),
-        *((found[key].attrs, found[key]) for key in beside if key in found),
-    ):
-        if values is None:
-            continue
-        numbers = np.empty(0)
-        if getattr(values, "shape", (count,)) == (count,):
-            with contextlib.suppress(*_FAULTS):
-                numbers = np.array(values[:], np.float64)
-        if numbers.shape == (count,) and np.all(np.isfinite(numbers) & (numbers > 0)):
-            return to_nanometres(numbers, str(about.get("units", "")))
-        warnings.warn(f"the wavelengths in {path} are not one a band: not used", stacklevel=2)
+    about = found[name].attrs
+    for key in NAMES:
+        if key in about:
+            return listed_wavelengths(path, about[key], count)
+    for key in NAMES:
+        array = found.get(f"{folder}/{key}".lstrip("/"))
+        if array is not None:
+            values = array[:] if array.shape == (count,) else ()
+            return listed_wavelengths(path, values, count, str(array.attrs.get("units", "")))
     return None
 
 
