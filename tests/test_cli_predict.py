@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
+import zarr
 from cli_helpers import (
     assert_refused,
     command,
@@ -125,6 +126,16 @@ def test_a_variable_may_be_named(folder, expected):
     assert_refused(command(folder, "predict", "two.mat", "-q"), "two.mat", "other", "cube")
     assert command(folder, "predict", "two.mat:cube").code == 0
     assert (open_labels(folder / "two_map.img").labels == expected).all()
+
+
+def test_a_zarr_folder_is_a_scene_not_a_run(folder, expected):
+    cube = np.load(folder / "scene.npy")
+    array = zarr.create_array(folder / "s.zarr", data=cube, chunks=(5, 6, 12))
+    assert command(folder, "predict", "s.zarr").code == 0
+    assert (open_labels(folder / "s_map.img").labels == expected).all()
+    assert "nothing to do" in command(folder, "predict", "s.zarr").err
+    array[:5, :6] = cube[:5, :6] + 1
+    assert_refused(command(folder, "predict", "s.zarr", "-q"), "s_map.img exists", "--overwrite")
 
 
 def test_several_scenes_go_into_a_folder(folder, expected):

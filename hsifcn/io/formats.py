@@ -128,16 +128,16 @@ def split_variable(path: str | os.PathLike[str]) -> tuple[str, str | None]:
     """
     text = os.fspath(path)
     if os.path.exists(text):
-        if os.path.isdir(text) and not _is_store(text):
+        if os.path.isdir(text) and not is_store(text):
             raise UnreadableFileError(f"{text} is a folder", "name a file in it")
         return text, None
     for i, character in enumerate(text):
-        if character == ":" and (os.path.isfile(text[:i]) or _is_store(text[:i])):
+        if character == ":" and (os.path.isfile(text[:i]) or is_store(text[:i])):
             return text[:i], text[i + 1 :]
     raise UnreadableFileError(f"{text} does not exist", "check the path")
 
 
-def _is_store(path: str) -> bool:
+def is_store(path: str) -> bool:
     """Whether a folder is one of Zarr's, which count as files."""
     return path.rstrip("/").endswith(".zarr") and os.path.isdir(path)
 
