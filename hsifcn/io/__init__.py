@@ -189,7 +189,9 @@ def find_labels(scene: str | os.PathLike[str]) -> str:
         There are several; the message names them.
     """
     file, _ = split_variable(scene)
-    rows, cols, _ = open_scene(scene).shape
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # whoever opens the scene itself is told what is odd
+        rows, cols, _ = open_scene(scene).shape
     with _reading(file):
         found = _format_of(file).inner_labels(file, (rows, cols))
         if not found:
