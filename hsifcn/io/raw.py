@@ -147,10 +147,11 @@ class RawArray:
         full width is one read a band (BSQ) or one altogether (BIL, BIP).
         """
         order = ORDERS[self.order]
-        sizes = [self.shape[axis] for axis in order]
-        starts = [(window.row, window.col, 0)[axis] for axis in order]
-        counts = list(buffer.shape)
-        while len(sizes) > 1 and counts[-1] == sizes[-1]:
+        # The first axis is none of the array's: so there always is one to step along.
+        sizes = [1, *(self.shape[axis] for axis in order)]
+        starts = [0, *((window.row, window.col, 0)[axis] for axis in order)]
+        counts = [1, *buffer.shape]
+        while len(sizes) > 2 and counts[-1] == sizes[-1]:
             size = sizes.pop()
             starts.pop()
             counts.pop()
@@ -160,22 +161,24 @@ class RawArray:
                 sizes[-1] * size,
             )
 
-        itemsize = self.dtype.itemsize
-        run = counts[-1] * itemsize
+        step, run = (values[-1] * self.dtype.itemsize for values in (sizes, counts))
         target = buffer.reshape(-1).view(np.uint8).data
-        for i, index in enumerate(np.ndindex(*counts[:-1])):
-            position = 0
-            for start, step, size in zip(starts, (*index, 0), sizes, strict=True):
-                position = position * size + start + step
-            self._fill(file, target[i * run : (i + 1) * run], position * itemsize)
+        place = 0
+        for index in np.ndindex(*counts[:-2]):
+            line = 0
+            for start, i, size in zip(starts[:-1], (*index, 0), sizes[:-1], strict=True):
+                line = line * size + start + i
+            first = self.offset + line * step + starts[-1] * self.dtype.itemsize
+            for position in range(first, first + counts[-2] * step, step):
+                self._fill(file, target[place : place + run], position)
+                place += run
         if self.dtype.newbyteorder("=") != self.dtype:
             buffer.byteswap(inplace=True)
         return buffer
 
     def _fill(self, file: BinaryIO, target: memoryview, position: int) -> None:
-        file.seek(self.offset + position)
-        while target:
-            count = file.readinto(target)  # type: ignore[attr-defined]
+        file.seek(position)
+        while (count := file.readinto(target)) < len(target):  # type: ignore[attr-defined]
             if not count:
                 raise UnreadableFileError(
                     f"{self.path} ends too early", "it changed while it was read; copy it again"
