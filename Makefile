@@ -20,6 +20,7 @@ check: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/main_job.py
 	$(BIN)/python benchmarks/synthetic.py
+	$(BIN)/python benchmarks/reading.py
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/build.py

@@ -13,6 +13,7 @@ from hsifcn.models import MODELS, default_spec
 from hsifcn.models.flops import convolution_runs, on_meta
 from hsifcn.objectives import PATCH_BATCH
 from hsifcn.prediction import free_memory
+from hsifcn.scene import Scene
 
 MEMORY_SHARE = 0.8  # of the free memory that one job may take
 FLOAT = 4  # bytes of a float32
@@ -26,6 +27,11 @@ class Need:
 
     bytes: int
     arithmetic: str
+
+
+def used_shape(scene: Scene) -> Shape:
+    """Rows, columns and the bands that were chosen; flat ones, left out later, are counted."""
+    return (*scene.shape[:2], int(scene.good_bands.sum()))
 
 
 def patch_store_bytes(contender: Contender, shape: Shape) -> int:

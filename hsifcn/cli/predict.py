@@ -12,7 +12,8 @@ from hsifcn.cli import options as opt
 if TYPE_CHECKING:
     from hsifcn.refinement import Refinement
 
-FORMATS = {"envi": ".img", "gtiff": ".tif", "npy": ".npy", "mat": ".mat"}  # and default suffixes
+# With the default suffix of each.
+FORMATS = {"envi": ".img", "gtiff": ".tif", "npy": ".npy", "mat": ".mat", "png": ".png"}
 
 
 @click.command(
