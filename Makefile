@@ -20,6 +20,7 @@ check: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/main_job.py
 	$(BIN)/python benchmarks/synthetic.py
+	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python -m benchmarks.scale --gigabytes 20 --megapixels 1,50
 	$(BIN)/python -m benchmarks.speed --gigabytes 5
 

@@ -191,6 +191,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes beside each other")
     parser.add_argument("--results", type=Path, default=ROOT / "runs" / "accuracy")
     parser.add_argument("--only", default="", help="contenders, with commas between")
+    parser.add_argument("--splits-like", default="", help="recipes that hold this text")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "accuracy.md")
     given = parser.parse_args()
     given.results.mkdir(parents=True, exist_ok=True)
@@ -198,6 +199,7 @@ def main() -> None:
     jobs = [
         (contender, row.recipe, draw, seed, given.splits, file, threads)
         for row in ROWS
+        if given.splits_like in row.recipe
         for contender in row.contenders
         if not given.only or contender in given.only.split(",")
         for draw, seed in row.draws(given.seeds)

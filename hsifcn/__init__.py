@@ -19,7 +19,7 @@ _HOME = {
     "load_model": "hsifcn.bundle",
     "predict": "hsifcn.prediction",
     "evaluate": "hsifcn.evaluation",
-    "Plan": "hsifcn.comparison",
+    "Plan": "hsifcn.plan",
     "compare": "hsifcn.experiment",
 }
 __all__ = list(_HOME)

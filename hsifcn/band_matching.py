@@ -94,6 +94,11 @@ class MatchedScene:
         return self.source.nodata if self.weights is None else None
 
     @property
+    def scale_factor(self) -> float | None:
+        """The source's: bands are mixed, not scaled."""
+        return self.source.scale_factor
+
+    @property
     def grid(self) -> Grid | None:
         """The source's georeference."""
         return self.source.grid
@@ -301,8 +306,11 @@ def _check_units(bundle: Bundle, scene: Scene) -> None:
         return
     ratio = here / trained
     times = f"{ratio:,.0f} times" if ratio > 1 else f"1/{1 / ratio:,.0f} of"
+    told = ""
+    if scene.scale_factor is not None:
+        told = f" (reflectance = value / {scene.scale_factor:g} by its file)"
     raise MismatchError(
-        f"the values of {scene.path} are about {times} those that the model was trained on",
+        f"the values of {scene.path}{told} are about {times} those that the model was trained on",
         "bring the scene to the same units (counts, reflectance in 0-1, ...)",
     )
 

@@ -52,7 +52,7 @@ def reading_bytes(scene: Scene, bands: int) -> int:
     rows, cols, all_bands = scene.shape
     row = cols * all_bands * scene.dtype.itemsize
     block = max(BLOCK_BYTES, row)
-    copies = 2 * (scene.interleave != "bip") + (bands < all_bands)
+    copies = (scene.interleave != "bip") + (bands < all_bands)
     return min(block * (BLOCKS_AHEAD + 1), rows * row) + copies * min(block, rows * row)
 
 

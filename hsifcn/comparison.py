@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.contenders import CLASSICAL, Contender
-from hsifcn.footprint import FLOAT, patch_store_bytes
+from hsifcn.contenders import Contender
+from hsifcn.footprint import FLOAT, patch_store_bytes, used_shape
 from hsifcn.inputs import Inputs
 from hsifcn.intervals import mcnemar, paired_difference
 from hsifcn.measure import machine, versions
@@ -27,16 +27,13 @@ from hsifcn.models.flops import (
     training_step_formula,
 )
 from hsifcn.objectives import PATCH_BATCH
+from hsifcn.plan import Plan
 from hsifcn.quicklook import DIFFERENCE_COLOURS, label_image, rgb_quicklook
 from hsifcn.report.page import TOUCHING_LIMIT
 from hsifcn.scene import Scene
 from hsifcn.splits import Split, fields, leakage_sentence
-from hsifcn.training import default_settings
 from hsifcn.verdict import verdict
 
-DEFAULT_SPLITS = {"random": "random:0.1", "disjoint": "checkerboard:14:gap=3"}
-QUICK_CONTENDERS = ("svm7x7", "patch", "cast", DEFAULT_MODEL)
-DEFAULT_CONTENDERS = (*CLASSICAL, "patch", "materialised", "cast", "fcn8s", DEFAULT_MODEL)
 ACCURACIES = ("oa", "aa", "kappa")
 DETAILS = ("per_class_recall", "confusion", "train_oa_curve")
 FLOPS = (
@@ -55,62 +52,6 @@ COSTS = (
     "peak_predict_bytes",
     "baseline_bytes",
 )
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to compare.
-
-    Attributes
-    ----------
-    scene, labels : str
-        Paths.
-    splits : dict of str to str
-        Recipe by name.
-    contenders : tuple of str
-    patch : int
-        Side of the patches.
-    seeds : int
-        Trainings of each contender on each split; the split is that of the first seed.
-    first_seed : int
-    wavelengths, class_names : str or None
-        Text files.
-    label_field, all_touched
-        Of ``inputs.Labelling``.
-    steps : int or None
-        Optimiser steps, if not the default.
-    quick : bool
-        Half the steps.
-    budget_seconds : float
-        Time for measuring how cost grows with patch and scene; 0 leaves that out.
-    device : str
-        Where networks run: ``cpu``, ``cuda`` or ``mps``.
-    command : str
-        As it was called, for the page.
-    """
-
-    scene: str
-    labels: str
-    splits: dict[str, str] = field(default_factory=lambda: dict(DEFAULT_SPLITS))
-    contenders: tuple[str, ...] = DEFAULT_CONTENDERS
-    patch: int = 15
-    seeds: int = 3
-    first_seed: int = 0
-    wavelengths: str | None = None
-    class_names: str | None = None
-    label_field: str | None = None
-    all_touched: bool = False
-    steps: int | None = None
-    quick: bool = False
-    budget_seconds: float = 0.0
-    device: str = "cpu"
-    command: str = ""
-
-    def steps_of(self, contender: Contender) -> int | None:
-        """Steps that a contender trains, None for the default."""
-        if self.steps is None and self.quick and contender.kind != "classical":
-            return default_settings(contender.model).steps // 2
-        return self.steps
 
 
 @dataclass
@@ -206,7 +147,7 @@ def contender_row(entry: Entry, scored: Entry, inputs: Inputs) -> dict[str, Any]
         "split": entry.split_name,
         "status": entry.status,
         "reason": entry.reason,
-        "patch_store_bytes": patch_store_bytes(contender, inputs.scenes[0].shape) or None,
+        "patch_store_bytes": patch_store_bytes(contender, used_shape(inputs.scenes[0])) or None,
     }
     row |= dict.fromkeys((*ACCURACIES, *DETAILS, *COSTS, *FLOPS, "pixels_per_second"))
     if entry.status != "done":
@@ -250,7 +191,7 @@ def accuracy_figures(entry: Entry, inputs: Inputs) -> dict[str, Any]:
 
 def network_flops(contender: Contender, scene: Scene, n_classes: int) -> dict[str, int]:
     """FLOPs of a training step and of scoring every pixel, counted and by formula."""
-    rows, cols, bands = scene.shape
+    rows, cols, bands = used_shape(scene)
     spec = default_spec(contender.model, bands, n_classes)
     patch = MODELS[contender.model].patch
     step = (1, rows, cols) if patch is None else (PATCH_BATCH, patch, patch)
@@ -353,8 +294,8 @@ def patch_store_row(plan: Plan, scene: Scene, entries: Sequence[Entry]) -> dict[
     if not measured:
         return None
     contender, peak = measured[0]
-    rows, cols, bands = scene.shape
-    arithmetic = patch_store_bytes(contender, scene.shape)
+    rows, cols, bands = used_shape(scene)
+    arithmetic = patch_store_bytes(contender, (rows, cols, bands))
     return {
         "n_patches": rows * cols,
         "patch": plan.patch,

@@ -30,7 +30,9 @@ def main(job_path: str) -> None:
     """Do the job described in a JSON file and write its result where the job says."""
     job = json.loads(Path(job_path).read_text("utf-8"))
     task = {"train": train_job, "predict": predict_job, "classical": classical_job}[job["task"]]
-    write_json(Path(job["result"]), task(job, with_chosen_bands(open_scene(job["scene"]))))
+    scene = open_scene(job["scene"], wavelengths=job.get("wavelengths"))
+    scene = with_chosen_bands(scene, job.get("bands"), keep_bad=job.get("keep_bad_bands", False))
+    write_json(Path(job["result"]), task(job, scene))
 
 
 def train_job(job: Job, scene: Scene) -> Job:

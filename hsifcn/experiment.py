@@ -16,22 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from hsifcn.comparison import (
-    Entry,
-    Plan,
-    assemble,
-    images,
-    split_folder,
-)
+from hsifcn.comparison import Entry, assemble, images, split_folder
 from hsifcn.contenders import Contender, choose_contenders
 from hsifcn.errors import ExistingOutputError, FailedError
-from hsifcn.footprint import misfit
+from hsifcn.footprint import misfit, used_shape
 from hsifcn.growth import by_patch, by_scene
 from hsifcn.inputs import Inputs, Labelling, open_inputs
 from hsifcn.io.cache import state_of
 from hsifcn.io.files import make_folder
 from hsifcn.io.formats import split_variable
 from hsifcn.jobs import run_seed
+from hsifcn.plan import Plan
 from hsifcn.report import write_comparison_report
 from hsifcn.run import write_json, write_split
 
@@ -73,6 +68,8 @@ def compare(
             plan.first_seed,
             wavelengths=plan.wavelengths,
             labelling=labelling,
+            bands=plan.bands,
+            keep_bad_bands=plan.keep_bad_bands,
         )
         for name, recipe in plan.splits.items()
     }
@@ -168,7 +165,7 @@ def why_skipped(contender: Contender, split_name: str, inputs: Inputs, plan: Pla
             f"patches costs was measured on split {measured_on}"
         )
     device = "cpu" if contender.kind == "classical" else plan.device
-    return misfit(contender, inputs.scenes[0].shape, len(inputs.class_names), device)
+    return misfit(contender, used_shape(inputs.scenes[0]), len(inputs.class_names), device)
 
 
 def seeds_of(contender: Contender, plan: Plan) -> range:

@@ -12,6 +12,7 @@ from hsifcn.contenders import Contender
 from hsifcn.models import MODELS, default_spec
 from hsifcn.models.flops import convolution_runs, on_meta
 from hsifcn.objectives import PATCH_BATCH
+from hsifcn.scene import Scene
 from hsifcn.tile_plan import free_memory
 
 MEMORY_SHARE = 0.8  # of the free memory that one job may take
@@ -26,6 +27,11 @@ class Need:
 
     bytes: int
     arithmetic: str
+
+
+def used_shape(scene: Scene) -> Shape:
+    """Rows, columns and the bands that were chosen; flat ones, left out later, are counted."""
+    return (*scene.shape[:2], int(scene.good_bands.sum()))
 
 
 def patch_store_bytes(contender: Contender, shape: Shape) -> int:

@@ -12,16 +12,22 @@ from typing import Any
 
 import numpy as np
 
-from hsifcn.comparison import Plan
 from hsifcn.contenders import Contender, contenders
 from hsifcn.errors import FailedError
-from hsifcn.footprint import MEMORY_SHARE, free_bytes, patch_store_bytes, prediction_need
+from hsifcn.footprint import (
+    MEMORY_SHARE,
+    free_bytes,
+    patch_store_bytes,
+    prediction_need,
+    used_shape,
+)
 from hsifcn.inputs import Inputs
 from hsifcn.jobs import run_job, run_seed
 from hsifcn.metrics import Accuracy, confusion_matrix
 from hsifcn.models import MODELS, default_spec
 from hsifcn.models.flops import training_step_flops
 from hsifcn.objectives import PATCH_BATCH
+from hsifcn.plan import Plan
 from hsifcn.scene import Scene, Window
 
 PATCHES = (5, 9, 15, 21, 27)
@@ -52,10 +58,10 @@ def by_patch(plan: Plan, inputs: Inputs, folder: Path, budget: float, say: Say) 
     per_flop = 0.0
     for patch in sorted({*PATCHES, plan.patch}, key=lambda side: (side != plan.patch, side)):
         contender = contenders(patch)["patch"]
-        spec = default_spec(contender.model, scene.shape[2], n_classes)
+        spec = default_spec(contender.model, used_shape(scene)[2], n_classes)
         flops = training_step_flops(spec, (PATCH_BATCH, patch, patch))
         row: Row = {"patch": patch, "contender": "patch", "measured": False}
-        row["patch_store_bytes"] = int(np.prod(scene.shape)) * patch * patch * 4
+        row["patch_store_bytes"] = int(np.prod(used_shape(scene))) * patch * patch * 4
         rows.append(row)
         if patch != plan.patch and (not per_flop or spent + per_flop * flops > budget):
             continue
@@ -96,6 +102,7 @@ def by_scene(
     foretold = dict.fromkeys(networks, 0.0)
     for repeat in REPEATS:
         mosaic = Mosaic(scene, repeat, folder)
+        shape = (*mosaic.shape[:2], used_shape(scene)[2])
         for contender, bundle in networks.items():
             row: Row = {
                 "rows": mosaic.shape[0],
@@ -103,10 +110,10 @@ def by_scene(
                 "pixels": mosaic.shape[0] * mosaic.shape[1],
                 "contender": contender.name,
                 "measured": False,
-                "patch_store_bytes": patch_store_bytes(contender, mosaic.shape),
+                "patch_store_bytes": patch_store_bytes(contender, shape),
             }
             rows.append(row)
-            needed = prediction_need(contender, mosaic.shape, n_classes).bytes
+            needed = prediction_need(contender, shape, n_classes).bytes
             fits = needed <= MEMORY_SHARE * free_bytes(plan.device)
             if foretold[contender] > shares[contender] or not fits:
                 continue

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hsifcn.comparison import Plan
 from hsifcn.contenders import Contender
 from hsifcn.errors import FailedError
 from hsifcn.inputs import Inputs
+from hsifcn.plan import Plan
 from hsifcn.run import write_json
 from hsifcn.training import default_settings
 
@@ -65,6 +65,9 @@ def run_seed(
     """
     job = {
         "scene": inputs.scenes[0].path,
+        "wavelengths": plan.wavelengths,
+        "bands": plan.bands,
+        "keep_bad_bands": plan.keep_bad_bands,
         "split": str(folder / "split.npz"),
         "model": contender.model,
         "storage": contender.storage,

@@ -16,7 +16,7 @@ from hsifcn.errors import ExistingOutputError, SettingError, UnreadableFileError
 from hsifcn.io import FORMATS, open_labels, scene_stem
 from hsifcn.io.envi import FORMAT as ENVI
 from hsifcn.io.files import atomic_write, make_folder, refuse_existing, require_folder
-from hsifcn.io.formats import split_variable
+from hsifcn.io.formats import is_store, split_variable
 from hsifcn.io.polygons import write_polygons
 from hsifcn.measure import peak_rss_bytes
 from hsifcn.prediction import Prediction, Predictor, probabilities_path, write_prediction
@@ -97,7 +97,7 @@ def choose_targets(
 
 def is_model(path: str) -> bool:
     """Whether a path names a model, not a scene."""
-    return path.endswith(".safetensors") or (Path(path) / MODEL).exists() or Path(path).is_dir()
+    return path.endswith(".safetensors") or (Path(path).is_dir() and not is_store(path))
 
 
 def model_file(path: Path) -> Path:
@@ -168,8 +168,13 @@ def single_file(out: Path, suffix: str | None) -> Path:
 
 
 def raster_files(path: str | Path) -> list[Path]:
-    """The files that make up a raster: its own, in ENVI's format the header and the voxels."""
+    """The files that make up a raster: its own, in ENVI's format the header and the voxels.
+
+    Of Zarr the one folder is given.
+    """
     file = Path(split_variable(path)[0])
+    if file.is_dir():
+        return [file]
     for form in FORMATS:
         if file.suffix.lower() in form.suffixes or form.accepts(file):
             beside = (file.with_suffix(suffix) for suffix in ("", *form.suffixes))
@@ -192,8 +197,11 @@ def choose_polygons(maps: Sequence[Path], polygons: str | None) -> list[Path | N
     Raises
     ------
     SettingError
-        The one named is no GeoPackage, its folder is missing, or there are several maps.
+        The one named is no GeoPackage, its folder is missing, there are several maps, or the maps
+        are pictures.
     """
+    if polygons is not None and any(path.suffix.lower() == ".png" for path in maps):
+        raise SettingError("--polygons are traced from a map, not from a picture", "add -f gtiff")
     if not polygons:
         return [None if polygons is None else path.with_suffix(".gpkg") for path in maps]
     path = Path(polygons)
@@ -309,11 +317,14 @@ def unchanged_result(
 
 def scene_identity(scene: Scene) -> dict[str, Any]:
     """Path of a scene, size and time of its files: the same where they were not touched."""
-    states = {file.name: file.stat() for file in raster_files(scene.path)}
+    parts = {
+        file.name: [part.stat() for part in (file, *file.rglob("*"))]  # of a file itself alone
+        for file in raster_files(scene.path)
+    }
     return {
         "path": str(Path(scene.path).absolute()),
-        "bytes": {name: state.st_size for name, state in states.items()},
-        "mtime_ns": {name: state.st_mtime_ns for name, state in states.items()},
+        "bytes": {name: sum(part.st_size for part in states) for name, states in parts.items()},
+        "mtime_ns": {name: max(s.st_mtime_ns for s in states) for name, states in parts.items()},
     }
 
 

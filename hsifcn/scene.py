@@ -95,6 +95,10 @@ class Scene(Protocol):
         """The value of voxels that hold no measurement; NaN is never one, always."""
 
     @property
+    def scale_factor(self) -> float | None:
+        """Voxels divided by it are reflectances; reading does not divide. None if unknown."""
+
+    @property
     def grid(self) -> Grid | None:
         """Georeference, or None."""
 

@@ -50,7 +50,7 @@ def usable_bands(scenes: Sequence[Scene]) -> npt.NDArray[np.bool_]:
     Raises
     ------
     MismatchError
-        The scenes have different bands or wavelengths.
+        The scenes have different bands, wavelengths or scale factors.
     UnreadableFileError
         No band is left.
     """
@@ -61,6 +61,13 @@ def usable_bands(scenes: Sequence[Scene]) -> npt.NDArray[np.bool_]:
             raise MismatchError(
                 f"{scene.path} has {scene.shape[2]} bands, {first.path} has {first.shape[2]}",
                 "train on scenes of one sensor",
+            )
+        scales = {first.scale_factor, scene.scale_factor}
+        if len(scales) > 1 and None not in scales:
+            raise MismatchError(
+                f"reflectance = value / {scene.scale_factor:g} in {scene.path}, but value / "
+                f"{first.scale_factor:g} in {first.path}",
+                "bring the scenes to one scale",
             )
         worst = shifted_band(first.wavelengths, scene.wavelengths)
         if worst is not None:

@@ -23,6 +23,7 @@ class ArrayScene:
     nodata: float | None = None
     grid: Grid | None = None
     interleave: str = "bip"
+    scale_factor: float | None = None
 
     def __post_init__(self):
         if self.good_bands is None:

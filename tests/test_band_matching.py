@@ -163,6 +163,17 @@ def test_other_units_are_refused(bundle, factor):
         match_scene(trained, counts.with_cube(counts.cube * np.float32(factor)))
 
 
+@pytest.mark.parametrize("resample", [False, True])
+def test_scales_that_files_tell_are_named(bundle, resample):
+    """A model trained on reflectances, as of EMIT, and a scene in 1/10000, as of NEON AOP."""
+    trained = replace(bundle, scaling=Scaling(np.full(5, 0.3), np.full(5, 0.05)))
+    neon = straight_lines(np.arange(380, 461, 5.0), scale_factor=10_000.0)
+    neon.cube[:] *= 1500
+    told = r"line \(reflectance = value / 10000 by its file\) are about .*,\d+ times those"
+    with pytest.raises(MismatchError, match=told):
+        match_scene(trained, neon, resample=resample)
+
+
 def test_a_scene_without_measurements_has_no_units(bundle):
     empty = ArrayScene(np.full((4, 5, 5), np.nan, "f4"), wavelengths=NM)
     assert match_scene(bundle, empty).scene is empty

@@ -24,6 +24,10 @@ from cli_helpers import (
     snapshot,
 )
 
+from hsifcn.bundle import load_model
+from hsifcn.models import default_spec
+from hsifcn.models.flops import predict_flops
+
 SHORT = ["compare-patch-vs-fcn", "cube.npy", "-o", "out", "-s", "random:0.2", "--patch", "5"]
 SHORT += ["--seeds", "1", "--steps", "4"]
 
@@ -165,6 +169,23 @@ def test_an_interrupted_comparison_goes_on_where_it_stopped(folder):
     assert (folder / "out/report.html").exists()
 
 
+@pytest.mark.slow
+def test_bands_are_chosen_by_wavelengths_from_a_file(folder):
+    np.savetxt(folder / "nm.txt", np.linspace(400, 950, 12))
+    chosen = ["--models", "svm,fcn32s", "--bands", "400nm-650nm", "--wavelengths", "nm.txt"]
+    done = hsifcn(folder, *SHORT, *chosen, "--json")  # the growth with the scene is measured too
+    assert done.code == 0, done.err
+    assert [row["status"] for row in done.json["contenders"]] == ["done", "done"]
+    assert all(row["measured"] for row in done.json["scaling"]["by_scene"])
+    bundle = load_model(folder / "out/jobs/split-0/fcn32s-0.safetensors")
+    assert bundle.good_bands.tolist() == [True] * 6 + [False] * 6
+    np.testing.assert_allclose(bundle.wavelengths, np.linspace(400, 950, 12))
+    spec = default_spec("fcn32s", 6, 3)
+    assert done.json["contenders"][1]["flops_predict"] == predict_flops(
+        spec, 20, 24, whole_scene=True
+    )
+
+
 @pytest.fixture(scope="module")
 def bad_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bad")
@@ -191,6 +212,8 @@ def bad_folder(tmp_path_factory):
         (["cube.npy", "--models", "patch,"], ["no contender ''", "cast"]),
         (["cube.npy", "--class-names", "twice.txt"], ["twice.txt", "'corn'"]),
         (["cube.npy", "--wavelengths", "twice.txt"], ["twice.txt, line 1"]),
+        (["cube.npy", "--bands", "400nm-900nm"], ["--bands 400nm-900nm", "--wavelengths"]),
+        (["cube.npy", "--bands", "5-13"], ["--bands 5-13", "1-12"]),
         (["cube.npy", "-o", "small.npy"], ["small.npy"]),
         (["cube.npy", "-o", "small.npy/out"], ["small.npy/out"]),
         (["cube.npy", "-o", "full"], ["full exists", "--overwrite"]),

@@ -55,6 +55,12 @@ def test_an_envi_scene_with_all_there_is_to_tell(folder):
     assert "none found" in text
 
 
+def test_what_is_odd_is_told_once(tmp_path):
+    write_envi(tmp_path / "e.img", np.ones((4, 5, 1), "u1"))
+    done = command(tmp_path, "info", "e.img")
+    assert done.err.count("e.img has one band only: give a label map with -l") == 1
+
+
 def test_what_a_scene_tells_of_its_bands_and_place(folder):
     cube = np.random.default_rng(0).integers(1, 99, (40, 50, 3)).astype("i2")
     cube[..., 1] = 7

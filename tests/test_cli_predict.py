@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
+import zarr
 from cli_helpers import (
     ENVIRONMENT,
     Done,
@@ -28,8 +29,10 @@ from cli_helpers import (
     snapshot,
 )
 from io_samples import write_envi
+from PIL import Image
 
 from hsifcn.io import open_labels
+from hsifcn.scene import default_colours
 
 
 @pytest.fixture
@@ -120,12 +123,30 @@ def test_formats(folder, expected, options, file):
     assert (open_labels(folder / file).labels == expected).all()
 
 
+def test_a_picture_with_legend(folder, expected):
+    assert command(folder, "predict", "runs/cube", "scene.npy", "-f", "png").code == 0
+    assert "nothing to do" in command(folder, "predict", "scene.npy", "-f", "png").err
+    picture = np.asarray(Image.open(folder / "scene_map.png"))[:20, :24, :3]
+    colours = np.array(default_colours(3))
+    np.testing.assert_array_equal(picture, colours[expected - 1])
+
+
 def test_a_variable_may_be_named(folder, expected):
     cube = np.load(folder / "scene.npy")
     scipy.io.savemat(folder / "two.mat", {"other": cube[:5], "cube": cube})
     assert_refused(command(folder, "predict", "two.mat", "-q"), "two.mat", "other", "cube")
     assert command(folder, "predict", "two.mat:cube").code == 0
     assert (open_labels(folder / "two_map.img").labels == expected).all()
+
+
+def test_a_zarr_folder_is_a_scene_not_a_run(folder, expected):
+    cube = np.load(folder / "scene.npy")
+    array = zarr.create_array(folder / "s.zarr", data=cube, chunks=(5, 6, 12))
+    assert command(folder, "predict", "s.zarr").code == 0
+    assert (open_labels(folder / "s_map.img").labels == expected).all()
+    assert "nothing to do" in command(folder, "predict", "s.zarr").err
+    array[:5, :6] = cube[:5, :6] + 1
+    assert_refused(command(folder, "predict", "s.zarr", "-q"), "s_map.img exists", "--overwrite")
 
 
 def test_several_scenes_go_into_a_folder(folder, expected):
@@ -405,6 +426,11 @@ def bad_folder(tmp_path_factory):
         (["scene.npy", "--reject", "1.5"], ["--reject 1.5", "0 to 1"]),
         (["--polygons", "scene.npy"], ["no .gpkg file", "--polygons last"]),
         (["scene.npy", "sub/cube.npy", "--polygons", "p.gpkg"], ["p.gpkg is one file"]),
+        (["scene.npy", "-o", "m.png", "--polygons"], ["not from a picture", "gtiff"]),
+        (
+            ["scene.npy", "-o", "m.png", "--probabilities"],
+            ["m_probabilities.png", "of classes only"],
+        ),
         (["scene.npy", "--reject", "nan"], ["--reject nan"]),
         (["scene.npy", "--max-memory", "1K"], ["scene.npy", "--max-memory"]),
         (["scene.npy", "--wavelengths", "bad.txt"], ["bad.txt, line 2"]),

@@ -8,10 +8,10 @@ import pytest
 from scenes import write_field_scene
 
 from hsifcn import footprint, jobs
-from hsifcn.comparison import Plan
 from hsifcn.contenders import contenders
 from hsifcn.experiment import why_skipped
 from hsifcn.inputs import open_inputs
+from hsifcn.plan import Plan
 
 
 @pytest.fixture

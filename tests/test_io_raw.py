@@ -24,16 +24,19 @@ def windows(draw, rows, cols):
     return Window(row, col, draw(st.integers(0, rows - row)), draw(st.integers(0, cols - col)))
 
 
-@settings(deadline=None, max_examples=150)
+@pytest.mark.parametrize("gap", [0, 4, raw._GAP_BYTES])
+@settings(deadline=None, max_examples=80)
 @given(data=st.data(), order=st.sampled_from(sorted(ORDERS)), dtype=st.sampled_from(["<u2", ">f4"]))
-def test_any_window_is_a_slice_of_the_whole(tmp_path_factory, data, order, dtype):
+def test_any_window_is_a_slice_of_the_whole(tmp_path_factory, gap, data, order, dtype):
     shape = data.draw(st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 4)))
     window = data.draw(windows(*shape[:2]))
     cube = sample_cube(shape, dtype)
     array = stored(
         tmp_path_factory.getbasetemp() / "raw", cube, order, data.draw(st.integers(0, 9))
     )
-    block = array.read(window)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(raw, "_GAP_BYTES", gap)
+        block = array.read(window)
     np.testing.assert_array_equal(block, cube[window.slices])
     assert block.dtype == cube.dtype.newbyteorder("=")
     assert block.dtype.isnative
@@ -42,9 +45,11 @@ def test_any_window_is_a_slice_of_the_whole(tmp_path_factory, data, order, dtype
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_a_read_larger_than_the_buffer_comes_in_parts(tmp_path, order, monkeypatch):
+@pytest.mark.parametrize("gap", [0, raw._GAP_BYTES])
+def test_a_read_larger_than_the_buffer_comes_in_parts(tmp_path, order, gap, monkeypatch):
     cube = sample_cube((9, 8, 5))
     array = stored(tmp_path / "raw", cube, order)
+    monkeypatch.setattr(raw, "_GAP_BYTES", gap)
     monkeypatch.setattr(raw, "_BUFFER_BYTES", 2 * 8 * 5 * 4)
     np.testing.assert_array_equal(array.read(Window(1, 2, 7, 5)), cube[1:8, 2:7])
 
@@ -81,6 +86,22 @@ def test_no_more_is_read_than_the_window_and_in_few_pieces(tmp_path, order, full
             assert counting.sizes == sizes
 
 
+@pytest.mark.parametrize(
+    ("order", "wide"),
+    [("bip", (2, 1, 3, 2)), ("bil", (2, 0, 3, 5)), ("bsq", (2, 0, 3, 5)),
+     ("bsq-columns", (0, 1, 6, 2))],
+)  # fmt: skip
+def test_small_gaps_between_lines_are_read_and_large_ones_skipped(
+    tmp_path, order, wide, monkeypatch
+):
+    array = stored(tmp_path / "raw", sample_cube((6, 5, 4), "u1"), order)
+    window = Window(2, 1, 3, 2)
+    if order != "bip":  # which is read right into the result
+        assert array._whole_lines(window) == Window(*wide)
+    monkeypatch.setattr(raw, "_GAP_BYTES", 2)
+    assert array._whole_lines(window) == window
+
+
 @pytest.mark.parametrize("order", ["bip", "bsq"])
 def test_a_read_holds_little_besides_its_result(tmp_path, order, monkeypatch):
     monkeypatch.setattr(raw, "_BUFFER_BYTES", 2**18)
@@ -107,22 +128,3 @@ def test_a_file_that_shrinks_or_goes_is_an_error(tmp_path):
 def test_a_window_must_lie_inside(tmp_path, window):
     with pytest.raises(ValueError, match="reaches out"):
         stored(tmp_path / "raw", sample_cube(), "bip").read(window)
-
-
-@pytest.mark.parametrize(
-    ("order", "window"), [("bsq", (2, 1, 4, 3)), ("bsq-columns", (1, 2, 3, 2))]
-)
-def test_wide_windows_are_read_in_whole_lines(tmp_path, order, window, monkeypatch):
-    cube = sample_cube((8, 9, 4))
-    array = stored(tmp_path / "raw", cube, order)
-    read = []
-    fill = RawArray._fill
-    monkeypatch.setattr(
-        RawArray, "_fill", lambda self, file, *where: read.append(where) or fill(self, file, *where)
-    )
-    window = Window(*window)
-    np.testing.assert_array_equal(array.read(window), cube[window.slices])
-    assert len(read) == 4  # one a band
-    read.clear()
-    array.read(Window(2, 2, 2, 2) if order == "bsq" else Window(2, 2, 1, 2))
-    assert len(read) == 2 * 4  # far less than is in the lines

@@ -87,3 +87,24 @@ def test_without_the_package_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "zarr", None)
     with pytest.raises(SettingError, match=r"pip install 'hsifcn\[zarr\]'"):
         open_scene(tmp_path / "x.zarr")
+
+
+def test_wavelengths_beside_the_array_and_its_scale(tmp_path):
+    """As xarray writes a dataset of a cube with a coordinate of its bands."""
+    group = zarr.open_group(str(tmp_path / "x.zarr"), mode="w")
+    cube = group.create_array("reflectance", data=sample_cube())
+    cube.attrs.update({"scale_factor": 0.0001, "_FillValue": -9999})
+    group.create_array("wavelength", data=np.array([0.4, 0.5, 0.6])).attrs["units"] = "um"
+    scene = open_scene(tmp_path / "x.zarr")
+    np.testing.assert_allclose(scene.wavelengths, [400, 500, 600])
+    assert (scene.scale_factor, scene.nodata) == (pytest.approx(10000), -9999)
+
+
+def test_chunks_that_are_not_there_are_told(tmp_path):
+    write(tmp_path / "x.zarr", sample_cube() + 1)
+    (tmp_path / "x.zarr/c/1/1/0").unlink()
+    with pytest.warns(UserWarning, match="1 of 8 chunks of .* are not there and are read as 0"):
+        scene = open_scene(tmp_path / "x.zarr")
+    expected = sample_cube() + 1
+    expected[2:, 3:, :2] = 0
+    np.testing.assert_array_equal(scene.read(WHOLE), expected)

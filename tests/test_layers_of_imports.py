@@ -29,7 +29,7 @@ LAYERS = (
     | {"training", "transfer"},
     {"ensemble"},
     {"prediction_files", "report", "run"},
-    {"footprint", "verdict"},
+    {"footprint", "plan", "verdict"},
     {"comparison", "contender", "jobs"},
     {"growth"},
     {"experiment"},

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -76,6 +78,12 @@ class TestUsableBands:
         scenes = [ArrayScene(scene.cube, wavelengths=nm + shift) for shift in (0, 5, 40)]
         assert usable_bands(scenes[:2]).all()
         with pytest.raises(MismatchError, match="band 1 of array has another wavelength"):
+            usable_bands(scenes)
+
+    def test_scenes_of_other_scales_are_refused(self, scene):
+        scenes = [replace(scene, scale_factor=scale) for scale in (10_000.0, None, 1.0)]
+        assert usable_bands(scenes[:2]).all()
+        with pytest.raises(MismatchError, match=r"value / 1 in array, but value / 10000 in array"):
             usable_bands(scenes)
 
     @pytest.mark.parametrize("value", [0, np.nan])

@@ -34,7 +34,7 @@ from hsifcn.cli import options as opt
     help="For measuring how cost grows with patch and scene: 90s, 3min; 0 leaves that out.",
 )  # fmt: skip
 @click.option("--quick", is_flag=True, help="One seed, half the steps, no growth, few models.")
-@opt.options(opt.device, opt.wavelengths, opt.class_names)
+@opt.options(opt.device, opt.wavelengths, opt.class_names, opt.bands, opt.keep_bad_bands)
 @click.option("-o", "--out", metavar="DIR", help="runs/compare-<scene> by default.")
 @click.option("--resume", is_flag=True, help="Keep the results that are there already.")
 @opt.overwrite
@@ -56,6 +56,8 @@ def command(
     device: str,
     wavelengths: str | None,
     class_names: str | None,
+    bands: str | None,
+    keep_bad_bands: bool,
     out: str | None,
     resume: bool,
     overwrite: bool,
@@ -65,9 +67,9 @@ def command(
     Without SCENE, on the scene that comes with hsifcn.
     """
     from hsifcn.bundled import OVERLAP, bundled_scene
-    from hsifcn.comparison import DEFAULT_CONTENDERS, DEFAULT_SPLITS, QUICK_CONTENDERS, Plan
     from hsifcn.experiment import compare
     from hsifcn.io import scene_stem
+    from hsifcn.plan import DEFAULT_CONTENDERS, DEFAULT_SPLITS, QUICK_CONTENDERS, Plan
 
     if scene is None:
         paths = bundled_scene()
@@ -86,6 +88,8 @@ def command(
         labels=paths["labels"],
         wavelengths=paths.get("wavelengths"),
         class_names=paths.get("class_names"),
+        bands=bands,
+        keep_bad_bands=keep_bad_bands,
         label_field=label_field,
         all_touched=all_touched,
         splits={recipe: recipe for recipe in recipes} or dict(DEFAULT_SPLITS),

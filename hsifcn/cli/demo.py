@@ -17,9 +17,9 @@ def command(output: opt.Output, seed: int, out: str, overwrite: bool) -> None:
     """Train on the bundled scene, map it, compare with the patch CNN, write the page."""
     from hsifcn.bundled import OVERLAP, bundled_scene
     from hsifcn.cli.compare import summary
-    from hsifcn.comparison import Plan
     from hsifcn.experiment import compare
     from hsifcn.models import DEFAULT_MODEL
+    from hsifcn.plan import Plan
 
     bundled = bundled_scene()
     warnings.filterwarnings("ignore", OVERLAP)

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from hsifcn.refinement import Refinement
     from hsifcn.tile_plan import Plan
 
-FORMATS = {"envi": ".img", "gtiff": ".tif", "npy": ".npy", "mat": ".mat"}  # and default suffixes
+# With the default suffix of each.
+FORMATS = {"envi": ".img", "gtiff": ".tif", "npy": ".npy", "mat": ".mat", "png": ".png"}
 
 
 @click.command(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hsifcn.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
-from hsifcn.io import envi, hdf5, mat, npy, npz, points, tiff, vectors, zarr_store
+from hsifcn.io import envi, hdf5, mat, npy, npz, png, points, tiff, vectors, zarr_store
 from hsifcn.io.alignment import target_of
 from hsifcn.io.classes import read_class_names
 from hsifcn.io.files import atomic_write, cannot_read
@@ -49,6 +50,7 @@ FORMATS: tuple[Format, ...] = (
     tiff.FORMAT,
     hdf5.FORMAT,
     zarr_store.FORMAT,
+    png.FORMAT,
 )
 # Labels that are no rasters. A .json beside a scene is more often something else.
 _TABLES = tuple(suffix for suffix in (*vectors.SUFFIXES, *points.SUFFIXES) if suffix != ".json")
@@ -73,10 +75,26 @@ def open_scene(
         A file is missing, damaged, or holds no cube.
     AmbiguousInputError
         The file holds several cubes; the message names them.
+
+    Warns
+    -----
+    UserWarning
+        What is odd: one band only, bytes left over, wavelengths that fit no bands.
     """
     file, variable = split_variable(path)
     with _reading(file):
         scene = _format_of(file).open_scene(file, variable)
+    if scene.shape[2] == 1:
+        warnings.warn(
+            f"{scene.path} has one band only: give a label map with -l, not as a scene",
+            stacklevel=2,
+        )
+    if scene.scale_factor is not None and not 0 < scene.scale_factor < np.inf:
+        warnings.warn(
+            f"the scale factor {scene.scale_factor:g} of {scene.path} is none: not used",
+            stacklevel=2,
+        )
+        scene = dataclasses.replace(scene, scale_factor=None)
     if wavelengths is None:
         return scene
     return dataclasses.replace(scene, wavelengths=read_wavelengths(wavelengths, scene.shape[2]))
@@ -171,7 +189,9 @@ def find_labels(scene: str | os.PathLike[str]) -> str:
         There are several; the message names them.
     """
     file, _ = split_variable(scene)
-    rows, cols, _ = open_scene(scene).shape
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # whoever opens the scene itself is told what is odd
+        rows, cols, _ = open_scene(scene).shape
     with _reading(file):
         found = _format_of(file).inner_labels(file, (rows, cols))
         if not found:
@@ -276,7 +296,8 @@ def _format_of(file: str) -> Format:
     for form in FORMATS:
         if form.accepts(path):
             return form
-    known = ", ".join(suffix for form in FORMATS for suffix in form.suffixes)
+    readable = (form for form in FORMATS if form is not png.FORMAT)
+    known = ", ".join(suffix for form in readable for suffix in form.suffixes)
     raise UnreadableFileError(
         f"{file} is of no known format", f"a scene or label map is one of {known}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +43,12 @@ class Target:
     shape: tuple[int, int]
     grid: Grid | None
     class_names: tuple[str, ...] = ()
+
+
+def how_to_place(target: Target) -> str:
+    """What to add to a remedy where a scene has no georeference: EMIT's swaths can be placed."""
+    file, swath, _ = target.name.partition(":/reflectance")
+    return f", or name the scene {file}:@glt, which places an EMIT swath" if swath else ""
 
 
 def target_of(like: Scene | LabelMap) -> Target:
@@ -95,12 +102,12 @@ def align(path: str, labels: Labels, grid: Grid | None, target: Target) -> Label
     if grid.crs != there.crs and None in (grid.crs, there.crs):
         without = path if grid.crs is None else target.name
         warnings.warn(f"{without} has no CRS; the other's is assumed", stacklevel=2)
-    shift = _shift(grid, target.shape, there)
+    shift = _shift(path, grid, target.shape, there)
     if shift is None:
         warnings.warn(
             f"{path} has other pixels than {target.name}: the nearest label is taken", stacklevel=2
         )
-        found = _sampled(labels, grid, target.shape, there)
+        found = _sampled(path, labels, grid, target.shape, there)
     else:
         found = _moved(path, labels, shift, target)
     if not found.any():
@@ -142,8 +149,10 @@ def reprojected(
         source, destination = CRS.from_user_input(crs), CRS.from_user_input(wanted)
         moved = transform(source, destination, xs.ravel(), ys.ravel())
     except (CRSError, CPLE_BaseError) as error:
+        # What PROJ says holds both systems in full; their names tell as much in one line.
         raise MismatchError(
-            f"the coordinates of {path} cannot be brought into the CRS of the scene: {error}",
+            f"{path} and the scene lie in '{_crs_name(crs)}' and '{_crs_name(wanted)}', and no way "
+            "leads from one to the other",
             "give both in one CRS",
         ) from error
     across, up = (np.asarray(values, np.float64).reshape(xs.shape) for values in moved[:2])
@@ -173,10 +182,12 @@ def coordinates_of(grid: Grid, rows: Floats, cols: Floats) -> tuple[Floats, Floa
     return a * cols + b * rows + c, d * cols + e * rows + f
 
 
-def _shift(grid: Grid, shape: tuple[int, int], there: Grid) -> tuple[float, float] | None:
+def _shift(
+    path: str, grid: Grid, shape: tuple[int, int], there: Grid
+) -> tuple[float, float] | None:
     """Rows and columns by which all pixels of one grid are moved on another; None if not all."""
     rows, cols = np.meshgrid(*(np.array([0, size / 2, size]) for size in shape), indexing="ij")
-    places = reprojected(*coordinates_of(there, rows, cols), there.crs, grid.crs, "the scene")
+    places = reprojected(*coordinates_of(there, rows, cols), there.crs, grid.crs, path)
     at_rows, at_cols = pixels_at(grid, *places)
     down, right = at_rows - rows, at_cols - cols
     if not (np.ptp(down) <= TOLERANCE and np.ptp(right) <= TOLERANCE):  # NaN and infinity too
@@ -213,19 +224,25 @@ def _shifted(labels: Labels, down: int, right: int, shape: tuple[int, int]) -> L
     return found
 
 
-def _sampled(labels: Labels, grid: Grid, shape: tuple[int, int], there: Grid) -> Labels:
+def _sampled(path: str, labels: Labels, grid: Grid, shape: tuple[int, int], there: Grid) -> Labels:
     """Take the label under every pixel centre of a scene."""
     found = np.zeros(shape, labels.dtype)
     for top in range(0, shape[0], _BLOCK_ROWS):
         block = found[top : top + _BLOCK_ROWS]
         rows, cols = np.indices(block.shape) + 0.5
         places = coordinates_of(there, rows + top, cols)
-        at = pixels_at(grid, *reprojected(*places, there.crs, grid.crs, "the scene"))
+        at = pixels_at(grid, *reprojected(*places, there.crs, grid.crs, path))
         at_rows, at_cols = (np.floor(values + _NUDGE) for values in at)
         inside = (at_rows >= 0) & (at_rows < labels.shape[0])
         inside &= (at_cols >= 0) & (at_cols < labels.shape[1])
         block[inside] = labels[at_rows[inside].astype(np.intp), at_cols[inside].astype(np.intp)]
     return found
+
+
+def _crs_name(crs: str) -> str:
+    """Name of a CRS: in well-known text what stands in the first quotes."""
+    found = re.search(r'"([^"]*)"', crs)
+    return " ".join((found[1] if found else crs).split())[:60]
 
 
 def _corners(grid: Grid, shape: tuple[int, ...]) -> tuple[Floats, Floats]:

@@ -50,7 +50,7 @@ def open_scene(path: str, variable: str | None) -> FileScene:
     units = header.text("wavelength units")
     wavelengths = header.numbers("wavelength", bands)
     fwhm = header.numbers("fwhm", bands)
-    if wavelengths is not None and not are_wavelengths(units):
+    if wavelengths is not None and not are_wavelengths(wavelengths, units):
         wavelengths = fwhm = None
     if wavelengths is not None:
         if np.any(wavelengths <= 0):

@@ -128,16 +128,16 @@ def split_variable(path: str | os.PathLike[str]) -> tuple[str, str | None]:
     """
     text = os.fspath(path)
     if os.path.exists(text):
-        if os.path.isdir(text) and not _is_store(text):
+        if os.path.isdir(text) and not is_store(text):
             raise UnreadableFileError(f"{text} is a folder", "name a file in it")
         return text, None
     for i, character in enumerate(text):
-        if character == ":" and (os.path.isfile(text[:i]) or _is_store(text[:i])):
+        if character == ":" and (os.path.isfile(text[:i]) or is_store(text[:i])):
             return text[:i], text[i + 1 :]
     raise UnreadableFileError(f"{text} does not exist", "check the path")
 
 
-def _is_store(path: str) -> bool:
+def is_store(path: str) -> bool:
     """Whether a folder is one of Zarr's, which count as files."""
     return path.rstrip("/").endswith(".zarr") and os.path.isdir(path)
 
@@ -153,13 +153,13 @@ def refuse_variable(path: str, variable: str | None) -> None:
         raise SettingError(f"{path} holds one array without a name", f"leave out ':{variable}'")
 
 
-def refuse_lying_size(path: str, nbytes: int) -> None:
+def refuse_lying_size(path: str, nbytes: int, size: int | None = None) -> None:
     """Raise where a file says that it unpacks to more bytes than it can hold.
 
     Deflate packs 1032 bytes into one at most; other compressions, and blocks that were never
-    written, are given ten times that.
+    written, are given ten times that. ``size`` is that of the file, where it is no plain one.
     """
-    size = os.path.getsize(path)
+    size = os.path.getsize(path) if size is None else size
     if nbytes > _EXPANSION_LIMIT * size:
         raise UnreadableFileError(
             f"{path} claims {nbytes / 1e9:.3g} GB but has {size} bytes", "copy it again"

@@ -8,6 +8,7 @@ wanted goes into the cache as raw voxels, once, as with MATLAB v7.3.
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,11 @@ from hsifcn.io.child import run_child
 from hsifcn.io.formats import FileScene, Format, GivenLabels, not_a_cube, refuse_lying_size
 from hsifcn.io.hdf5_products import Cube, Listing, Numbers, Part, find_product
 from hsifcn.io.unpacked import UnpackedArray
-from hsifcn.io.wavelengths import are_wavelengths, to_nanometres
+from hsifcn.io.wavelengths import NAMES, are_wavelengths, to_nanometres
 from hsifcn.io.writer import RasterSpec, RasterWriter
 
 _CHILD = "hsifcn.io.hdf5_child"
 _GLT = "@glt"  # behind a dataset's path: placed on the map by its geometric lookup table
-_WAVELENGTHS = ("wavelength", "wavelengths", "wavelength_nm", "wavelengths_nm", "wl")
 _LABELS = ("gt", "label", "labels", "ground_truth", "ground_truth_labels")
 
 
@@ -236,7 +236,8 @@ def _spectrum(listing: Listing, name: str) -> tuple[Numbers | None, Numbers | No
     group = name.rpartition("/")[0]
     near = sorted(listing.datasets, key=lambda other: other.rpartition("/")[0] != group)
     found: dict[str, tuple[Numbers, str]] = {}
-    for kind, wanted in (("wavelengths", _WAVELENGTHS), ("fwhm", ("fwhm", "fwhm_nm"))):
+    misfits = []
+    for kind, wanted in (("wavelengths", NAMES), ("fwhm", ("fwhm", "fwhm_nm"))):
         sources = [(key, value, attributes) for key, value in attributes.items()]
         for other in near:
             described = listing.datasets[other]
@@ -244,10 +245,18 @@ def _spectrum(listing: Listing, name: str) -> tuple[Numbers | None, Numbers | No
             sources.append((key, described.get("value"), described["attributes"]))
         for key, value, about in sources:
             numbers = listing.numbers(value) if key.casefold() in wanted else None
-            if numbers is not None and len(numbers) in shape and np.all(numbers > 0):
+            if numbers is None:
+                continue
+            if len(numbers) in shape and np.all(numbers > 0):
                 units = str(about.get("units", about.get("wavelength_units", "")))
                 found.setdefault(kind, (numbers, units))
-    if "wavelengths" not in found or not are_wavelengths(found["wavelengths"][1]):
+            else:
+                misfits.append(kind)
+    if "wavelengths" in misfits and "wavelengths" not in found:
+        warnings.warn(
+            f"the wavelengths in {listing.path} are not one a band: not used", stacklevel=2
+        )
+    if "wavelengths" not in found or not are_wavelengths(*found["wavelengths"]):
         return None, None
     numbers, units = found["wavelengths"]
     wavelengths = to_nanometres(numbers, units)

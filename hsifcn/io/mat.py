@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hsifcn.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
 from hsifcn.io import cache
@@ -19,6 +20,7 @@ from hsifcn.io.child import run_child
 from hsifcn.io.classes import is_integral
 from hsifcn.io.formats import FileScene, Format, GivenLabels, not_a_cube
 from hsifcn.io.unpacked import UnpackedArray
+from hsifcn.io.wavelengths import NAMES, listed_wavelengths
 from hsifcn.io.writer import RasterSpec, RasterWriter
 
 Listed = tuple[str, tuple[int, ...], str]  # name, shape, dtype or MATLAB class
@@ -77,6 +79,7 @@ def open_scene(path: str, variable: str | None) -> FileScene:
         interleave="bip",
         voxels=voxels,
         good_bands=np.ones(voxels.shape[2], dtype=np.bool_),
+        wavelengths=_wavelengths(path, listed, found),
     )
 
 
@@ -155,6 +158,18 @@ def _array(path: str, item: Listed) -> UnpackedArray:
         dtype=np.dtype(dtype),
         unpack=_unpack,
     )
+
+
+def _wavelengths(path: str, listed: list[Listed], cube: Listed) -> npt.NDArray[np.float64] | None:
+    """Wavelengths in a vector beside the cube, or in the same struct."""
+    struct = cube[0].rpartition(".")[0]
+    for item in listed:
+        place, _, name = item[0].rpartition(".")
+        if place == struct and name.casefold() in NAMES and _is_numeric(item):
+            fits = len(item[1]) == 2 and item[1][0] * item[1][1] == cube[1][2]
+            values = _array(path, item).read_map() if fits else ()
+            return listed_wavelengths(path, values, cube[1][2])
+    return None
 
 
 def _unpack(array: UnpackedArray, target: Path) -> None:

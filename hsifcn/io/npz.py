@@ -5,19 +5,23 @@ An array is unpacked into the cache when it is first read.
 
 from __future__ import annotations
 
+import dataclasses
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hsifcn.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
 from hsifcn.io import cache
 from hsifcn.io.formats import FileScene, Format, GivenLabels, not_a_cube, refuse_lying_size
 from hsifcn.io.npy import Header, parse_header
 from hsifcn.io.unpacked import UnpackedArray
+from hsifcn.io.wavelengths import NAMES, listed_wavelengths
 from hsifcn.io.writer import RasterSpec, RasterWriter
 
 _NAMES = ("gt", "label", "labels", "ground_truth", "y")
@@ -50,6 +54,7 @@ def open_scene(path: str, variable: str | None) -> FileScene:
         interleave=voxels.order[:3],
         voxels=voxels,
         good_bands=np.ones(voxels.shape[2], dtype=np.bool_),
+        wavelengths=_wavelengths(path, headers, voxels.shape[2]),
     )
 
 
@@ -142,6 +147,20 @@ def _array(path: str, name: str, header: Header) -> UnpackedArray:
     order = "bsq-columns" if header.fortran_order else "bip"
     file = cache.state_of(path)
     return UnpackedArray(file, name, f"npz {name}", size, header.dtype, _unpack, order)
+
+
+def _wavelengths(
+    path: str, headers: dict[str, Header], bands: int
+) -> npt.NDArray[np.float64] | None:
+    """Wavelengths in a list beside the cube."""
+    for name, header in headers.items():
+        if name.casefold() in NAMES:
+            values: Any = ()
+            if header.shape == (bands,):
+                row = dataclasses.replace(header, shape=(1, bands))
+                values = _array(path, name, row).read_map()
+            return listed_wavelengths(path, values, bands)
+    return None
 
 
 def _unpack(array: UnpackedArray, target: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hsifcn.errors import LabelError, MismatchError, UnreadableFileError
-from hsifcn.io.alignment import Target, outside, pixels_at, reprojected
+from hsifcn.io.alignment import Target, how_to_place, outside, pixels_at, reprojected
 from hsifcn.io.classes import class_field, class_numbers
 from hsifcn.io.files import read_text
 from hsifcn.io.formats import GivenLabels
@@ -139,7 +139,7 @@ def _pixels(
         raise MismatchError(
             f"{path} holds map coordinates, and {target.name} has no "
             f"{'georeference' if grid is None else 'CRS'}",
-            "give the columns row and col",
+            f"give the columns row and col{how_to_place(target)}",
         )
     xs, ys = reprojected(xs, ys, crs, grid.crs, path)
     rows, cols = (np.floor(values) for values in pixels_at(grid, xs, ys))

@@ -24,8 +24,10 @@ ORDERS: dict[str, tuple[int, int, int]] = {
     "bsq": (2, 0, 1),
     "bsq-columns": (2, 1, 0),  # a Fortran-ordered (rows, cols, bands) array
 }
-_BUFFER_BYTES = 16 * 2**20  # what a read holds besides its result
-_WIDENING = 4  # how much more than a window may be read where that makes one read of many
+# What a read holds besides its result. Turned from a buffer that stays in the processor's cache,
+# voxels come twice as fast as from one of 32 MiB; BSQ is read in pieces too short from a smaller.
+_BUFFER_BYTES = 8 * 2**20
+_GAP_BYTES = 16 * 2**10  # read through rather than skipped: another call would take as long
 
 
 @dataclass(frozen=True)
@@ -87,12 +89,10 @@ class RawArray:
                 if self.order == "bip":
                     self._read_stored(file, window, result)
                     return result
-                whole = self._with_whole_lines(window)
-                for part in self._parts(whole):
-                    wanted = _intersection(part, window)
-                    result[_inside(wanted, window)] = self._read_part(file, part)[
-                        _inside(wanted, part)
-                    ]
+                for part in self._parts(self._whole_lines(window)):
+                    common = _intersection(part, window)
+                    place = _slices(common, window)
+                    result[place] = self._read_part(file, part)[_slices(common, part)]
         except OSError as error:
             raise cannot_read(self.path, error) from error
         return result
@@ -106,15 +106,13 @@ class RawArray:
         if not inside:
             raise ValueError(f"{window} reaches out of an array of {self.shape}")
 
-    def _with_whole_lines(self, window: Window) -> Window:
-        """The window with lines of full length, unless that is far more than is wanted.
-
-        Lines of a band that are read whole lie behind each other: a single read, not one a line.
-        """
+    def _whole_lines(self, window: Window) -> Window:
+        """Widen a window to whole lines on disk, where little lies between its parts of lines."""
         rows, cols, _ = self.shape
-        if self.order == "bsq-columns" and rows <= _WIDENING * window.rows:
-            return Window(0, window.col, rows, window.cols)
-        if self.order != "bsq-columns" and cols <= _WIDENING * window.cols:
+        if self.order == "bsq-columns":
+            if (rows - window.rows) * self.dtype.itemsize <= _GAP_BYTES:
+                return Window(0, window.col, rows, window.cols)
+        elif (cols - window.cols) * self.dtype.itemsize <= _GAP_BYTES:
             return Window(window.row, 0, window.rows, cols)
         return window
 
@@ -149,10 +147,11 @@ class RawArray:
         full width is one read a band (BSQ) or one altogether (BIL, BIP).
         """
         order = ORDERS[self.order]
-        sizes = [self.shape[axis] for axis in order]
-        starts = [(window.row, window.col, 0)[axis] for axis in order]
-        counts = list(buffer.shape)
-        while len(sizes) > 1 and counts[-1] == sizes[-1]:
+        # The first axis is none of the array's: so there always is one to step along.
+        sizes = [1, *(self.shape[axis] for axis in order)]
+        starts = [0, *((window.row, window.col, 0)[axis] for axis in order)]
+        counts = [1, *buffer.shape]
+        while len(sizes) > 2 and counts[-1] == sizes[-1]:
             size = sizes.pop()
             starts.pop()
             counts.pop()
@@ -162,22 +161,24 @@ class RawArray:
                 sizes[-1] * size,
             )
 
-        itemsize = self.dtype.itemsize
-        run = counts[-1] * itemsize
+        step, run = (values[-1] * self.dtype.itemsize for values in (sizes, counts))
         target = buffer.reshape(-1).view(np.uint8).data
-        for i, index in enumerate(np.ndindex(*counts[:-1])):
-            position = 0
-            for start, step, size in zip(starts, (*index, 0), sizes, strict=True):
-                position = position * size + start + step
-            self._fill(file, target[i * run : (i + 1) * run], position * itemsize)
+        place = 0
+        for index in np.ndindex(*counts[:-2]):
+            line = 0
+            for start, i, size in zip(starts[:-1], (*index, 0), sizes[:-1], strict=True):
+                line = line * size + start + i
+            first = self.offset + line * step + starts[-1] * self.dtype.itemsize
+            for position in range(first, first + counts[-2] * step, step):
+                self._fill(file, target[place : place + run], position)
+                place += run
         if self.dtype.newbyteorder("=") != self.dtype:
             buffer.byteswap(inplace=True)
         return buffer
 
     def _fill(self, file: BinaryIO, target: memoryview, position: int) -> None:
-        file.seek(self.offset + position)
-        while target:
-            count = file.readinto(target)  # type: ignore[attr-defined]
+        file.seek(position)
+        while (count := file.readinto(target)) < len(target):  # type: ignore[attr-defined]
             if not count:
                 raise UnreadableFileError(
                     f"{self.path} ends too early", "it changed while it was read; copy it again"
@@ -186,11 +187,12 @@ class RawArray:
 
 
 def _intersection(one: Window, other: Window) -> Window:
+    """The pixels that lie in both of two windows."""
     row, col = max(one.row, other.row), max(one.col, other.col)
-    rows = min(one.row_stop, other.row_stop) - row
-    return Window(row, col, rows, min(one.col_stop, other.col_stop) - col)
+    row_stop = min(one.row_stop, other.row_stop)
+    return Window(row, col, row_stop - row, min(one.col_stop, other.col_stop) - col)
 
 
-def _inside(part: Window, window: Window) -> tuple[slice, slice]:
-    """Where a part lies in an array of the window that holds it."""
-    return Window(part.row - window.row, part.col - window.col, part.rows, part.cols).slices
+def _slices(window: Window, of: Window) -> tuple[slice, slice]:
+    """A window as an index into the pixels of another that holds it."""
+    return Window(window.row - of.row, window.col - of.col, window.rows, window.cols).slices

@@ -79,7 +79,11 @@ def read_spectrum(dataset: Any, path: str) -> Spectrum:
         (*_described(dataset.descriptions), "nm"),
     ):
         wavelengths = _numbers(given)
-        if wavelengths is not None and are_wavelengths(units) and np.all(wavelengths > 0):
+        if (
+            wavelengths is not None
+            and are_wavelengths(wavelengths, units)
+            and np.all(wavelengths > 0)
+        ):
             in_nanometres = to_nanometres(wavelengths, units)
             fwhm = _numbers(widths)
             if fwhm is not None:

@@ -13,7 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from hsifcn.errors import AmbiguousInputError, LabelError, MismatchError, UnreadableFileError
-from hsifcn.io.alignment import Target, coordinates_of, outside, pixels_at, reprojected
+from hsifcn.io.alignment import (
+    Target,
+    coordinates_of,
+    how_to_place,
+    outside,
+    pixels_at,
+    reprojected,
+)
 from hsifcn.io.classes import class_field, class_numbers
 from hsifcn.io.formats import GivenLabels, refuse_variable
 from hsifcn.scene import Window
@@ -71,7 +78,7 @@ def read_labels(
     if target.grid is None:
         raise MismatchError(
             f"{path} holds map coordinates, and {target.name} has no georeference",
-            "give a label raster, or rows and columns as .csv",
+            f"give a label raster, or rows and columns as .csv{how_to_place(target)}",
         )
     with _reading(path):
         name = _layer(path, layer)

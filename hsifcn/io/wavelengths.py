@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ _MICROMETRES = {
     *("micrometers", "micrometres", "micrometer", "micrometre"),
     *("microns", "micron", "um", "µm", "μm"),
 }
+NAMES = ("wavelength", "wavelengths", "wavelength_nm", "wavelengths_nm", "wl")  # of lists of them
 _NO_WAVELENGTHS = {"index", "wavenumber", "ghz", "mhz"}
 
 
@@ -37,9 +39,44 @@ def to_nanometres(values: npt.NDArray[np.float64], units: str = "") -> npt.NDArr
     return values * 1000.0 if micrometres else values
 
 
-def are_wavelengths(units: str) -> bool:
-    """Tell whether the units measure a length; ENVI may list band numbers or frequencies."""
-    return units.strip().lower() not in _NO_WAVELENGTHS
+def are_wavelengths(values: npt.NDArray[np.float64], units: str) -> bool:
+    """Tell wavelengths from the band numbers and frequencies that files list in their place."""
+    count = len(values)
+    numbers = count > 1 and any(
+        np.array_equal(values, np.arange(first, first + count)) for first in (0, 1)
+    )
+    return not numbers and units.strip().lower() not in _NO_WAVELENGTHS
+
+
+def listed_wavelengths(
+    path: str, values: Any, bands: int, units: str = ""
+) -> npt.NDArray[np.float64] | None:
+    """Take a list that a file calls wavelengths; in nm.
+
+    Parameters
+    ----------
+    path : str
+        The file, for messages.
+    values : array_like
+        As the file gives it.
+    bands : int
+        How many there must be.
+    units : str
+        Of ``to_nanometres``.
+
+    Warns
+    -----
+    UserWarning
+        They are not one positive number a band, and so not used.
+    """
+    try:
+        numbers = np.asarray(values, np.float64).ravel()
+    except (TypeError, ValueError):
+        numbers = np.empty(0)
+    if len(numbers) != bands or not np.all(np.isfinite(numbers) & (numbers > 0)):
+        warnings.warn(f"the wavelengths in {path} are not one a band: not used", stacklevel=2)
+        return None
+    return to_nanometres(numbers, units) if are_wavelengths(numbers, units) else None
 
 
 def read_wavelengths(path: str | os.PathLike[str], bands: int) -> npt.NDArray[np.float64]:
@@ -87,6 +124,8 @@ def read_wavelengths(path: str | os.PathLike[str], bands: int) -> npt.NDArray[np
             f"{name} holds {len(values)} wavelengths but the scene has {bands} bands",
             "give one a band",
         )
+    if not are_wavelengths(np.array(values), ""):
+        raise UnreadableFileError(f"{name} holds band numbers", "give wavelengths in nm or um")
     wavelengths = to_nanometres(np.array(values, dtype=np.float64))
     if np.any(np.diff(wavelengths) <= 0):
         warnings.warn(f"the wavelengths in {name} do not increase", stacklevel=2)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,8 @@ import numpy.typing as npt
 
 from hsifcn.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
 from hsifcn.io.files import read_text
-from hsifcn.io.formats import FileScene, Format, GivenLabels, not_a_cube
-from hsifcn.io.wavelengths import to_nanometres
+from hsifcn.io.formats import FileScene, Format, GivenLabels, not_a_cube, refuse_lying_size
+from hsifcn.io.wavelengths import NAMES, listed_wavelengths
 from hsifcn.io.writer import RasterSpec, RasterWriter
 from hsifcn.scene import Window
 
@@ -28,6 +29,7 @@ _CODECS = {
     *("bz2", "delta", "fixedscaleoffset", "lz4", "zlib"),
 }
 _LARGEST_CHUNK = 2**30  # bytes
+_MOST_CHUNKS = 1_000_000  # that are looked for one by one
 _DEEPEST = 8  # groups within groups
 _FAULTS = (OSError, ValueError, TypeError, KeyError, RuntimeError, NotImplementedError)
 
@@ -73,12 +75,14 @@ def open_scene(path: str, variable: str | None) -> FileScene:
     name = _choose(path, found, variable, 3)
     array = found[name]
     if len(array.shape) != 3:
-        raise not_a_cube(f"{path}:{name}", tuple(array.shape))
+        raise not_a_cube(f"{path}:{name}" if name else path, tuple(array.shape))
     voxels = _voxels(path, name, array)
+    _warn_of_missing_chunks(voxels, array)
     fill = array.fill_value
     fill = float(fill) if fill is not None and np.isfinite(fill) and fill != 0 else None
     nodata = array.attrs.get("_FillValue", array.attrs.get("nodata", fill))
-    wavelengths = array.attrs.get("wavelengths", array.attrs.get("wavelength"))
+    scale = array.attrs.get("scale_factor")  # as in CF conventions: multiplied
+    scaled = isinstance(scale, int | float) and scale > 0 and not array.attrs.get("add_offset")
     return FileScene(
         path=f"{path}:{name}" if name else path,
         shape=voxels.shape,
@@ -86,8 +90,9 @@ def open_scene(path: str, variable: str | None) -> FileScene:
         interleave="bip",
         voxels=voxels,
         good_bands=np.ones(voxels.shape[2], dtype=np.bool_),
-        wavelengths=_numbers(wavelengths, voxels.shape[2]),
+        wavelengths=_wavelengths(path, name, found),
         nodata=float(nodata) if isinstance(nodata, int | float) else None,
+        scale_factor=1 / scale if scaled and scale != 1 else None,
     )
 
 
@@ -219,16 +224,38 @@ def _voxels(path: str, name: str, array: Any) -> ZarrArray:
     if chunk > _LARGEST_CHUNK:
         raise UnreadableFileError(f"{path}:{name} is stored in chunks of {chunk / 1e9:.1f} GB")
     rows, cols, bands = (*array.shape, 1)[:3]
+    inside = (file.stat().st_size for file in Path(path).rglob("*") if file.is_file())
+    refuse_lying_size(path, rows * cols * bands * dtype.itemsize, sum(inside))
     return ZarrArray(os.path.abspath(path), name, (rows, cols, bands), dtype.newbyteorder("="))
 
 
-def _numbers(values: Any, count: int) -> npt.NDArray[np.float64] | None:
-    try:
-        numbers = np.array(values, np.float64)
-    except (TypeError, ValueError):
-        return None
-    usable = numbers.shape == (count,) and bool(np.all(np.isfinite(numbers) & (numbers > 0)))
-    return to_nanometres(numbers) if usable else None
+def _warn_of_missing_chunks(voxels: ZarrArray, array: Any) -> None:
+    """Tell of chunks without a file: of zeros as a rule, or lost while copying."""
+    if array.nchunks > _MOST_CHUNKS:
+        return
+    missing = array.nchunks - array.nchunks_initialized
+    if missing:
+        warnings.warn(
+            f"{missing} of {array.nchunks} chunks of {voxels.path} are not there and are read as "
+            f"{array.fill_value}",
+            stacklevel=2,
+        )
+
+
+def _wavelengths(path: str, name: str, found: dict[str, Any]) -> npt.NDArray[np.float64] | None:
+    """Wavelengths in an attribute of the array, or in an array beside it, as xarray writes them."""
+    count = found[name].shape[2]
+    folder = name.rpartition("/")[0]
+    about = found[name].attrs
+    for key in NAMES:
+        if key in about:
+            return listed_wavelengths(path, about[key], count)
+    for key in NAMES:
+        array = found.get(f"{folder}/{key}".lstrip("/"))
+        if array is not None:
+            values = array[:] if array.shape == (count,) else ()
+            return listed_wavelengths(path, values, count, str(array.attrs.get("units", "")))
+    return None
 
 
 def _unreadable(path: str, error: Exception) -> UnreadableFileError:

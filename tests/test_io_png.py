@@ -1,0 +1,82 @@
+"""Maps as pictures with a legend."""
+
+import numpy as np
+import pytest
+from io_samples import sample_labels
+from PIL import Image
+
+from hsifcn.errors import SettingError, UnreadableFileError
+from hsifcn.io import create_raster, open_labels, open_scene, png
+from hsifcn.io.png import map_with_legend
+from hsifcn.scene import Window, default_colours
+
+NAMES = ("corn, no till", "Wälder", "пшеница")
+COLOURS = ((255, 0, 0), (0, 255, 0), (1, 2, 3))
+
+
+def write(path, labels, names=NAMES, **options):
+    given = {"dtype": labels.dtype, "class_names": names, "colours": COLOURS, "nodata": 0}
+    with create_raster(path, shape=labels.shape, **given, **options) as raster:
+        for row in range(0, labels.shape[0], 3):
+            part = Window(row, 0, min(3, labels.shape[0] - row), labels.shape[1])
+            raster.write(part, labels[part.slices])
+    return path
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+@pytest.mark.parametrize("shape", [(4, 5), (100, 31), (1, 1)], ids=str)
+def test_the_map_is_the_left_upper_part_pixel_by_pixel(tmp_path, dtype, shape):
+    labels = sample_labels(shape, dtype)
+    picture = np.asarray(Image.open(write(tmp_path / "x.png", labels)).convert("RGBA"))
+    expected = np.array([(0, 0, 0, 0), *((*colour, 255) for colour in COLOURS)])[labels]
+    np.testing.assert_array_equal(picture[: shape[0], : shape[1]], expected)
+    assert [file.name for file in tmp_path.iterdir()] == ["x.png"]
+
+
+def test_the_legend_names_the_classes_on_the_map_in_their_colours():
+    labels = sample_labels((60, 50))
+
+    def legend(labels, names=NAMES):
+        return np.asarray(map_with_legend(labels, names, COLOURS))[:, 50:]
+
+    def colours(picture):
+        return {tuple(int(v) for v in colour[:3]) for colour in picture.reshape(-1, 4)}
+
+    whole, without = legend(labels), legend(np.where(labels == 2, 0, labels))
+    assert colours(whole) >= set(COLOURS)
+    assert COLOURS[1] not in colours(without)
+    assert whole[..., 3].min() == 255
+    other = legend(labels, ("corn, no till", "Wälder", "Пшеница"))
+    assert whole.shape != other.shape or (whole != other).any()  # names are drawn, in any script
+
+
+def test_many_classes_are_listed_in_columns():
+    names, colours = tuple(f"class {i}" for i in range(1, 301)), default_colours(300)
+    picture = map_with_legend(np.arange(301).reshape(7, 43), names, colours)
+    assert picture.width < 6 * picture.height
+    assert picture.height < 5 * picture.width
+    drawn = {pixel[:3] for _, pixel in picture.crop((43, 0, *picture.size)).getcolors(10**6)}
+    assert drawn >= set(colours)
+
+
+def test_a_map_without_any_class(tmp_path):
+    picture = Image.open(write(tmp_path / "x.png", np.zeros((4, 5), "u1")))
+    assert np.asarray(picture)[:4, :5, 3].max() == 0
+
+
+def test_what_no_picture_holds(tmp_path, monkeypatch):
+    path = tmp_path / "x.png"
+    with pytest.raises(SettingError, match=r"x\.png would be a picture, which holds a map"):
+        create_raster(path, shape=(4, 5, 3), dtype="f4")
+    monkeypatch.setattr(png, "_LARGEST", 19)
+    with pytest.raises(SettingError, match=r"picture of 4 x 5 pixels.*\.tif"):
+        write(path, sample_labels())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_is_not_read(tmp_path):
+    path = write(tmp_path / "x.png", sample_labels())
+    with pytest.raises(UnreadableFileError, match=r"x\.png is a picture, not a cube"):
+        open_scene(path)
+    with pytest.raises(UnreadableFileError, match=r"x\.png is a picture, whose colours"):
+        open_labels(path)
