@@ -76,7 +76,7 @@ def test_it_is_the_sum_over_all_pairs(rows, cols, classes, strength, width, hole
 def test_tiles_with_their_halo_give_what_the_scene_gives(rows, cols, tile, seed):
     scores = noisy(rows, cols, seed=seed, holes=0.1)
     whole = crf.mean_field(*scores, 4.0, 1.0)
-    for part in plan_tiles(rows, cols, tile=tile, halo=crf.REACH, stride=1):
+    for part in plan_tiles(rows, cols, tile=(tile, tile), halo=crf.REACH, stride=1):
         window = part.read.slices
         read = (scores[0][:, *window], scores[1][:, *window], scores[2][window])
         refined = crf.mean_field(*read, 4.0, 1.0)[:, *crop(part)]
