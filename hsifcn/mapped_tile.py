@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from hsifcn.scene import Window, labels_of
@@ -44,10 +45,19 @@ class MappedTile:
         confidence: npt.NDArray[np.float32] = chosen.cpu().numpy()
         return confidence
 
-    def probabilities(self) -> npt.NDArray[np.float32]:
-        """Probability of every class, (rows, cols, classes); NaN where invalid."""
-        shares = self.logits.softmax(0).permute(1, 2, 0).cpu().numpy()
-        return np.where(self.valid[..., None], shares, np.float32("nan"))
+    def probabilities_and_margin(self) -> npt.NDArray[np.float32]:
+        """Probability of every class, then what the greatest has before the second.
+
+        Returns
+        -------
+        ndarray, (rows, cols, classes + 1), float32
+            NaN where invalid. The margin is 1 where there is one class only.
+        """
+        shares = self.logits.softmax(0)
+        greatest = shares.topk(min(2, len(shares)), dim=0).values
+        margin = greatest[0] - greatest[1] if len(greatest) > 1 else greatest[0]
+        bands = torch.cat([shares, margin[None]]).permute(1, 2, 0).cpu().numpy()
+        return np.where(self.valid[..., None], bands, np.float32("nan"))
 
     def pieces(self, pixels: int) -> Iterator[MappedTile]:
         """Cut along rows into parts of about that many pixels, which are views."""

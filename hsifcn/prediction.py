@@ -329,8 +329,9 @@ def write_prediction(
     map_path : Path
         Its suffix decides the format; label 0 is unclassified, and the map's no-data.
     probabilities : bool
-        Write the probability of every class too, (rows, cols, classes) float32; NaN where there
-        is no measurement. A CRF's are its marginals; an MRF has none, so they are the network's.
+        Write the probability of every class too, and how far the greatest is above the second,
+        (rows, cols, classes + 1) float32; NaN where there is no measurement. A CRF's are its
+        marginals; an MRF has none, so they are the network's.
     reject : float
         Pixels whose best probability is under this stay unclassified.
     max_memory : int, optional
@@ -354,7 +355,7 @@ def write_prediction(
             labels_file.write(piece.core, labels)
             counts[:] += np.bincount(labels.ravel(), minlength=classes + 1)
             if scores_file is not None:
-                scores_file.write(piece.core, piece.probabilities())
+                scores_file.write(piece.core, piece.probabilities_and_margin())
 
     with Stopwatch() as watch, ExitStack() as files:
         labels_file = files.enter_context(
@@ -374,12 +375,12 @@ def write_prediction(
             scores_file = files.enter_context(
                 create_raster(
                     probabilities_path(map_path),
-                    shape=(*scene.shape[:2], classes),
+                    shape=(*scene.shape[:2], classes + 1),
                     dtype=np.dtype(np.float32),
                     overwrite=overwrite,
                     grid=scene.grid,
                     nodata=float("nan"),
-                    band_names=bundle.class_names,
+                    band_names=(*bundle.class_names, "margin"),
                 )
             )
         plan = predictor.plan(scene, max_memory)  # of what is left by the libraries that write

@@ -179,15 +179,18 @@ def test_the_place_on_earth_goes_into_the_map(folder):
 def test_probabilities_belong_to_the_labels(folder, expected):
     done = command(folder, "predict", "scene.npy", "-o", "m.npy", "--probabilities", "--json")
     assert done.json["probabilities"] == "m_probabilities.npy"
-    shares = np.load(folder / "m_probabilities.npy")
-    assert (shares.shape, shares.dtype) == ((20, 24, 3), np.float32)
+    bands = np.load(folder / "m_probabilities.npy")
+    assert (bands.shape, bands.dtype) == ((20, 24, 4), np.float32)
+    shares, margin = bands[..., :3], bands[..., 3]
     np.testing.assert_allclose(shares.sum(2), 1, atol=1e-5)
     assert (shares.argmax(2) + 1 == expected).all()
+    ordered = np.sort(shares, axis=2)
+    np.testing.assert_allclose(margin, ordered[..., 2] - ordered[..., 1], atol=1e-6)
 
 
 def test_reject_leaves_the_doubtful_out(folder, expected):
     command(folder, "predict", "scene.npy", "-o", "p.npy", "--probabilities")
-    best = np.load(folder / "p_probabilities.npy").max(2)
+    best = np.load(folder / "p_probabilities.npy")[..., :3].max(2)
     limit = float(np.median(best))
     done = command(folder, "predict", "scene.npy", "-o", "r.npy", "--reject", limit, "--json")
     labels = np.load(folder / "r.npy").reshape(20, 24)

@@ -23,7 +23,9 @@ FORMATS = {"envi": ".img", "gtiff": ".tif", "npy": ".npy", "mat": ".mat", "png":
 @click.argument("paths", nargs=-1, metavar="[MODEL] [SCENE...]")
 @click.option("-o", "--out", metavar="OUT", help="File for one scene, folder for several.")
 @click.option("-f", "--format", "form", type=click.Choice(list(FORMATS)), help="Of the map.")
-@click.option("--probabilities", is_flag=True, help="Write the probability of every class too.")
+@click.option(
+    "--probabilities", is_flag=True, help="Write the probability of every class, and the margin."
+)
 @click.option(
     "--reject", type=float, default=0.0, metavar="P",
     help="Leave pixels under this probability unclassified.",
