@@ -155,8 +155,8 @@ def head(patch: int) -> list[str]:
         "seconds are those of reading and scoring every pixel, the memory is the peak above what "
         "the process held before. Networks over the scene read it in tiles of up to 262,144 "
         "pixels where memory allows; `--max-memory` of `hsifcn predict` makes them smaller. FLOPs "
-        "are counted. SVM and random forest are left out: their time depends on what they were fitted "
-        "to.",
+        "are counted. SVM and random forest are left out: their time depends on what they were "
+        "fitted to.",
         "",
         "| scene | contender | seconds | pixels/s | memory, MB | GFLOP | how |",
         "|---|---|---|---|---|---|---|",

@@ -227,12 +227,7 @@ def train(
         versions=versions(),
         fwhm=scenes[0].fwhm,
     )
-    identity = {
-        "settings": untrained.settings,
-        "spec": asdict(spec),
-        "split": untrained.split,
-        "mean": scaling.mean.tolist(),
-    }
+    identity = identity_of(untrained)
     state = initial_state(spec, settings, device, weights)
     if checkpoint and resume:
         state.load(checkpoint, identity)
@@ -246,15 +241,14 @@ def train(
         raise
     state.averaged.load_state_dict(state.best)
     model = finish(untrained, state.averaged, objective)
-    if objective.n_validation >= FEWEST_TO_CALIBRATE:
-        scores, targets = objective.validation_scores(state.averaged)
-    else:
-        with Stopwatch() as watch:
+    with Stopwatch() as watch:
+        if objective.n_validation >= FEWEST_TO_CALIBRATE:
+            scores, targets = objective.validation_scores(state.averaged)
+        else:
             scores, targets = cross_fitted_scores(loaded, spec, settings, device, weights)
-        state.seconds += watch.seconds
-    temperature = fit_temperature(scores.cpu().numpy(), targets.cpu().numpy())
+        temperature = fit_temperature(scores.cpu().numpy(), targets.cpu().numpy())
     model = replace(model, temperature=temperature)
-    return Trained(model, state.log, state.best_step, state.seconds)
+    return Trained(model, state.log, state.best_step, state.seconds + watch.seconds)
 
 
 def cross_fitted_scores(
@@ -277,6 +271,16 @@ def cross_fitted_scores(
         reestimate(state.averaged, objective.run, objective.calls)
         found.append(objective.validation_scores(state.averaged))
     return torch.cat([scores for scores, _ in found]), torch.cat([own for _, own in found])
+
+
+def identity_of(untrained: Bundle) -> dict[str, Any]:
+    """What a run that is resumed must agree in with the one that was interrupted."""
+    return {
+        "settings": untrained.settings,
+        "spec": asdict(untrained.spec),
+        "split": untrained.split,
+        "mean": untrained.scaling.mean.tolist(),
+    }
 
 
 def finish(untrained: Bundle, network: nn.Module, objective: Objective) -> Bundle:
