@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hsifcn.bundle import Bundle, load_model
+from hsifcn.checkpoint import STATE
+from hsifcn.errors import SettingError
+from hsifcn.io.files import atomic_write
 from hsifcn.scene import Scene
 from hsifcn.splits import Split
 from hsifcn.training import Progress, Settings, Trained, train
@@ -33,15 +37,14 @@ def train_ensemble(
     Parameters are those of ``training.train``. A finished member is kept in ``checkpoint``, so that
     a resumed run goes on with the next. Log, best step and seconds count on from member to member.
     """
-    log: list[dict[str, Any]] = []
-    bundles: list[Bundle] = []
-    seconds, best_step = 0.0, 0
+    finished: list[Trained] = []
     for number in range(members):
         first = number * settings.steps
         own = replace(settings, seed=settings.seed + SEED_STEP * number)
-        kept = checkpoint / f"member-{number}.safetensors" if checkpoint else None
-        if kept and resume and kept.exists():
-            bundles.append(load_model(kept))
+        stem = checkpoint / f"member-{number}" if checkpoint and members > 1 else None
+        kept = take_up(stem, own, splits) if stem and resume else None
+        if kept is not None:
+            finished.append(kept)
             continue
 
         def count_on(
@@ -55,20 +58,59 @@ def train_ensemble(
             own,
             progress=count_on,
             checkpoint=checkpoint,
-            resume=resume and number == len(bundles),
+            resume=resume,
             **options,
         )
-        if kept:
-            trained.bundle.save(kept, overwrite=True)
-            (kept.parent / "state.safetensors").unlink(missing_ok=True)
-        bundles.append(trained.bundle)
+        if stem:
+            keep(stem, trained, own)
+        finished.append(trained)
+    log: list[dict[str, Any]] = []
+    seconds = 0.0
+    for number, one in enumerate(finished):
+        first = number * settings.steps
         log += [
             {**row, "step": first + row["step"], "seconds": seconds + row["seconds"]}
-            for row in trained.log
+            for row in one.log
         ]
-        best_step = first + trained.best_step
-        seconds += trained.seconds
-    return Trained(join(bundles), log, best_step, seconds)
+        seconds += one.seconds
+    best_step = (members - 1) * settings.steps + finished[-1].best_step
+    return Trained(join([one.bundle for one in finished]), log, best_step, seconds)
+
+
+def keep(stem: Path, trained: Trained, settings: Settings) -> None:
+    """Keep a finished member; its record comes last, and the state that led to it goes."""
+    trained.bundle.save(stem.with_suffix(".safetensors"), overwrite=True)
+    record = {
+        "settings": asdict(settings),
+        "log": trained.log,
+        "best_step": trained.best_step,
+        "seconds": trained.seconds,
+    }
+    with atomic_write(stem.with_suffix(".json"), overwrite=True) as temporary:
+        temporary.write_text(json.dumps(record), "utf-8")
+    (stem.parent / STATE).unlink(missing_ok=True)
+
+
+def take_up(stem: Path, settings: Settings, splits: Sequence[Split]) -> Trained | None:
+    """Take up a finished member; None where there is none.
+
+    Raises
+    ------
+    SettingError
+        It was left by a run with other settings or labels.
+    """
+    path = stem.with_suffix(".json")
+    if not path.exists():
+        return None
+    record = json.loads(path.read_text("utf-8"))
+    bundle = load_model(stem.with_suffix(".safetensors"))
+    digests = [split["digest"] for split in bundle.split]
+    if record["settings"] != asdict(settings) or digests != [split.digest for split in splits]:
+        raise SettingError(
+            f"{stem.parent} was left by a run with other settings or input",
+            "repeat its options, or start anew with --overwrite",
+        )
+    return Trained(bundle, record["log"], record["best_step"], record["seconds"])
 
 
 def join(bundles: Sequence[Bundle]) -> Bundle:

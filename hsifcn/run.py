@@ -86,7 +86,7 @@ def prepare_run_directory(out: Path, *, overwrite: bool, resume: bool) -> bool:
 def is_checkpoint(folder: Path) -> bool:
     """Whether a folder holds nothing but what an unfinished run leaves; never the user's own."""
     return folder.is_dir() and all(
-        any(file.match(pattern) for pattern in (*CHECKPOINT_FILES, ".*.safetensors"))
+        any(file.match(pattern) for pattern in (*CHECKPOINT_FILES, ".*.safetensors", ".*.json"))
         for file in folder.iterdir()
     )
 

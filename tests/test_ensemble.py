@@ -11,6 +11,7 @@ from scenes import field_scene
 
 from hsifcn.bundle import load_model
 from hsifcn.ensemble import SEED_STEP, join, train_ensemble
+from hsifcn.errors import SettingError
 from hsifcn.models.flops import predict_flops
 from hsifcn.prediction import Predictor
 from hsifcn.scene import default_class_names, default_colours
@@ -66,8 +67,23 @@ def test_an_interrupted_ensemble_goes_on_to_the_same_weights(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         train_ensemble(scenes, splits, settings, 3, progress=stop, checkpoint=tmp_path, **NAMES)
-    assert sorted(file.name for file in tmp_path.glob("member-*")) == ["member-0.safetensors"]
+    assert sorted(file.name for file in tmp_path.glob("member-*")) == [
+        "member-0.json",
+        "member-0.safetensors",
+    ]
     resumed = train_ensemble(scenes, splits, settings, 3, checkpoint=tmp_path, resume=True, **NAMES)
     assert whole.bundle.weights.keys() == resumed.bundle.weights.keys()
     for name, tensor in whole.bundle.weights.items():
         assert torch.equal(tensor, resumed.bundle.weights[name]), name
+    assert [row["step"] for row in resumed.log] == [row["step"] for row in whole.log]
+    assert resumed.seconds >= resumed.log[-1]["seconds"] > 0  # the first member's time counts too
+    assert resumed.best_step == whole.best_step
+
+
+def test_members_of_another_run_are_not_taken_up(tmp_path):
+    scenes, splits, settings = parts()
+    train_ensemble(scenes, splits, settings, 2, checkpoint=tmp_path, **NAMES)
+    other = make_split(splits[0].labels, "random:0.3", seed=5)
+    for changed, drawn in ((replace(settings, steps=7), splits), (settings, [other])):
+        with pytest.raises(SettingError, match="left by a run with other"):
+            train_ensemble(scenes, drawn, changed, 2, checkpoint=tmp_path, resume=True, **NAMES)
