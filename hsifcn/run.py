@@ -52,6 +52,7 @@ CHECKPOINT_FILES = (
     "state.safetensors",
     "model.safetensors",
     "member-*.safetensors",
+    "member-*.json",
 )  # all that is ever put there
 
 
