@@ -1,11 +1,13 @@
-"""A scene of another acquisition or sensor, brought to the bands that a model was trained on.
+"""A scene of another acquisition or sensor, brought to the bands and units of a model.
 
 Bands are matched by wavelength, or spectra are resampled where that is asked for.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import warnings
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,12 +15,14 @@ import numpy.typing as npt
 
 from hsifcn.bundle import Bundle
 from hsifcn.errors import MismatchError
+from hsifcn.io.affine import converted
 from hsifcn.scaling import strips, valid_pixels
 from hsifcn.scene import Grid, Scene, Window, shifted_band, wavelength_tolerance
 
 _STRIP_VOXELS = 4_000_000  # read at once; bounds the memory that matching adds
 _SAMPLES, _SAMPLE_SIDE = 3, 32  # windows a side of the scene, and their rows and columns
 _UNITS_DIFFER = 30.0  # the brightest bands of two scenes in the same units differ by less
+_SAME_SCALE = 1e-6  # relative; scale factors are written in few digits
 _POINTS = np.linspace(-1.5, 1.5, 301)  # of a Gaussian, in full widths at half maximum
 
 
@@ -40,18 +44,22 @@ class Match:
 
 @dataclass(frozen=True, eq=False)
 class MatchedScene:
-    """A scene with its bands chosen, ordered or mixed anew; see ``hsifcn.scene.Scene``.
+    """A scene with its bands chosen, ordered or mixed anew, or in other units.
+
+    For what its attributes mean see ``hsifcn.scene.Scene``.
 
     Attributes
     ----------
     source : Scene
         Where the voxels come from.
     bands : ndarray, (bands,), int64, or None
-        The source's band of each band.
+        The source's band of each band; None for all as they are, or where they are mixed.
     weights : ndarray, (source bands, bands), float32, or None
-        How bands are mixed; used where ``bands`` is None. Pixels without a measurement are NaN.
+        How bands are mixed. Pixels without a measurement are NaN then.
     wavelengths, fwhm : ndarray, (bands,), float64, or None
         The model's, nm.
+    factor : float
+        What voxels are multiplied by.
     """
 
     source: Scene
@@ -59,6 +67,7 @@ class MatchedScene:
     weights: npt.NDArray[np.float32] | None
     wavelengths: npt.NDArray[np.float64] | None
     fwhm: npt.NDArray[np.float64] | None = None
+    factor: float = 1.0
 
     @property
     def path(self) -> str:
@@ -68,15 +77,16 @@ class MatchedScene:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Rows, columns, the model's bands."""
-        if self.bands is not None:
-            return (*self.source.shape[:2], len(self.bands))
-        assert self.weights is not None
-        return (*self.source.shape[:2], self.weights.shape[1])
+        rows, cols, bands = self.source.shape
+        if self.weights is not None:
+            return rows, cols, self.weights.shape[1]
+        return rows, cols, bands if self.bands is None else len(self.bands)
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The source's type; float32 where bands are mixed."""
-        return self.source.dtype if self.weights is None else np.dtype(np.float32)
+        """The source's type; float32 where voxels are mixed or multiplied."""
+        as_they_are = self.weights is None and self.factor == 1
+        return self.source.dtype if as_they_are else np.dtype(np.float32)
 
     @property
     def interleave(self) -> str:
@@ -95,8 +105,9 @@ class MatchedScene:
 
     @property
     def scale_factor(self) -> float | None:
-        """The source's: bands are mixed, not scaled."""
-        return self.source.scale_factor
+        """The source's, multiplied as the voxels are."""
+        scale = self.source.scale_factor
+        return None if scale is None else scale * self.factor
 
     @property
     def grid(self) -> Grid | None:
@@ -113,22 +124,24 @@ class MatchedScene:
 
     def _convert(self, block: npt.NDArray[Any]) -> npt.NDArray[Any]:
         if self.weights is None:
-            return block[..., self.bands]
+            block = block if self.bands is None else block[..., self.bands]
+            return block if self.factor == 1 else converted(block, self.factor, 0, self.nodata)
         used = self.weights.any(axis=1)
         block = block[..., used]
         valid = valid_pixels(block, self.source.nodata)
         spectra = block.astype(np.float32)
         spectra[~valid] = np.nan
-        return spectra @ self.weights[used]
+        return spectra @ (self.weights[used] * np.float32(self.factor))
 
 
 def match_scene(bundle: Bundle, scene: Scene, *, resample: bool = False) -> Match:
-    """Bring a scene to the bands of a model.
+    """Bring a scene to the bands and units of a model.
 
     Each band that the model uses takes the scene's band nearest to it in wavelength, in whatever
     order and among whatever others, if none is farther off than a quarter of the model's band
     spacing. With ``resample`` its spectra are resampled instead. Without wavelengths on one side
-    the bands are taken in their order.
+    the bands are taken in their order. Where scale factors of both are known and differ, the scene
+    is multiplied by their ratio.
 
     Parameters
     ----------
@@ -141,10 +154,33 @@ def match_scene(bundle: Bundle, scene: Scene, *, resample: bool = False) -> Matc
     ------
     MismatchError
         The scene lacks a band that the model uses, or has other units.
+
+    Warns
+    -----
+    UserWarning
+        The scene is multiplied.
     """
-    match = _match_bands(bundle, scene, resample)
+    match = _match_scale(bundle, _match_bands(bundle, scene, resample))
     _check_units(bundle, match.scene)
     return match
+
+
+def _match_scale(bundle: Bundle, match: Match) -> Match:
+    """Multiply a scene so that one reflectance is one value in it and in the training scenes."""
+    scene, wanted = match.scene, bundle.scale_factor
+    found = scene.scale_factor
+    if wanted is None or found is None or math.isclose(wanted, found, rel_tol=_SAME_SCALE):
+        return match
+    factor = wanted / found
+    warnings.warn(
+        f"reflectance = value / {found:g} in {scene.path}, but value / {wanted:g} in the scenes "
+        f"trained on: its values are multiplied by {factor:g}",
+        stacklevel=3,
+    )
+    if isinstance(scene, MatchedScene):
+        return replace(match, scene=replace(scene, factor=factor))
+    scaled = MatchedScene(scene, None, None, scene.wavelengths, scene.fwhm, factor)
+    return replace(match, scene=scaled)
 
 
 def _match_bands(bundle: Bundle, scene: Scene, resample: bool) -> Match:

@@ -62,6 +62,8 @@ class Bundle:
         What the network's logits are divided by, so that softmax gives probabilities.
     fwhm : ndarray, (bands of the scene,), float64, or None
         Full widths at half maximum of the training scenes' bands, nm.
+    scale_factor : float or None
+        The training scenes' voxels divided by it are reflectances; None where no file told.
     """
 
     spec: ModelSpec
@@ -77,6 +79,7 @@ class Bundle:
     refinement: Refinement | None = None
     fwhm: npt.NDArray[np.float64] | None = None
     temperature: float = 1.0
+    scale_factor: float | None = None
 
     def network(self) -> nn.Module:
         """The network with its weights, in evaluation mode, laid out channels-last."""
@@ -99,6 +102,7 @@ class Bundle:
             "good_bands": self.good_bands.tolist(),
             "wavelengths": None if self.wavelengths is None else self.wavelengths.tolist(),
             "fwhm": None if self.fwhm is None else self.fwhm.tolist(),
+            "scale_factor": self.scale_factor,
             "class_names": self.class_names,
             "colours": self.colours,
             "settings": self.settings,
@@ -181,6 +185,9 @@ def _from_header(header: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
     temperature = float(header.get("temperature", 1.0))  # older files have none
     if not 0 < temperature < np.inf:
         raise ValueError("the temperature is not positive")
+    scale = None if header.get("scale_factor") is None else float(header["scale_factor"])
+    if scale is not None and not 0 < scale < np.inf:
+        raise ValueError("the scale factor is not positive")
     if not all(0 <= channel <= 255 for colour in colours for channel in colour):
         raise ValueError("a colour is out of 0-255")
     return Bundle(
@@ -197,6 +204,7 @@ def _from_header(header: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
         refinement=from_header(header.get("refinement")),  # older files have none
         fwhm=fwhm,
         temperature=temperature,
+        scale_factor=scale,
     )
 
 

@@ -51,7 +51,8 @@ def valid_pixels(block: npt.NDArray[Any], nodata: float | None) -> npt.NDArray[n
     if block.dtype.kind == "f":
         valid &= np.isfinite(block).all(axis=2)
     if nodata is not None and not np.isnan(nodata):
-        valid &= ~(block == nodata).all(axis=2)
+        with np.errstate(over="ignore"):  # no float32 is a number beyond its range
+            valid &= ~(block == nodata).all(axis=2)
     return valid
 
 

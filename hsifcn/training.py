@@ -226,6 +226,7 @@ def train(
         split=[{"recipe": s.recipe, "seed": s.seed, "digest": s.digest} for s in splits],
         versions=versions(),
         fwhm=scenes[0].fwhm,
+        scale_factor=next((s.scale_factor for s in scenes if s.scale_factor), None),
     )
     identity = identity_of(untrained)
     state = initial_state(spec, settings, device, weights)

@@ -35,12 +35,19 @@ def require_same_input(
     Raises
     ------
     MismatchError
-        They have other bands, or others of them are usable.
+        They have other bands, others of them are usable, or their files tell another scale.
     SettingError
         The model has seen whole scenes, this training is to see training pixels only.
     """
     for scene in scenes:
         check_scene(start, scene)
+        scales = {start.scale_factor, scene.scale_factor}
+        if len(scales) > 1 and None not in scales:
+            raise MismatchError(
+                f"reflectance = value / {scene.scale_factor:g} in {scene.path}, but value / "
+                f"{start.scale_factor:g} in the scenes of the model to start from",
+                "bring the scene to that scale",
+            )
     if not np.array_equal(bands, start.good_bands):
         raise MismatchError(
             f"{scenes[0].path} has {int(bands.sum())} usable bands, not the {start.spec.bands} of "

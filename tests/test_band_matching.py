@@ -12,7 +12,7 @@ from scenes import ArrayScene, noise_scene, random_bundle, whole
 from hsifcn.band_matching import band_widths, match_scene
 from hsifcn.errors import MismatchError
 from hsifcn.prediction import Predictor
-from hsifcn.scaling import Scaling
+from hsifcn.scaling import Scaling, valid_pixels
 from hsifcn.scene import Window
 
 BANDS = 5
@@ -172,6 +172,46 @@ def test_scales_that_files_tell_are_named(bundle, resample):
     told = r"line \(reflectance = value / 10000 by its file\) are about .*,\d+ times those"
     with pytest.raises(MismatchError, match=told):
         match_scene(trained, neon, resample=resample)
+
+
+@pytest.mark.parametrize("how", ["as they are", "chosen", "mixed"])
+def test_known_scales_are_brought_to_the_models(bundle, how):
+    """A model trained on reflectances in per cent, and a scene in 1/10000."""
+    trained = replace(bundle, scale_factor=100.0, scaling=Scaling(np.full(5, 30), np.full(5, 5)))
+    percent = straight_lines(NM).cube * np.float32(15)
+    wavelengths = {"as they are": NM, "chosen": NM[::-1], "mixed": np.arange(380, 461, 4.0)}[how]
+    counts = straight_lines(wavelengths, scale_factor=10_000.0, nodata=-9999.0)
+    counts.cube[:] *= 1500
+    counts.cube[1, 1] = -9999
+    told = r"value / 10000 in line, but value / 100 in the scenes trained on: .* multiplied by 0.01"
+    with pytest.warns(UserWarning, match=told):
+        scene = match_scene(trained, counts, resample=how == "mixed").scene
+    assert scene.scale_factor == 100
+    assert scene.shape == (2, 3, 5)
+    found = scene.read(whole(scene))
+    assert found.dtype == scene.dtype == np.float32
+    valid = valid_pixels(found, scene.nodata)
+    np.testing.assert_array_equal(valid, [[1, 1, 1], [1, 0, 1]])
+    np.testing.assert_allclose(found[valid], percent[valid], rtol=2e-3)
+    pickle.loads(pickle.dumps(scene))
+
+
+def test_equal_and_unknown_scales_are_left_alone(bundle):
+    trained = replace(bundle, scale_factor=100.0)
+    for scene in (scene_at(NM), scene_at(NM, scale_factor=100.0000001)):
+        assert match_scene(trained, scene).scene is scene
+    scene = scene_at(NM, scale_factor=10_000.0)
+    assert match_scene(bundle, scene).scene is scene
+
+
+def test_a_scale_that_is_not_true_is_noticed(bundle):
+    trained = replace(bundle, scale_factor=1.0, scaling=Scaling(np.full(5, 0.3), np.full(5, 0.1)))
+    false = straight_lines(NM, scale_factor=10_000.0)
+    with (
+        pytest.warns(UserWarning, match="multiplied by 0.0001"),
+        pytest.raises(MismatchError, match="those that the model was trained on"),
+    ):
+        match_scene(trained, false)
 
 
 def test_a_scene_without_measurements_has_no_units(bundle):

@@ -286,14 +286,25 @@ def changed(header, place, value):
     return header
 
 
-def test_widths_of_bands_are_kept_and_may_be_missing(tmp_path):
-    bundle = replace(random_bundle("fcn8s"), fwhm=np.array([9.5, 10, 11, 12, 13]))
+def test_widths_of_bands_and_scale_are_kept_and_may_be_missing(tmp_path):
+    fwhm = np.array([9.5, 10, 11, 12, 13])
+    bundle = replace(random_bundle("fcn8s"), fwhm=fwhm, scale_factor=10_000.0)
     bundle.save(tmp_path / "new.safetensors")
-    np.testing.assert_array_equal(load_model(tmp_path / "new.safetensors").fwhm, bundle.fwhm)
+    loaded = load_model(tmp_path / "new.safetensors")
+    np.testing.assert_array_equal(loaded.fwhm, fwhm)
+    assert loaded.scale_factor == 10_000
     header = json.loads(
         safetensors.safe_open(tmp_path / "new.safetensors", "pt").metadata()["hsifcn"]
     )
-    del header["fwhm"]
+    del header["fwhm"], header["scale_factor"]
     metadata = {"hsifcn": json.dumps(header)}
     safetensors.torch.save_file(bundle.weights, tmp_path / "old.safetensors", metadata)
-    assert load_model(tmp_path / "old.safetensors").fwhm is None
+    old = load_model(tmp_path / "old.safetensors")
+    assert (old.fwhm, old.scale_factor) == (None, None)
+
+
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "x", [1]])
+def test_scale_factors_are_positive(shared_file, value):
+    header = changed(shared_file.header, ("scale_factor",), value)
+    with pytest.raises(UnreadableFileError):
+        load_model(shared_file.write(header=header))

@@ -457,3 +457,26 @@ def test_the_scene_of_the_run_is_gone(folder):
     config = folder / "runs/cube/config.json"
     config.write_text(config.read_text().replace("cube.mat", "gone.mat"))
     assert_refused(command(folder, "predict", "-q"), "gone.mat does not exist", "path")
+
+
+def test_counts_and_reflectances_of_one_scene_give_one_map(tmp_path):
+    """Each is mapped by the model of the other; scale factors in ENVI headers tell them apart."""
+    cube, labels = small_scene(tmp_path)
+    counts = np.round(cube).astype("i2")
+    wavelength = "{" + ", ".join(f"{nm:.0f}" for nm in np.linspace(450, 900, cube.shape[2])) + "}"
+    scenes = {"counts": (counts, 10_000), "reflectance": ((counts / 10_000).astype("f4"), 1.0)}
+    for name, (voxels, scale) in scenes.items():
+        extra = {"reflectance_scale_factor": scale, "wavelength": wavelength}
+        write_envi(tmp_path / f"{name}.img", voxels, **extra)
+        options = ["-l", "cube_gt.npy", "--steps", 12, "-o", f"runs/{name}"]
+        assert command(tmp_path, "train", f"{name}.img", *options).code == 0
+    for model in scenes:
+        maps = []
+        for name in scenes:
+            out = f"{name}_by_{model}.npy"
+            done = command(tmp_path, "predict", f"runs/{model}", f"{name}.img", "-o", out)
+            assert done.code == 0, done.err
+            assert ("multiplied by" in done.err) == (name != model)
+            maps.append(np.load(tmp_path / out))
+        np.testing.assert_array_equal(*maps)
+        assert (maps[0] == labels)[labels > 0].mean() > 0.6

@@ -146,5 +146,9 @@ def test_scenes_unlike_those_of_the_start_are_refused(started):
     bad[3] = False
     with pytest.raises(MismatchError, match="11 usable bands, not the 12"):
         require_same_input(start, [scene], bad, inductive=False)
+    known, counts = replace(start, scale_factor=1.0), replace(scene, scale_factor=10_000.0)
+    require_same_input(start, [counts], bands, inductive=False)
+    with pytest.raises(MismatchError, match="value / 10000 in array, but value / 1 in the scenes"):
+        require_same_input(known, [counts], bands, inductive=False)
     with pytest.raises(SettingError, match="has seen whole scenes"):
         require_same_input(start, [scene], bands, inductive=True)

@@ -1,0 +1,72 @@
+"""Voxels in other units than they are stored in: a gain and an offset a band."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hsifcn.io.formats import Voxels
+from hsifcn.scene import Window
+
+_PIECE_VOXELS = 1_000_000  # converted at once; bounds the memory that it adds
+
+
+def converted(
+    block: npt.NDArray[Any],
+    gains: npt.NDArray[np.float64] | float,
+    offsets: npt.NDArray[np.float64] | float,
+    nodata: float | None,
+) -> npt.NDArray[np.float32]:
+    """Multiply by gains and add offsets; voxels that are ``nodata`` stay so.
+
+    Parameters
+    ----------
+    block : ndarray, (rows, cols, bands)
+    gains, offsets : ndarray, (bands,), float64, or float
+    nodata : float or None
+
+    Returns
+    -------
+    ndarray, (rows, cols, bands), float32
+    """
+    result = block.astype(np.float32)
+    result *= np.float32(gains)
+    result += np.float32(offsets)
+    if nodata is not None:
+        with np.errstate(
+            over="ignore"
+        ):  # beyond float32 it becomes infinite: no measurement either
+            result[block == nodata] = nodata
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class AffineVoxels:
+    """Voxels times a gain plus an offset, one of each a band; see ``Voxels``.
+
+    Attributes
+    ----------
+    voxels : Voxels
+        As they are stored.
+    gains, offsets : ndarray, (bands,), float64
+    nodata : float or None
+        The stored value that is no measurement; it is not converted.
+    """
+
+    voxels: Voxels
+    gains: npt.NDArray[np.float64]
+    offsets: npt.NDArray[np.float64]
+    nodata: float | None
+
+    def read(self, window: Window) -> npt.NDArray[np.float32]:
+        """Read all bands of a window, a few rows of the stored voxels at a time."""
+        result = np.empty((window.rows, window.cols, len(self.gains)), np.float32)
+        step = max(1, _PIECE_VOXELS // max(1, window.cols * len(self.gains)))
+        for row in range(0, window.rows, step):
+            rows = min(step, window.rows - row)
+            block = self.voxels.read(Window(window.row + row, window.col, rows, window.cols))
+            result[row : row + rows] = converted(block, self.gains, self.offsets, self.nodata)
+        return result
