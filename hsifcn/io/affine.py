@@ -32,13 +32,11 @@ def converted(
     -------
     ndarray, (rows, cols, bands), float32
     """
-    result = block.astype(np.float32)
-    result *= np.float32(gains)
-    result += np.float32(offsets)
-    if nodata is not None:
-        with np.errstate(
-            over="ignore"
-        ):  # beyond float32 it becomes infinite: no measurement either
+    with np.errstate(over="ignore"):  # beyond float32 is infinite, which is no measurement either
+        result = block.astype(np.float32)
+        result *= np.float32(gains)
+        result += np.float32(offsets)
+        if nodata is not None:
             result[block == nodata] = nodata
     return result
 

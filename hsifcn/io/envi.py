@@ -1,6 +1,9 @@
 """ENVI rasters: a file of voxels, and a text header beside it.
 
-The header format is described in the ENVI documentation, "ENVI Header Files".
+The header format is described in the ENVI documentation, "ENVI Header Files". Of its ways to tell
+what voxels mean, ``data gain values`` and ``data offset values`` (physical value = gain * voxel +
+offset, band by band) are applied, because they differ between scenes of one sensor;
+``reflectance scale factor`` is kept beside the voxels.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from hsifcn.errors import (
     SettingError,
     UnreadableFileError,
 )
+from hsifcn.io.affine import AffineVoxels
 from hsifcn.io.envi_header import EnviHeader, format_header, read_header
 from hsifcn.io.envi_map import map_fields, read_grid
 from hsifcn.io.formats import FileScene, Format, GivenLabels, refuse_variable
@@ -61,18 +65,20 @@ def open_scene(path: str, variable: str | None) -> FileScene:
         wavelengths = in_nanometres
     good = header.numbers("bbl", bands)
     nodata = header.number("data ignore value")
+    nodata = None if nodata is None or np.isnan(nodata) else nodata
+    calibrated = _calibrated(header, voxels, nodata)
     return FileScene(
         path=path,
         shape=voxels.shape,
-        dtype=voxels.dtype.newbyteorder("="),
+        dtype=np.dtype(np.float32) if calibrated else voxels.dtype.newbyteorder("="),
         interleave=voxels.interleave,
-        voxels=voxels,
+        voxels=calibrated or voxels,
         good_bands=np.ones(bands, dtype=np.bool_) if good is None else good > 0,
         wavelengths=wavelengths,
-        nodata=None if nodata is None or np.isnan(nodata) else nodata,
+        nodata=nodata,
         grid=read_grid(header),
         fwhm=fwhm,
-        scale_factor=header.number("reflectance scale factor"),
+        scale_factor=None if calibrated else header.number("reflectance scale factor"),
     )
 
 
@@ -187,6 +193,26 @@ def _voxels(header: EnviHeader, raster: Path) -> RawArray:
             f"{raster} holds {size - needed} bytes more than its header tells of", stacklevel=2
         )
     return voxels
+
+
+def _calibrated(header: EnviHeader, voxels: RawArray, nodata: float | None) -> AffineVoxels | None:
+    """The voxels with their gains and offsets applied; None where there are none, or plain ones."""
+    bands = voxels.shape[2]
+    gains = header.numbers("data gain values", bands)
+    offsets = header.numbers("data offset values", bands)
+    gains = np.ones(bands) if gains is None else gains
+    offsets = np.zeros(bands) if offsets is None else offsets
+    if not gains.all():
+        raise header.fault("has a 0 in 'data gain values'")
+    if np.all(gains == 1) and not offsets.any():
+        return None
+    if header.number("reflectance scale factor") is not None:
+        warnings.warn(
+            f"{header.path} has gains or offsets of bands and a 'reflectance scale factor': the "
+            "former are applied, the latter is not used",
+            stacklevel=2,
+        )
+    return AffineVoxels(voxels, gains, offsets, nodata)
 
 
 def _byte_order(header: EnviHeader, code: int) -> Literal["<", ">"]:
