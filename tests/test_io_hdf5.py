@@ -65,6 +65,22 @@ def test_a_netcdf_variable_with_its_conventions(tmp_path):
     assert (scene.nodata, scene.scale_factor) == (-999, pytest.approx(10000))
 
 
+def test_an_offset_is_applied(tmp_path):
+    cube = sample_cube(dtype="i2")
+    with netCDF4.Dataset(tmp_path / "x.nc", "w") as file:
+        for name, size in (("y", 4), ("x", 5), ("band", 3)):
+            file.createDimension(name, size)
+        rfl = file.createVariable("rfl", "i2", ("y", "x", "band"), fill_value=-999)
+        rfl.scale_factor, rfl.add_offset = 0.001, 2.0
+        rfl[:] = cube * 0.001 + 2  # packed by netCDF4
+        rfl[0, 0] = np.ma.masked
+    scene = open_scene(tmp_path / "x.nc")
+    assert (scene.dtype, scene.scale_factor, scene.nodata) == (np.float32, 1, -999)
+    found = scene.read(WHOLE)
+    np.testing.assert_array_equal(found[0, 0], [-999] * 3)
+    np.testing.assert_allclose(found[1:], cube[1:] * 0.001 + 2, rtol=1e-6)
+
+
 def test_several_cubes_are_named_and_one_can_be(tmp_path):
     path = tmp_path / "x.hdf5"
     with h5py.File(path, "w") as file:

@@ -5,6 +5,7 @@ from io_samples import sample_cube
 
 from hsifcn.errors import UnreadableFileError
 from hsifcn.io import open_scene
+from hsifcn.scene import Window
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
@@ -80,8 +81,11 @@ def test_damaged_metadata_are_refused(tmp_path, content):
         open_scene(path)
 
 
-def test_gains_that_differ_are_no_scale_factor(tmp_path):
+def test_gains_that_differ_are_applied(tmp_path):
     path = write_image(tmp_path / "x-SPECTRAL_IMAGE.TIF")
-    changed = enmap().replace("0.0001", "0.0002", 1)
+    changed = enmap().replace("0.0001", "0.0002", 1)  # of the last band, which comes first
     (tmp_path / "x-METADATA.XML").write_text(changed)
-    assert open_scene(path).scale_factor is None
+    scene = open_scene(path)
+    assert scene.scale_factor == 1
+    expected = sample_cube(dtype="i2") * np.array([0.0001, 0.0001, 0.0002])
+    np.testing.assert_allclose(scene.read(Window(0, 0, 4, 5)), expected, rtol=1e-6)

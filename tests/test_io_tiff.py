@@ -93,6 +93,20 @@ def test_a_scene_is_placed_on_the_earth_and_scaled(tmp_path):
     assert open_scene(rotated).grid.crs is None
 
 
+@pytest.mark.parametrize("offsets", [(0, 0, 0), (0.5, 0, -1)])
+def test_scales_and_offsets_of_bands_are_applied(tmp_path, offsets):
+    cube, scales = sample_cube(dtype="i2"), (0.001, 0.001, 0.002)
+    cube[0, 0] = -9999
+    path = write_tiff(tmp_path / "x.tif", cube, nodata=-9999, scales=scales, offsets=offsets)
+    scene = open_scene(path)
+    assert (scene.dtype, scene.scale_factor) == (np.float32, 1)
+    expected = cube * np.array(scales) + offsets
+    expected[0, 0] = -9999
+    np.testing.assert_allclose(scene.read(WHOLE), expected, rtol=1e-5, atol=1e-6)
+    nothing = write_tiff(tmp_path / "0.tif", cube, scales=(0.0,) * 3, offsets=(np.nan,) * 3)
+    np.testing.assert_array_equal(open_scene(nothing).read(WHOLE), cube)
+
+
 def test_a_bare_file_tells_nothing_more(tmp_path):
     scene = open_scene(write_tiff(tmp_path / "x.tif", sample_cube(dtype="f4"), nodata=np.nan))
     assert (scene.wavelengths, scene.fwhm, scene.nodata) == (None, None, None)

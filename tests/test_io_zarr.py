@@ -98,6 +98,12 @@ def test_wavelengths_beside_the_array_and_its_scale(tmp_path):
     scene = open_scene(tmp_path / "x.zarr")
     np.testing.assert_allclose(scene.wavelengths, [400, 500, 600])
     assert (scene.scale_factor, scene.nodata) == (pytest.approx(10000), -9999)
+    cube.attrs["add_offset"] = -0.5
+    shifted = open_scene(tmp_path / "x.zarr")
+    assert (shifted.scale_factor, shifted.dtype) == (1, np.float32)
+    np.testing.assert_allclose(shifted.read(WHOLE), sample_cube() * 0.0001 - 0.5, rtol=1e-5)
+    cube.attrs["scale_factor"] = "much"
+    assert open_scene(tmp_path / "x.zarr").scale_factor is None
 
 
 def test_chunks_that_are_not_there_are_told(tmp_path):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.io.formats import Voxels
+from hsifcn.io.formats import FileScene, Voxels
 from hsifcn.scene import Window
 
 _PIECE_VOXELS = 1_000_000  # converted at once; bounds the memory that it adds
@@ -68,3 +68,39 @@ class AffineVoxels:
             block = self.voxels.read(Window(window.row + row, window.col, rows, window.cols))
             result[row : row + rows] = converted(block, self.gains, self.offsets, self.nodata)
         return result
+
+
+def calibrated(
+    scene: FileScene, gains: npt.ArrayLike, offsets: npt.ArrayLike, *, scale_factor: float | None
+) -> FileScene:
+    """The scene with a gain and an offset applied to each band.
+
+    Parameters
+    ----------
+    scene : FileScene
+    gains, offsets : array_like, (bands,) or one number
+    scale_factor : float or None
+        Of the voxels that come out.
+    """
+    bands = scene.shape[2]
+    voxels = AffineVoxels(
+        scene.voxels,
+        np.broadcast_to(np.asarray(gains, np.float64), bands),
+        np.broadcast_to(np.asarray(offsets, np.float64), bands),
+        scene.nodata,
+    )
+    return replace(scene, voxels=voxels, dtype=np.dtype(np.float32), scale_factor=scale_factor)
+
+
+def as_reflectances(scene: FileScene, gains: npt.ArrayLike, offsets: npt.ArrayLike) -> FileScene:
+    """The scene whose reflectances are gain * voxel + offset, band by band.
+
+    One gain for all bands, and no offset, is kept as a scale factor; all else is applied. Gains
+    that are 0 or no number tell nothing.
+    """
+    gains, offsets = np.atleast_1d(gains), np.atleast_1d(offsets)
+    if not (np.isfinite(gains) & (gains != 0)).all() or not np.isfinite(offsets).all():
+        return scene
+    if offsets.any() or np.any(gains != gains[0]) or gains[0] < 0:
+        return calibrated(scene, gains, offsets, scale_factor=1.0)
+    return replace(scene, scale_factor=None if gains[0] == 1 else float(1 / gains[0]))

@@ -24,7 +24,7 @@ from hsifcn.errors import (
     SettingError,
     UnreadableFileError,
 )
-from hsifcn.io.affine import AffineVoxels
+from hsifcn.io.affine import calibrated
 from hsifcn.io.envi_header import EnviHeader, format_header, read_header
 from hsifcn.io.envi_map import map_fields, read_grid
 from hsifcn.io.formats import FileScene, Format, GivenLabels, refuse_variable
@@ -65,21 +65,20 @@ def open_scene(path: str, variable: str | None) -> FileScene:
         wavelengths = in_nanometres
     good = header.numbers("bbl", bands)
     nodata = header.number("data ignore value")
-    nodata = None if nodata is None or np.isnan(nodata) else nodata
-    calibrated = _calibrated(header, voxels, nodata)
-    return FileScene(
+    scene = FileScene(
         path=path,
         shape=voxels.shape,
-        dtype=np.dtype(np.float32) if calibrated else voxels.dtype.newbyteorder("="),
+        dtype=voxels.dtype.newbyteorder("="),
         interleave=voxels.interleave,
-        voxels=calibrated or voxels,
+        voxels=voxels,
         good_bands=np.ones(bands, dtype=np.bool_) if good is None else good > 0,
         wavelengths=wavelengths,
-        nodata=nodata,
+        nodata=None if nodata is None or np.isnan(nodata) else nodata,
         grid=read_grid(header),
         fwhm=fwhm,
-        scale_factor=None if calibrated else header.number("reflectance scale factor"),
+        scale_factor=header.number("reflectance scale factor"),
     )
+    return _calibrated(scene, header)
 
 
 def read_labels(path: str, variable: str | None) -> GivenLabels:
@@ -195,9 +194,9 @@ def _voxels(header: EnviHeader, raster: Path) -> RawArray:
     return voxels
 
 
-def _calibrated(header: EnviHeader, voxels: RawArray, nodata: float | None) -> AffineVoxels | None:
-    """The voxels with their gains and offsets applied; None where there are none, or plain ones."""
-    bands = voxels.shape[2]
+def _calibrated(scene: FileScene, header: EnviHeader) -> FileScene:
+    """The scene with the gains and offsets of its bands applied, where it has any."""
+    bands = scene.shape[2]
     gains = header.numbers("data gain values", bands)
     offsets = header.numbers("data offset values", bands)
     gains = np.ones(bands) if gains is None else gains
@@ -205,14 +204,14 @@ def _calibrated(header: EnviHeader, voxels: RawArray, nodata: float | None) -> A
     if not gains.all():
         raise header.fault("has a 0 in 'data gain values'")
     if np.all(gains == 1) and not offsets.any():
-        return None
-    if header.number("reflectance scale factor") is not None:
+        return scene
+    if scene.scale_factor is not None:
         warnings.warn(
             f"{header.path} has gains or offsets of bands and a 'reflectance scale factor': the "
             "former are applied, the latter is not used",
             stacklevel=2,
         )
-    return AffineVoxels(voxels, gains, offsets, nodata)
+    return calibrated(scene, gains, offsets, scale_factor=None)
 
 
 def _byte_order(header: EnviHeader, code: int) -> Literal["<", ">"]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from hsifcn.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
 from hsifcn.io import cache
+from hsifcn.io.affine import as_reflectances
 from hsifcn.io.child import run_child
 from hsifcn.io.formats import FileScene, Format, GivenLabels, not_a_cube, refuse_lying_size
 from hsifcn.io.hdf5_products import Cube, Listing, Numbers, Part, find_product
@@ -47,7 +48,7 @@ def open_scene(path: str, variable: str | None) -> FileScene:
     voxels.check_room()
     bands = voxels.shape[2]
     good = np.ones(bands, np.bool_) if cube.good_bands is None else cube.good_bands
-    return FileScene(
+    scene = FileScene(
         path=path if joined else f"{path}:{voxels.name}",
         shape=voxels.shape,
         dtype=voxels.dtype,
@@ -60,6 +61,7 @@ def open_scene(path: str, variable: str | None) -> FileScene:
         fwhm=cube.fwhm,
         scale_factor=cube.scale_factor,
     )
+    return scene if cube.packing is None else as_reflectances(scene, *cube.packing)
 
 
 def read_labels(path: str, variable: str | None) -> GivenLabels:
@@ -219,14 +221,14 @@ def _plain_cube(listing: Listing, name: str) -> Cube:
     if wavelengths is not None and len(wavelengths) != shape[band_axis]:
         wavelengths = fwhm = None
     nodata = listing.number(attributes, "_FillValue")
-    scale = listing.number(attributes, "scale_factor")  # CF conventions: multiplied
-    plain = scale and scale != 1 and not listing.number(attributes, "add_offset")
+    scale = listing.number(attributes, "scale_factor")
+    offset = listing.number(attributes, "add_offset")
     return Cube(
         parts=(Part(name, (rows, cols, band_axis)),),
         wavelengths=wavelengths,
         fwhm=fwhm if fwhm is not None and len(fwhm) == shape[band_axis] else None,
         nodata=listing.number(attributes, "missing_value") if nodata is None else nodata,
-        scale_factor=1 / scale if scale and plain else None,
+        packing=(1.0 if scale is None else scale, offset or 0.0),
     )
 
 

@@ -54,7 +54,8 @@ class Cube:
     """What is read as a scene: parts joined along their bands, and what is known of them.
 
     Attributes as in ``FileScene``; ``glt`` names the lookup tables of rows and columns that place
-    the pixels on ``glt_grid``.
+    the pixels on ``glt_grid``; ``packing`` is what voxels are multiplied by and then added (CF
+    conventions, section 8.1), None where ``scale_factor`` tells.
     """
 
     parts: tuple[Part, ...]
@@ -63,6 +64,7 @@ class Cube:
     good_bands: npt.NDArray[np.bool_] | None = None
     nodata: float | None = None
     scale_factor: float | None = None
+    packing: tuple[float, float] | None = None
     grid: Grid | None = None
     glt: tuple[str, str] | None = None
     glt_grid: Grid | None = None

@@ -39,14 +39,14 @@ class Product:
     Attributes
     ----------
     wavelengths, fwhm : ndarray, (bands,), float64, nm
-    scale_factor : float or None
-        Voxels divided by it are reflectances; None where gains differ or offsets are not 0.
+    gains, offsets : ndarray, (bands,), float64
     nodata : float or None
     """
 
     wavelengths: npt.NDArray[np.float64]
     fwhm: npt.NDArray[np.float64]
-    scale_factor: float | None
+    gains: npt.NDArray[np.float64]
+    offsets: npt.NDArray[np.float64]
     nodata: float | None
 
 
@@ -80,11 +80,11 @@ def read_product(path: str, bands: int) -> Product | None:
         )
         return None
     wavelengths, fwhm, gains, offsets = table.T
-    plain = gains[0] > 0 and np.all(gains == gains[0]) and not offsets.any()
     return Product(
         wavelengths=wavelengths,
         fwhm=fwhm,
-        scale_factor=float(1 / gains[0]) if plain else None,
+        gains=gains,
+        offsets=offsets,
         nodata=_number(next(root.iter("backgroundValue"), None)),
     )
 

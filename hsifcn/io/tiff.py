@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hsifcn.errors import LabelError, UnreadableFileError
+from hsifcn.io.affine import as_reflectances
 from hsifcn.io.formats import FileScene, Format, GivenLabels, refuse_lying_size, refuse_variable
 from hsifcn.io.product_xml import read_product
 from hsifcn.io.tiff_classes import read_classes
@@ -102,17 +103,17 @@ def open_scene(path: str, variable: str | None) -> FileScene:
             nodata=_nodata(dataset),
             grid=_grid(dataset),
             fwhm=spectrum.fwhm,
-            scale_factor=_scale_factor(dataset),
         )
+        gains, offsets = dataset.scales, dataset.offsets
     if product is None:
-        return scene
-    return dataclasses.replace(
+        return as_reflectances(scene, gains, offsets)
+    scene = dataclasses.replace(
         scene,
         wavelengths=product.wavelengths,
         fwhm=product.fwhm,
-        scale_factor=product.scale_factor,
         nodata=product.nodata if scene.nodata is None else scene.nodata,
     )
+    return as_reflectances(scene, product.gains, product.offsets)
 
 
 def read_labels(path: str, variable: str | None) -> GivenLabels:
@@ -233,11 +234,3 @@ def _grid(dataset: Any) -> Grid | None:
     if crs is None and (a, b, c, d, e, f) == (1, 0, 0, 0, 1, 0):
         return None  # what rasterio gives where the file does not tell
     return Grid(crs, (a, b, c, d, e, f))
-
-
-def _scale_factor(dataset: Any) -> float | None:
-    """What voxels are divided by to be reflectances, where all bands agree and start at 0."""
-    scale = dataset.scales[0]
-    if scale in {0.0, 1.0} or set(dataset.scales) != {scale} or any(dataset.offsets):
-        return None
-    return float(1 / scale)

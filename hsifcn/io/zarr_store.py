@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hsifcn.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
+from hsifcn.io.affine import as_reflectances
 from hsifcn.io.files import read_text
 from hsifcn.io.formats import FileScene, Format, GivenLabels, not_a_cube, refuse_lying_size
 from hsifcn.io.wavelengths import NAMES, listed_wavelengths
@@ -81,9 +82,7 @@ def open_scene(path: str, variable: str | None) -> FileScene:
     fill = array.fill_value
     fill = float(fill) if fill is not None and np.isfinite(fill) and fill != 0 else None
     nodata = array.attrs.get("_FillValue", array.attrs.get("nodata", fill))
-    scale = array.attrs.get("scale_factor")  # as in CF conventions: multiplied
-    scaled = isinstance(scale, int | float) and scale > 0 and not array.attrs.get("add_offset")
-    return FileScene(
+    scene = FileScene(
         path=f"{path}:{name}" if name else path,
         shape=voxels.shape,
         dtype=voxels.dtype,
@@ -92,8 +91,11 @@ def open_scene(path: str, variable: str | None) -> FileScene:
         good_bands=np.ones(voxels.shape[2], dtype=np.bool_),
         wavelengths=_wavelengths(path, name, found),
         nodata=float(nodata) if isinstance(nodata, int | float) else None,
-        scale_factor=1 / scale if scaled and scale != 1 else None,
     )
+    gain, offset = array.attrs.get("scale_factor", 1), array.attrs.get("add_offset", 0)
+    if not isinstance(gain, int | float) or not isinstance(offset, int | float):
+        return scene
+    return as_reflectances(scene, gain, offset)  # as the CF conventions have it, section 8.1
 
 
 def read_labels(path: str, variable: str | None) -> GivenLabels:
