@@ -62,7 +62,10 @@ def map_fields(grid: Grid | None) -> dict[str, str]:
     angle = math.atan2(b, a)
     shear = abs(d - height * math.sin(angle)) + abs(e + height * math.cos(angle))
     if width == 0 or shear > 1e-6 * height or height == 0:
-        warnings.warn("ENVI cannot hold a sheared or mirrored grid: it is left out", stacklevel=2)
+        warnings.warn(
+            "ENVI cannot hold a sheared or mirrored grid: it is left out; GeoTIFF can (.tif)",
+            stacklevel=2,
+        )
         return {}
     words = [_projection(grid.crs), "1", "1", *(repr(v) for v in (c, f, width, height))]
     words += _datum(grid.crs)

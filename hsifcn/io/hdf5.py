@@ -20,6 +20,7 @@ from hsifcn.io import cache
 from hsifcn.io.affine import as_reflectances
 from hsifcn.io.child import run_child
 from hsifcn.io.formats import FileScene, Format, GivenLabels, not_a_cube, refuse_lying_size
+from hsifcn.io.hdf5_coordinates import axis_meanings, read_grid, scales_of
 from hsifcn.io.hdf5_products import Cube, Listing, Numbers, Part, find_product
 from hsifcn.io.unpacked import UnpackedArray
 from hsifcn.io.wavelengths import NAMES, are_wavelengths, to_nanometres
@@ -85,7 +86,7 @@ def read_labels(path: str, variable: str | None) -> GivenLabels:
     nodata = listing.number(attributes, "_FillValue")
     if nodata is not None:
         labels[labels == np.float64(nodata)] = 0
-    return GivenLabels(labels)
+    return GivenLabels(labels, grid=read_grid(listing, name, 0, 1))
 
 
 def inner_labels(path: str, size: tuple[int, int]) -> list[str]:
@@ -125,7 +126,7 @@ def _listing(path: str) -> Listing:
                 f"{path} is a NetCDF file of the classic kind", "convert it: nccopy -k nc4"
             )
     file = cache.state_of(path)
-    entry = cache.entry(file, "hdf5", ".json")
+    entry = cache.entry(file, "hdf5 with scales", ".json")
     try:
         return Listing(path, json.loads(entry.read_text("utf-8")))
     except (OSError, ValueError, TypeError, KeyError):
@@ -210,13 +211,11 @@ def _only(listing: Listing) -> str:
 
 
 def _plain_cube(listing: Listing, name: str) -> Cube:
-    """Any dataset as a scene; bands are the axis as long as its wavelengths, else the last."""
+    """Any dataset as a scene, with what its coordinates and attributes tell."""
     described = listing.datasets[name]
     shape, attributes = described["shape"], described["attributes"]
     wavelengths, fwhm = _spectrum(listing, name)
-    band_axis = 2
-    if wavelengths is not None and shape.count(len(wavelengths)) == 1:
-        band_axis = shape.index(len(wavelengths))
+    band_axis = _band_axis(listing, name, wavelengths)
     rows, cols = (axis for axis in range(3) if axis != band_axis)
     if wavelengths is not None and len(wavelengths) != shape[band_axis]:
         wavelengths = fwhm = None
@@ -228,19 +227,39 @@ def _plain_cube(listing: Listing, name: str) -> Cube:
         wavelengths=wavelengths,
         fwhm=fwhm if fwhm is not None and len(fwhm) == shape[band_axis] else None,
         nodata=listing.number(attributes, "missing_value") if nodata is None else nodata,
+        grid=read_grid(listing, name, rows, cols),
         packing=(1.0 if scale is None else scale, offset or 0.0),
     )
 
 
+def _band_axis(listing: Listing, name: str, wavelengths: Numbers | None) -> int:
+    """The axis with wavelengths as coordinates, or that is neither x nor y.
+
+    Without coordinates it is the one that is as long as the wavelengths, else the last.
+    """
+    shape, meanings = listing.datasets[name]["shape"], axis_meanings(listing, name)
+    if meanings.count("wavelength") == 1:
+        return meanings.index("wavelength")
+    if {"x", "y"} <= set(meanings) and meanings.count("") == 1:
+        return meanings.index("")
+    if wavelengths is not None and shape.count(len(wavelengths)) == 1:
+        return int(shape.index(len(wavelengths)))
+    return 2
+
+
 def _spectrum(listing: Listing, name: str) -> tuple[Numbers | None, Numbers | None]:
-    """Wavelengths and widths that fit an axis: the attributes', then the nearest dataset's."""
+    """Wavelengths and widths that fit an axis: its coordinates, attributes, the nearest dataset."""
     shape, attributes = (listing.datasets[name][key] for key in ("shape", "attributes"))
+    meanings = zip(scales_of(listing, name), axis_meanings(listing, name), strict=False)
+    scales = [listing.datasets[scale] for scale, meaning in meanings if meaning == "wavelength"]
     group = name.rpartition("/")[0]
     near = sorted(listing.datasets, key=lambda other: other.rpartition("/")[0] != group)
     found: dict[str, tuple[Numbers, str]] = {}
     misfits = []
     for kind, wanted in (("wavelengths", NAMES), ("fwhm", ("fwhm", "fwhm_nm"))):
         sources = [(key, value, attributes) for key, value in attributes.items()]
+        if kind == "wavelengths":
+            sources = [(NAMES[0], s.get("value"), s["attributes"]) for s in scales] + sources
         for other in near:
             described = listing.datasets[other]
             key = other.rpartition("/")[2]

@@ -23,6 +23,7 @@ _CHUNK_CACHE = 256 * 2**20  # bytes, so that a compressed chunk is unpacked once
 _LARGEST_CHUNK = 2**30  # bytes
 _MOST_MEMBERS = 10_000  # groups and datasets
 _MOST_VALUES = 4096  # of a list or attribute that is printed; no sensor has so many bands
+_LONGEST_AXIS = 10**6  # whose coordinates are looked at
 
 
 def main(task: str, memory: str, seconds: str, path: str, plan: str = "", target: str = "") -> None:
@@ -99,7 +100,30 @@ def _describe(path: str, name: str, dataset: Any) -> dict[str, Any]:
         value = _plain(dataset[()])
         if value is not None:
             description["value"] = value
+    scales = _scales(dataset)
+    if any(scales):
+        description["scales"] = scales
+    numeric = len(shape) == 1 and dataset.dtype.kind in "iuf"
+    if numeric and dataset.is_scale and 2 <= size <= _LONGEST_AXIS:
+        description["steps"] = _steps(dataset[()].astype(np.float64))
     return description
+
+
+def _scales(dataset: Any) -> list[str]:
+    """Path of the first scale of each axis, empty where there is none."""
+    if "DIMENSION_LIST" not in dataset.attrs:
+        return []
+    try:
+        return [str(axis[0].name or "") if len(axis) else "" for axis in dataset.dims]
+    except (RuntimeError, ValueError, OSError, KeyError):  # references that lead nowhere
+        return []
+
+
+def _steps(values: npt.NDArray[np.float64]) -> tuple[float, float, float]:
+    """First value, mean step, and how far values are off a straight line at most."""
+    line = np.linspace(values[0], values[-1], len(values))
+    step = (values[-1] - values[0]) / (len(values) - 1)
+    return float(values[0]), float(step), float(np.abs(values - line).max())
 
 
 def _attributes(member: Any) -> dict[str, Any]:

@@ -39,6 +39,11 @@ def to_nanometres(values: npt.NDArray[np.float64], units: str = "") -> npt.NDArr
     return values * 1000.0 if micrometres else values
 
 
+def is_length_of_waves(units: str) -> bool:
+    """Tell whether units, as a file names them, are nm or µm."""
+    return units.strip().lower() in _MICROMETRES | _NANOMETRES
+
+
 def are_wavelengths(values: npt.NDArray[np.float64], units: str) -> bool:
     """Tell wavelengths from the band numbers and frequencies that files list in their place."""
     count = len(values)
