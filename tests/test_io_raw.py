@@ -82,7 +82,7 @@ def test_no_more_is_read_than_the_window_and_in_few_pieces(tmp_path, order, full
     with open(array.path, "rb") as file:
         for window, sizes in ((Window(2, 0, 3, 5), full_width), (Window(2, 1, 3, 2), part)):
             counting = Counting(file)
-            array._read_stored(counting, window, array._buffer(window))
+            array._read_stored(counting, window, *array._buffer(window))
             assert counting.sizes == sizes
 
 
@@ -100,6 +100,16 @@ def test_small_gaps_between_lines_are_read_and_large_ones_skipped(
         assert array._whole_lines(window) == Window(*wide)
     monkeypatch.setattr(raw, "_GAP_BYTES", 2)
     assert array._whole_lines(window) == window
+
+
+@pytest.mark.parametrize("dtype", ["u1", "f8"])
+@pytest.mark.parametrize("order", ["bsq", "bsq-columns"])
+@pytest.mark.parametrize("side", [8, 63, 64])
+def test_bands_do_not_share_places_of_the_cache(tmp_path, order, side, dtype):
+    array = stored(tmp_path / "raw", sample_cube((side, side, 3), dtype), order)
+    apart = array._buffer(Window(0, 0, side, side))[1].strides[0]
+    assert apart >= side * side * array.dtype.itemsize
+    assert apart % 128 == 64
 
 
 @pytest.mark.parametrize("order", ["bip", "bsq"])

@@ -28,6 +28,7 @@ ORDERS: dict[str, tuple[int, int, int]] = {
 # voxels come twice as fast as from one of 32 MiB; BSQ is read in pieces too short from a smaller.
 _BUFFER_BYTES = 8 * 2**20
 _GAP_BYTES = 16 * 2**10  # read through rather than skipped: another call would take as long
+_CACHE_LINE = 64  # bytes
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class RawArray:
         try:
             with open(self.path, "rb", buffering=0) as file:
                 if self.order == "bip":
-                    self._read_stored(file, window, result)
+                    self._read_stored(file, window, result, result)
                     return result
                 for part in self._parts(self._whole_lines(window)):
                     common = _intersection(part, window)
@@ -131,27 +132,46 @@ class RawArray:
 
     def _read_part(self, file: BinaryIO, part: Window) -> npt.NDArray[Any]:
         """Read a part, its axes turned to rows, columns, bands."""
-        stored = self._read_stored(file, part, self._buffer(part))
-        return stored.transpose(np.argsort(ORDERS[self.order]))
+        memory, buffer = self._buffer(part)
+        self._read_stored(file, part, memory, buffer)
+        return buffer.transpose(np.argsort(ORDERS[self.order]))
 
-    def _buffer(self, window: Window) -> npt.NDArray[Any]:
+    def _buffer(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Memory for a window, and the part of it that the window fills, its axes in stored order.
+
+        In BSQ the bands begin an odd number of cache lines apart. A power of two apart, as they are
+        in many wide scenes, a pixel's bands would share a few places of the processor's cache, and
+        turning them would take three times as long.
+        """
         extent = (window.rows, window.cols, self.shape[2])
-        return np.empty([extent[axis] for axis in ORDERS[self.order]], self.dtype.newbyteorder("="))
+        slow, *others = (extent[axis] for axis in ORDERS[self.order])
+        plane = apart = others[0] * others[1]
+        if self.interleave == "bsq":
+            lines = -(-plane * self.dtype.itemsize // _CACHE_LINE) | 1
+            apart = lines * _CACHE_LINE // self.dtype.itemsize
+        memory = np.empty((slow, apart), self.dtype.newbyteorder("="))
+        return memory, memory[:, :plane].reshape(slow, *others)
 
     def _read_stored(
-        self, file: BinaryIO, window: Window, buffer: npt.NDArray[Any]
-    ) -> npt.NDArray[Any]:
+        self, file: BinaryIO, window: Window, memory: npt.NDArray[Any], buffer: npt.NDArray[Any]
+    ) -> None:
         """Fill ``buffer``, whose axes are in stored order, with a window of the file.
 
         Axes that the window covers whole are joined to the next slower one, so that a window of
-        full width is one read a band (BSQ) or one altogether (BIL, BIP).
+        full width is one read a band (BSQ) or one altogether (BIL, BIP). ``memory`` is all that the
+        buffer is a part of, in C order.
         """
         order = ORDERS[self.order]
         # The first axis is none of the array's: so there always is one to step along.
         sizes = [1, *(self.shape[axis] for axis in order)]
         starts = [0, *((window.row, window.col, 0)[axis] for axis in order)]
         counts = [1, *buffer.shape]
-        while len(sizes) > 2 and counts[-1] == sizes[-1]:
+        strides = [0, *buffer.strides]  # in memory
+        while (
+            len(sizes) > 2
+            and counts[-1] == sizes[-1]
+            and (strides[-2] == counts[-1] * strides[-1] or counts[-2] == 1)
+        ):
             size = sizes.pop()
             starts.pop()
             counts.pop()
@@ -160,21 +180,21 @@ class RawArray:
                 counts[-1] * size,
                 sizes[-1] * size,
             )
+            strides[-2:] = strides[-1:]
 
         step, run = (values[-1] * self.dtype.itemsize for values in (sizes, counts))
-        target = buffer.reshape(-1).view(np.uint8).data
-        place = 0
+        target = memory.reshape(-1).view(np.uint8).data
         for index in np.ndindex(*counts[:-2]):
             line = 0
             for start, i, size in zip(starts[:-1], (*index, 0), sizes[:-1], strict=True):
                 line = line * size + start + i
             first = self.offset + line * step + starts[-1] * self.dtype.itemsize
+            place = sum(i * stride for i, stride in zip(index, strides, strict=False))
             for position in range(first, first + counts[-2] * step, step):
                 self._fill(file, target[place : place + run], position)
-                place += run
+                place += strides[-2]
         if self.dtype.newbyteorder("=") != self.dtype:
             buffer.byteswap(inplace=True)
-        return buffer
 
     def _fill(self, file: BinaryIO, target: memoryview, position: int) -> None:
         file.seek(position)
