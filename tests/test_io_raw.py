@@ -102,6 +102,15 @@ def test_small_gaps_between_lines_are_read_and_large_ones_skipped(
     assert array._whole_lines(window) == window
 
 
+@pytest.mark.parametrize(("cols", "dtype"), [(512, "u1"), (256, ">u2"), (64, "f8"), (255, "<i2")])
+@pytest.mark.parametrize("order", ORDERS)
+def test_lines_that_share_places_of_the_cache(tmp_path, cols, dtype, order):
+    cube = sample_cube((5, cols, 7), dtype)
+    array = stored(tmp_path / "raw", cube, order)
+    for window in (Window(0, 0, 5, cols), Window(1, 3, 3, 40), Window(2, 2, 0, 3)):
+        np.testing.assert_array_equal(array.read(window), cube[window.slices])
+
+
 @pytest.mark.parametrize("dtype", ["u1", "f8"])
 @pytest.mark.parametrize("order", ["bsq", "bsq-columns"])
 @pytest.mark.parametrize("side", [8, 63, 64])

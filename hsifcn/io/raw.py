@@ -29,6 +29,7 @@ ORDERS: dict[str, tuple[int, int, int]] = {
 _BUFFER_BYTES = 8 * 2**20
 _GAP_BYTES = 16 * 2**10  # read through rather than skipped: another call would take as long
 _CACHE_LINE = 64  # bytes
+_SHARED_BYTES = 512  # lines that are multiples of it apart share an eighth of the cache, or less
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,8 @@ class RawArray:
                     return result
                 for part in self._parts(self._whole_lines(window)):
                     common = _intersection(part, window)
-                    place = _slices(common, window)
-                    result[place] = self._read_part(file, part)[_slices(common, part)]
+                    target = result[_slices(common, window)]
+                    _turn(self._read_part(file, part)[_slices(common, part)], target)
         except OSError as error:
             raise cannot_read(self.path, error) from error
         return result
@@ -204,6 +205,18 @@ class RawArray:
                     f"{self.path} ends too early", "it changed while it was read; copy it again"
                 )
             target = target[count:]
+
+
+def _turn(found: npt.NDArray[Any], result: npt.NDArray[Any]) -> None:
+    """Copy (rows, cols, bands) into C order; lines that share the cache are set apart before."""
+    if found.strides[2] % _SHARED_BYTES:
+        result[:] = found
+        return
+    _, cols, bands = found.shape
+    apart = np.empty((bands, cols + _CACHE_LINE // found.itemsize), found.dtype)[:, :cols]
+    for source, target in zip(found, result, strict=True):
+        apart[:] = source.T
+        target[:] = apart.T
 
 
 def _intersection(one: Window, other: Window) -> Window:
