@@ -17,10 +17,17 @@ import numpy.typing as npt
 
 from hsifcn.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
 from hsifcn.io import envi, hdf5, mat, npy, npz, png, points, tiff, vectors, zarr_store
-from hsifcn.io.alignment import target_of
+from hsifcn.io.alignment import Target, target_of
 from hsifcn.io.classes import read_class_names
 from hsifcn.io.files import atomic_write, cannot_read
-from hsifcn.io.formats import FileScene, Format, refuse_variable, scene_stem, split_variable
+from hsifcn.io.formats import (
+    FileScene,
+    Format,
+    GivenLabels,
+    refuse_variable,
+    scene_stem,
+    split_variable,
+)
 from hsifcn.io.labels import label_map, labels_beside
 from hsifcn.io.mat import list_variables
 from hsifcn.io.png import write_label_png, write_rgb_png
@@ -155,18 +162,24 @@ def open_labels(
     if class_names is not None:
         names = read_class_names(class_names)
         target = target and dataclasses.replace(target, class_names=names)
-    kind = Path(file).suffix.lower()
     with _reading(file):
-        if kind not in (*vectors.SUFFIXES, *points.SUFFIXES):
-            given = _format_of(file).read_labels(file, variable)
-        elif target is None:
-            raise LabelError(f"{file} is no raster", "it labels the pixels of a scene: name that")
-        elif kind in points.SUFFIXES:
-            refuse_variable(file, variable)
-            given = points.read_labels(file, target, field)
-        else:
-            given = vectors.read_labels(file, variable, target, field, all_touched)
+        given = _read_labels(file, variable, target, field, all_touched)
     return label_map(os.fspath(path), given, names, target)
+
+
+def _read_labels(
+    file: str, variable: str | None, target: Target | None, field: str | None, all_touched: bool
+) -> GivenLabels:
+    """Read labels of any kind; of shapes and tables onto the pixels of the target."""
+    kind = Path(file).suffix.lower()
+    if kind not in (*vectors.SUFFIXES, *points.SUFFIXES):
+        return _format_of(file).read_labels(file, variable)
+    if target is None:
+        raise LabelError(f"{file} is no raster", "it labels the pixels of a scene: name that")
+    if kind in points.SUFFIXES:
+        refuse_variable(file, variable)
+        return points.read_labels(file, target, field)
+    return vectors.read_labels(file, variable, target, field, all_touched)
 
 
 def find_labels(scene: str | os.PathLike[str]) -> str:
@@ -232,24 +245,8 @@ def create_raster(
     ----------
     path : path
         The file.
-    shape : tuple of int
-        (rows, cols) or (rows, cols, bands).
-    dtype : dtype
-        Type of the voxels.
-    overwrite : bool
-        Replace a raster that exists.
-    grid : Grid, optional
-        Georeference.
-    nodata : float, optional
-        The value of voxels that hold nothing.
-    class_names : sequence of str, optional
-        Names of classes 1, 2, ...: the raster is a classified map.
-    colours : sequence of (red, green, blue), 0-255, optional
-        Their colours.
-    band_names : sequence of str, optional
-        Names of the bands.
-    wavelengths : sequence of float, optional
-        Wavelengths of the bands, nm.
+    shape, dtype, overwrite, grid, nodata, class_names, colours, band_names, wavelengths
+        Of ``RasterSpec``.
 
     Returns
     -------
@@ -280,11 +277,16 @@ def create_raster(
         band_names=tuple(band_names or ()),
         wavelengths=() if wavelengths is None else tuple(float(value) for value in wavelengths),
     )
+    return _writing_format(target).create(spec)
+
+
+def _writing_format(path: Path) -> Format:
+    """Tell the format to write by the suffix."""
     for form in FORMATS:
-        if target.suffix.lower() in form.write_suffixes:
-            return form.create(spec)
+        if path.suffix.lower() in form.write_suffixes:
+            return form
     known = ", ".join(suffix for form in FORMATS for suffix in form.write_suffixes)
-    raise SettingError(f"{target} has a suffix of no raster format", f"use one of {known}")
+    raise SettingError(f"{path} has a suffix of no raster format", f"use one of {known}")
 
 
 def _format_of(file: str) -> Format:

@@ -25,9 +25,30 @@ from hsifcn.scene import Grid, Window, default_colours
 
 @dataclass(frozen=True)
 class RasterSpec:
-    """What ``create_raster`` was asked for; see there.
+    """A raster that is to be written.
 
-    ``shape`` is (rows, cols) or (rows, cols, bands) and ``dtype`` in native byte order.
+    Attributes
+    ----------
+    path : Path
+        Its suffix told the format.
+    shape : tuple of int
+        (rows, cols) or (rows, cols, bands).
+    dtype : dtype
+        Type of the voxels, in native byte order.
+    overwrite : bool
+        Replace a raster that exists.
+    grid : Grid or None
+        Georeference.
+    nodata : float or None
+        The value of voxels that hold nothing.
+    class_names : tuple of str
+        Names of classes 1, 2, ...: the raster is a classified map, if there are any.
+    colours : tuple of (red, green, blue), 0-255
+        Their colours.
+    band_names : tuple of str
+        Names of the bands.
+    wavelengths : tuple of float
+        Wavelengths of the bands, nm.
     """
 
     path: Path
