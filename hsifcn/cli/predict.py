@@ -10,7 +10,10 @@ import click
 from hsifcn.cli import options as opt
 
 if TYPE_CHECKING:
+    from hsifcn.prediction import Predictor
+    from hsifcn.prediction_files import Targets
     from hsifcn.refinement import Refinement
+    from hsifcn.scene import Scene
     from hsifcn.tile_plan import Plan
 
 # With the default suffix of each.
@@ -69,37 +72,23 @@ def command(
     from hsifcn.measure import ask_for_huge_pages, keep_memory_together
 
     ask_for_huge_pages()  # before PyTorch is loaded
-    from hsifcn.band_matching import match_scene
-    from hsifcn.bundle import load_model
     from hsifcn.errors import SettingError
-    from hsifcn.io import open_scene
-    from hsifcn.prediction import Predictor
     from hsifcn.prediction_files import choose_polygons, choose_targets, predict_to_file
-    from hsifcn.refinement import choose_weights
 
     if not 0 <= reject <= 1:
         raise SettingError(f"--reject {reject:g} is no probability", "give 0 to 1")
     targets = choose_targets(paths, out, FORMATS[form] if form else None, wavelengths)
     polygon_paths = choose_polygons(targets.maps, polygons)
     keep_memory_together()
-    bundle = load_model(targets.model)
-    refinement = choose_weights(refine, bundle.refinement)
-    predictor = Predictor(bundle, opt.choose_device(device), refinement, approximate)
-    output.message(f"model: {targets.model}")
-    if refinement is not None:
-        output.message(refinement_message(refinement, refinement == bundle.refinement))
-    scenes = [open_scene(path, wavelengths=targets.wavelengths) for path in targets.scenes]
-    matches = [match_scene(predictor.bundle, scene, resample=resample) for scene in scenes]
-    for match in matches:
-        if match.note:
-            output.message(match.note)
+    predictor = load_predictor(output, targets.model, device, refine, approximate)
+    scenes = open_matched(output, targets, predictor, resample)
     results = []
-    for match, map_path, polygon_path in zip(matches, targets.maps, polygon_paths, strict=True):
+    for scene, map_path, polygon_path in zip(scenes, targets.maps, polygon_paths, strict=True):
         results.append(
             predict_to_file(
                 predictor,
                 targets.model,
-                match.scene,
+                scene,
                 map_path,
                 probabilities=probabilities,
                 reject=reject,
@@ -115,6 +104,38 @@ def command(
             output.message(f"{map_path} is already this very map; nothing to do")
     text = "\n\n".join(summary(result, predictor.bundle.class_names) for result in results)
     output.result(text, results[0] if len(results) == 1 else {"maps": results})
+
+
+def load_predictor(
+    output: opt.Output, model: Path, device: str, refine: str, approximate: bool
+) -> Predictor:
+    """Load a model and choose its back end, and tell which."""
+    from hsifcn.bundle import load_model
+    from hsifcn.prediction import Predictor
+    from hsifcn.refinement import choose_weights
+
+    bundle = load_model(model)
+    refinement = choose_weights(refine, bundle.refinement)
+    predictor = Predictor(bundle, opt.choose_device(device), refinement, approximate)
+    output.message(f"model: {model}")
+    if refinement is not None:
+        output.message(refinement_message(refinement, refinement == bundle.refinement))
+    return predictor
+
+
+def open_matched(
+    output: opt.Output, targets: Targets, predictor: Predictor, resample: bool
+) -> list[Scene]:
+    """Open the scenes and bring them to the bands and units of the model, telling how."""
+    from hsifcn.band_matching import match_scene
+    from hsifcn.io import open_scene
+
+    scenes = [open_scene(path, wavelengths=targets.wavelengths) for path in targets.scenes]
+    matches = [match_scene(predictor.bundle, scene, resample=resample) for scene in scenes]
+    for match in matches:
+        if match.note:
+            output.message(match.note)
+    return [match.scene for match in matches]
 
 
 def summary(result: dict[str, Any], class_names: tuple[str, ...]) -> str:
