@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from hsifcn.band_matching import match_scene
 from hsifcn.blocks import Block, read_blocks
 from hsifcn.bundle import Bundle
 from hsifcn.errors import MismatchError
-from hsifcn.io import create_raster
+from hsifcn.map_files import MapFiles
 from hsifcn.mapped_tile import MappedTile
 from hsifcn.measure import Stopwatch
 from hsifcn.models import geometry
@@ -27,7 +27,7 @@ from hsifcn.models.folding import RawSceneNetwork
 from hsifcn.refinement import FEATURES, Refinement, choose_weights, reduced_spectra
 from hsifcn.scene import Scene, Window, shifted_band
 from hsifcn.stream import WriteBehind
-from hsifcn.tile_plan import WRITE_PIXELS, Plan, plan_scene
+from hsifcn.tile_plan import Plan, plan_scene
 from hsifcn.tiles import Tile, crop
 
 STEM_PIXELS = 4096  # that the stem sees at once on a processor: their spectra stay in its cache
@@ -283,11 +283,6 @@ class Prediction:
     seconds: float
 
 
-def probabilities_path(map_path: Path) -> Path:
-    """Where the probabilities of a map are written: beside it."""
-    return map_path.with_name(f"{map_path.stem}_probabilities{map_path.suffix}")
-
-
 def predict(
     bundle: Bundle,
     scene: Scene,
@@ -344,55 +339,26 @@ def write_prediction(
     ------
     MismatchError, MemoryCeilingError, ExistingOutputError, FailedError
     """
-    bundle = predictor.bundle
-    classes = bundle.spec.classes
-    counts = np.zeros(classes + 1, np.int64)
-    check_scene(bundle, scene)
-
-    def write(part: MappedTile) -> None:
-        for piece in part.pieces(WRITE_PIXELS):
-            labels = piece.labels(reject)
-            labels_file.write(piece.core, labels)
-            counts[:] += np.bincount(labels.ravel(), minlength=classes + 1)
-            if scores_file is not None:
-                scores_file.write(piece.core, piece.probabilities_and_margin())
-
-    with Stopwatch() as watch, ExitStack() as files:
-        labels_file = files.enter_context(
-            create_raster(
-                map_path,
-                shape=scene.shape[:2],
-                dtype=np.dtype(np.uint8 if classes < 256 else np.uint16),
-                overwrite=overwrite,
-                grid=scene.grid,
-                nodata=0,
-                class_names=bundle.class_names,
-                colours=bundle.colours,
-            )
-        )
-        scores_file = None
-        if probabilities:
-            scores_file = files.enter_context(
-                create_raster(
-                    probabilities_path(map_path),
-                    shape=(*scene.shape[:2], classes + 1),
-                    dtype=np.dtype(np.float32),
-                    overwrite=overwrite,
-                    grid=scene.grid,
-                    nodata=float("nan"),
-                    band_names=(*bundle.class_names, "margin"),
-                )
-            )
+    check_scene(predictor.bundle, scene)
+    files = MapFiles(
+        predictor.bundle,
+        scene,
+        map_path,
+        probabilities=probabilities,
+        reject=reject,
+        overwrite=overwrite,
+    )
+    with Stopwatch() as watch, files:
         plan = predictor.plan(scene, max_memory)  # of what is left by the libraries that write
         announce(plan)
         with WriteBehind() as writer, closing(predictor.map_tiles(scene, plan.tiles)) as parts:
             for part in parts:
-                writer.call(write, part)
+                writer.call(files.write, part)
     return Prediction(
         map_path=map_path,
-        probabilities_path=probabilities_path(map_path) if probabilities else None,
+        probabilities_path=files.probabilities_path,
         shape=scene.shape[:2],
-        counts=tuple(int(count) for count in counts),
+        counts=tuple(int(count) for count in files.counts),
         plan=plan,
         seconds=watch.seconds,
     )

@@ -18,8 +18,9 @@ from hsifcn.io.envi import FORMAT as ENVI
 from hsifcn.io.files import atomic_write, make_folder, refuse_existing, require_folder
 from hsifcn.io.formats import is_store, split_variable
 from hsifcn.io.polygons import write_polygons
+from hsifcn.map_files import probabilities_path
 from hsifcn.measure import peak_rss_bytes
-from hsifcn.prediction import Prediction, Predictor, probabilities_path, write_prediction
+from hsifcn.prediction import Prediction, Predictor, write_prediction
 from hsifcn.scene import LabelMap, Scene
 from hsifcn.tile_plan import Plan
 
@@ -248,20 +249,13 @@ def predict_to_file(
         Another map is there, and may not be overwritten.
     """
     record = map_path.with_name(f"{map_path.name}.json")
-    digest = hashlib.sha256(model.read_bytes()).hexdigest()
-    request: dict[str, Any] = {"model_sha256": digest, "scene": scene_identity(scene)}
+    request = request_of(predictor, model, scene)
     request |= {"probabilities": probabilities, "reject": reject, "resample": resample}
-    request |= {"refinement": refinement_request(predictor)}
     if polygons is not None:
         request |= {"polygons": str(polygons), "min_size": min_size}
-    if not overwrite:
-        earlier = read_record(record)
-        if not earlier:
-            refuse_existing(record, overwrite)
-        if map_path.exists():
-            return unchanged_result(map_path, earlier, request)
-        if polygons is not None:
-            refuse_existing(polygons, overwrite)
+    earlier = None if overwrite else earlier_result(record, map_path, polygons, request)
+    if earlier is not None:
+        return earlier
     make_folder(map_path.parent)
     record.unlink(missing_ok=True)
     done = write_prediction(
@@ -277,7 +271,38 @@ def predict_to_file(
     if polygons is not None:
         labels = finished_map(done, scene, predictor.bundle)
         write_polygons(polygons, labels, min_size=min_size, overwrite=overwrite)
-    result = {
+    result = result_of(done, polygons, request)
+    with atomic_write(record, overwrite=True) as temporary:
+        temporary.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    return result
+
+
+def request_of(predictor: Predictor, model: Path, scene: Scene) -> dict[str, Any]:
+    """What a map is made of: model, scene and back end."""
+    return {
+        "model_sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
+        "scene": scene_identity(scene),
+        "refinement": refinement_request(predictor),
+    }
+
+
+def earlier_result(
+    record: Path, map_path: Path, polygons: Path | None, request: dict[str, Any]
+) -> dict[str, Any] | None:
+    """The recorded result where that very map is there, None where nothing is in the way."""
+    earlier = read_record(record)
+    if not earlier:
+        refuse_existing(record, overwrite=False)
+    if map_path.exists():
+        return unchanged_result(map_path, earlier, request)
+    if polygons is not None:
+        refuse_existing(polygons, overwrite=False)
+    return None
+
+
+def result_of(done: Prediction, polygons: Path | None, request: dict[str, Any]) -> dict[str, Any]:
+    """What ``predict_to_file`` gives for a map that was just written."""
+    return {
         "map": str(done.map_path),
         "probabilities": done.probabilities_path and str(done.probabilities_path),
         "polygons": polygons and str(polygons),
@@ -289,12 +314,9 @@ def predict_to_file(
         "planned_peak_bytes": done.plan.peak_bytes,
         "peak_rss_bytes": peak_rss_bytes(),
         "request": request,
-        "files": sizes(map_path, request),
+        "files": sizes(done.map_path, request),
         "unchanged": False,
     }
-    with atomic_write(record, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-    return result
 
 
 def refinement_request(predictor: Predictor) -> dict[str, Any] | None:

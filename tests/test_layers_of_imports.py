@@ -25,6 +25,7 @@ LAYERS = (
     | {"spectra", "split_recipes", "splits", "stream", "tiles"},
     {"blocks", "bundle", "checkpoint", "objectives", "refinement", "training_scenes"},
     {"band_matching", "tile_plan"},
+    {"map_files"},
     {"classical", "evaluation", "inputs", "patch_prediction", "prediction", "refinement_choice"}
     | {"training", "transfer"},
     {"ensemble"},
@@ -48,7 +49,7 @@ ONLY = {  # units that look at few others
 WITH_TORCH = (
     {"augment", "crf", "losses", "mapped_tile", "models", "optimiser", "propagation"}
     | LAYERS[3]
-    | {"band_matching", "tile_plan"}
+    | {"band_matching", "map_files", "tile_plan"}
     | {"patch_prediction", "prediction", "refinement_choice", "run", "training", "transfer"}
 )
 PROCESSES = {

@@ -18,10 +18,11 @@ from hsifcn.errors import (
     UnreadableFileError,
 )
 from hsifcn.io import open_labels, open_scene
+from hsifcn.map_files import probabilities_path
 from hsifcn.mapped_tile import MappedTile
 from hsifcn.models import MODELS
 from hsifcn.models.geometry import Geometry
-from hsifcn.prediction import Predictor, check_scene, probabilities_path
+from hsifcn.prediction import Predictor, check_scene
 from hsifcn.scaling import fit_scaling
 from hsifcn.scene import Window
 from hsifcn.tile_plan import Plan, memory_need

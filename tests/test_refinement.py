@@ -9,9 +9,10 @@ import pytest
 import torch
 from scenes import ArrayScene, field_cube, field_labels, random_bundle
 
-from hsifcn import prediction, tile_plan
+from hsifcn import tile_plan
 from hsifcn.bundle import load_model
 from hsifcn.errors import MemoryCeilingError, SettingError
+from hsifcn.map_files import probabilities_path
 from hsifcn.prediction import Predictor, predict, write_prediction
 from hsifcn.refinement import (
     DEFAULTS,
@@ -163,7 +164,7 @@ def test_probabilities_on_disk(tmp_path, scene, bundle, method):
     plain, refined = tmp_path / "plain.npy", tmp_path / "refined.npy"
     predict(bundle, cube, plain, probabilities=True)
     predict(bundle, cube, refined, probabilities=True, refine=method)
-    before, after = (np.load(prediction.probabilities_path(path)) for path in (plain, refined))
+    before, after = (np.load(probabilities_path(path)) for path in (plain, refined))
     if method == "mrf":
         assert np.array_equal(before, after, equal_nan=True)
     else:
