@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from hsifcn.bands import with_chosen_bands
 from hsifcn.errors import LabelError
@@ -94,6 +97,11 @@ def open_inputs(
         Labels cannot be put on the pixels of their scene.
     LabelError
         Two classes have the same name, or one has two.
+
+    Warns
+    -----
+    UserWarning
+        There is one class only.
     """
     opened = tuple(
         with_chosen_bands(open_scene(path, wavelengths=wavelengths), bands, keep_bad=keep_bad_bands)
@@ -102,6 +110,10 @@ def open_inputs(
     maps = tuple(labelling.open(path, scene) for path, scene in zip(labels, opened, strict=True))
     splits = tuple(split_labels(label_map, recipe, seed, labelling) for label_map in maps)
     n_classes = max(int(split.labels.max()) for split in splits)
+    if len(np.unique(np.concatenate([np.unique(split.labels) for split in splits]))) < 3:
+        warnings.warn(
+            f"{', '.join(labels)} labels one class only: every pixel will be of it", stacklevel=2
+        )
     names = common_class_names(maps, labels, n_classes)
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:

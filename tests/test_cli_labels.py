@@ -7,8 +7,9 @@ import json
 
 import numpy as np
 import pytest
+import rasterio
 import shapely
-from cli_helpers import assert_refused, command
+from cli_helpers import assert_refused, command, hsifcn
 from io_samples import write_envi
 from scenes import field_cube, field_labels
 from vector_samples import DEGREES, MAP_INFO, block, write_shapes
@@ -144,3 +145,18 @@ def test_bad_labels(folder, options, parts):
         options = [*options, "--label-field", "crop"] if "wrong.csv" not in options else options
     assert_refused(command(folder, "split", "scene.img", *options, "-o", "s.npz", "-q"), *parts)
     assert not (folder / "s.npz").exists()
+
+
+@pytest.mark.parametrize("labels", ["labels.tif", "fields.geojson"])
+def test_a_crs_that_is_none_is_refused_in_one_line(folder, labels):
+    """GDAL would write a line of its own."""
+    cube = field_cube(field_labels(), dtype="f4")
+    crs = {"coordinate_system_string": "{PROJCS[garbage}"}
+    write_envi(folder / "odd.img", cube, map_info=MAP_INFO, **crs)
+    place = {"crs": "EPSG:32633", "transform": rasterio.transform.from_origin(4e5, 5e6, 30, 30)}
+    size = {"height": 20, "width": 24, "count": 1, "dtype": "uint8"}
+    with rasterio.open(folder / "labels.tif", "w", driver="GTiff", **size, **place) as file:
+        file.write(field_labels()[None])
+    write_shapes(folder / "fields.geojson", [block(0, 0, 5, 5)], crs=DEGREES, **{"class": [1]})
+    done = hsifcn(folder, "train", "odd.img", "-l", labels)
+    assert_refused(done, labels, "'PROJCS[garbage'", "give both in one CRS")

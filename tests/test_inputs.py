@@ -22,6 +22,13 @@ def test_inputs(tmp_path):
     assert [split.labels.max() for split in inputs.splits] == [3, 4]
 
 
+def test_one_class_is_told(tmp_path):
+    _, labels = small_scene(tmp_path)
+    np.save(tmp_path / "one.npy", np.where(labels == 2, 2, 0))
+    with pytest.warns(UserWarning, match=r"one\.npy labels one class only"):
+        open_inputs([str(tmp_path / "cube.npy")], [str(tmp_path / "one.npy")], "random:0.2", 0)
+
+
 def test_a_fixed_split_brings_its_own_labels(tmp_path):
     _, labels = small_scene(tmp_path)
     left = np.arange(24) < 12

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hsifcn.errors import LabelError, MismatchError
+from hsifcn.io.crs import parse_crs
 from hsifcn.scene import Grid, LabelMap, Scene
 
 # Pixels. Georeferences written as text are off by less, and nearest-neighbour sampling goes wrong
@@ -141,13 +142,11 @@ def reprojected(
     if crs == wanted or crs is None or wanted is None:
         return xs, ys
     from rasterio._err import CPLE_BaseError
-    from rasterio.crs import CRS
     from rasterio.errors import CRSError
     from rasterio.warp import transform
 
     try:
-        source, destination = CRS.from_user_input(crs), CRS.from_user_input(wanted)
-        moved = transform(source, destination, xs.ravel(), ys.ravel())
+        moved = transform(parse_crs(crs), parse_crs(wanted), xs.ravel(), ys.ravel())
     except (CRSError, CPLE_BaseError) as error:
         # What PROJ says holds both systems in full; their names tell as much in one line.
         raise MismatchError(

@@ -11,7 +11,8 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from hsifcn.io.hdf5_products import Listing, wkt_of_epsg
+from hsifcn.io.crs import known_wkt
+from hsifcn.io.hdf5_products import Listing
 from hsifcn.io.wavelengths import NAMES, is_length_of_waves
 from hsifcn.scene import Grid
 
@@ -125,7 +126,7 @@ def _crs(listing: Listing, name: str, geographic: bool) -> str | None:
         if not group:
             break
         group = group.rpartition("/")[0]
-    return wkt_of_epsg(4326) if geographic else None
+    return known_wkt("EPSG:4326") if geographic else None
 
 
 def _line(listing: Listing, scale: str) -> tuple[float, float] | None:

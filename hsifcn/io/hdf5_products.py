@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hsifcn.io.crs import known_wkt
 from hsifcn.io.envi_header import EnviHeader
 from hsifcn.io.envi_map import read_grid
 from hsifcn.io.wavelengths import to_nanometres
@@ -205,7 +206,7 @@ def _prisma_grid(listing: Listing, root: dict[str, Any], rows: int, cols: int) -
     if width <= 0 or height <= 0:
         return None
     transform = (width, 0.0, left - width / 2, 0.0, -height, top + height / 2)
-    return Grid(wkt_of_epsg(int(epsg)), transform)
+    return Grid(known_wkt(f"EPSG:{int(epsg)}"), transform)
 
 
 def _neon(listing: Listing) -> Cube | None:
@@ -237,14 +238,3 @@ def _neon(listing: Listing) -> Cube | None:
         scale_factor=listing.number(data["attributes"], "Scale_Factor"),
         grid=read_grid(EnviHeader(listing.path, fields)),
     )
-
-
-def wkt_of_epsg(code: int) -> str | None:
-    """WKT of a code; None where GDAL does not know it."""
-    from rasterio.crs import CRS
-    from rasterio.errors import CRSError
-
-    try:
-        return str(CRS.from_epsg(code).to_wkt())
-    except CRSError:
-        return None

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hsifcn.io.crs import known_wkt
 from hsifcn.io.files import atomic_write
 from hsifcn.io.qgis_style import hex_colour
 from hsifcn.scene import Grid, LabelMap
@@ -150,15 +151,7 @@ def _areas(polygons: npt.NDArray[np.object_], wkt: str | None) -> npt.NDArray[np
 
 def _wkt(grid: Grid | None) -> str | None:
     """The CRS, where GDAL knows it."""
-    from rasterio.crs import CRS
-    from rasterio.errors import CRSError
-
-    if grid is None or grid.crs is None:
-        return None
-    try:
-        return str(CRS.from_wkt(grid.crs).to_wkt())
-    except CRSError:
-        return None
+    return None if grid is None or grid.crs is None else known_wkt(grid.crs)
 
 
 def _require_complete(path: Path, count: int) -> None:

@@ -18,6 +18,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from hsifcn.errors import SettingError
+from hsifcn.io.crs import known_wkt
 from hsifcn.io.qgis_style import class_style, xml_text
 from hsifcn.io.writer import RasterSpec, RasterWriter
 from hsifcn.scene import Grid
@@ -51,19 +52,15 @@ def create(spec: RasterSpec) -> RasterWriter:
 
 def _known_crs(grid: Grid | None) -> str | None:
     """The CRS in GDAL's words; None, with a warning, where GDAL does not understand it."""
-    from rasterio.crs import CRS
-    from rasterio.errors import CRSError
-
     if grid is None or grid.crs is None:
         return None
-    try:
-        return str(CRS.from_wkt(grid.crs).to_wkt())
-    except CRSError:
+    known = known_wkt(grid.crs)
+    if known is None:
         warnings.warn(
             f"GeoTIFF cannot tell the coordinate system {grid.crs[:60]!r}: it is left out",
             stacklevel=2,
         )
-        return None
+    return known
 
 
 def _describe(spec: RasterSpec, wkt: str | None, raw: Path) -> str:
