@@ -161,7 +161,7 @@ def match_scene(bundle: Bundle, scene: Scene, *, resample: bool = False) -> Matc
         The scene is multiplied.
     """
     match = _match_scale(bundle, _match_bands(bundle, scene, resample))
-    _check_units(bundle, match.scene)
+    _check_units(bundle, match.scene, scene.scale_factor)
     return match
 
 
@@ -330,10 +330,11 @@ def _gaussian_means(
     return weights
 
 
-def _check_units(bundle: Bundle, scene: Scene) -> None:
+def _check_units(bundle: Bundle, scene: Scene, told_scale: float | None) -> None:
     """Refuse counts where the model was trained on reflectances, and the like.
 
     The brightest band's root mean square in a few windows is compared with the training scenes'.
+    ``told_scale`` is the scale factor that the scene's file tells, true or not.
     """
     spectra = np.concatenate([_sample(bundle, scene, window) for window in _windows(scene)])
     trained = float(np.sqrt((bundle.scaling.mean**2 + bundle.scaling.std**2).max()))
@@ -343,8 +344,8 @@ def _check_units(bundle: Bundle, scene: Scene) -> None:
     ratio = here / trained
     times = f"{ratio:,.0f} times" if ratio > 1 else f"1/{1 / ratio:,.0f} of"
     told = ""
-    if scene.scale_factor is not None:
-        told = f" (reflectance = value / {scene.scale_factor:g} by its file)"
+    if told_scale is not None:
+        told = f" (reflectance = value / {told_scale:g} by its file)"
     raise MismatchError(
         f"the values of {scene.path}{told} are about {times} those that the model was trained on",
         "bring the scene to the same units (counts, reflectance in 0-1, ...)",

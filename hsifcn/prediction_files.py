@@ -67,7 +67,7 @@ def choose_targets(
     Raises
     ------
     UnreadableFileError
-        There is no run to take the model or the scene from.
+        A scene is not there, or no run to take the model or the scene from.
     SettingError
         Format and suffix contradict each other, a map cannot be written where it should be, or
         would replace another one or a scene.
@@ -75,7 +75,10 @@ def choose_targets(
     if paths and is_model(paths[0]):
         model, scenes = model_file(Path(paths[0])), list(paths[1:])
     else:
-        model, scenes = newest_run() / MODEL, list(paths)
+        scenes = list(paths)
+        for scene in scenes:
+            split_variable(scene)  # that it is not there, told before that there is no run
+        model = newest_run() / MODEL
     folder = Path(out or ".")
     name = None
     if not scenes:

@@ -56,6 +56,8 @@ def test_the_newest_run_is_the_one_finished_last(folder):
     Path("runs/a/model.safetensors").unlink()
     assert newest_run() == Path("runs/b")
     Path("runs/b/metrics.json").unlink()
+    with pytest.raises(UnreadableFileError, match="runs/mistyped does not exist"):
+        choose_targets(["runs/mistyped", "a.npy"], None, None, None)
     with pytest.raises(UnreadableFileError, match="no finished run under runs/"):
         newest_run()
 
