@@ -27,7 +27,7 @@ from torch import Tensor
 EDGE_COMPONENTS = 8  # that edges are seen in: more are noise
 COMPONENTS = 100  # that the classifier is given, smoothed; all where there are fewer
 EDGE = 4.0  # how steeply the weight of a step falls with the spectral distance; 1 = mean distance
-LEAK = 1e-3  # weight of the steepest edge, so that no pixel is cut off
+LEAK = 3e-4  # weight of the steepest edge, so that no pixel is cut off
 PRIOR = 1e-3  # chance, against that of a step, that a walk ends at what the classifier says
 SMOOTHING = 20.0  # pull of a pixel's neighbours, all alike, on its components; 1 = its own
 SMOOTHING_ITERATIONS = 30
