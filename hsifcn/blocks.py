@@ -12,7 +12,7 @@ from hsifcn.scaling import read_bands, valid_pixels
 from hsifcn.scene import Scene, Window
 from hsifcn.stream import read_ahead
 
-BLOCK_BYTES = 8 * 2**20  # on disk; a row of a window may be more
+BLOCK_BYTES = 2 * 2**20  # on disk, so that it stays in the cache; a row of a window may be more
 BLOCKS_AHEAD = 4  # read before they are needed
 
 Block = tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]  # (pixels, bands), and which are valid

@@ -7,28 +7,34 @@ near, a walk ends at what a spectral classifier that cannot see position says of
 on (Kang et al. 2015, doi:10.1109/TGRS.2014.2319373). Networks are trained on the outcome as well
 as on the labels, so that the map itself comes from the network alone and needs no labels.
 
-The classifier is a linear discriminant (Fisher 1936, doi:10.1111/j.1469-1809.1936.tb02137.x) on
-spectra averaged over 3x3 pixels.
+Edges are seen in the components of least noise (minimum noise fractions, Green et al. 1988,
+doi:10.1109/36.3001), noise being what neighbours differ by. The classifier is a linear discriminant
+(Fisher 1936, doi:10.1111/j.1469-1809.1936.tb02137.x) on more of these components, smoothed but
+across the same edges.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-COMPONENTS = 5  # principal components that edges are seen in: more are noise
-EDGE = 5.0  # how steeply the weight of a step falls with the spectral distance; 1 = mean distance
-LEAK = 1e-3  # weight of the steepest edge, so that no pixel is cut off
+EDGE_COMPONENTS = 8  # that edges are seen in: more are noise
+COMPONENTS = 100  # that the classifier is given, smoothed; all where there are fewer
+EDGE = 4.0  # how steeply the weight of a step falls with the spectral distance; 1 = mean distance
+LEAK = 3e-4  # weight of the steepest edge, so that no pixel is cut off
 PRIOR = 1e-3  # chance, against that of a step, that a walk ends at what the classifier says
-SHRINKAGE = (
-    0.01  # of the covariance towards a multiple of the identity, when few pixels are labelled
-)
+SMOOTHING = 20.0  # pull of a pixel's neighbours, all alike, on its components; 1 = its own
+SMOOTHING_ITERATIONS = 30
+SHRINKAGE = 0.01  # of the covariance towards a multiple of the identity: few pixels are labelled
+NOISE_FLOOR = 1e-3  # of the mean noise, added to that of each band
+NOISE_STRIP = 16  # rows whose differences are held at once
+SMOOTHED_AT_ONCE = 20  # components
 TOLERANCE = 1e-4  # of the probabilities
 MOST_ITERATIONS = 2000
 NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # (rows, cols) away; the other four are their mirror
@@ -88,8 +94,9 @@ def propagate(
         One where labelled, and summing to one everywhere; 0 for classes without a label, and at
         pixels without a measurement.
     """
-    weights = step_weights(cube, valid)
-    prior = spectral_probabilities(cube, pixels, targets, classes)
+    components = clean_components(cube, valid)
+    weights = step_weights(components[:EDGE_COMPONENTS], valid)
+    prior = spectral_probabilities(smoothed(components, weights), pixels, targets, classes)
     labelled = torch.zeros_like(prior[0], dtype=torch.bool)
     labelled.view(-1)[pixels] = True
     known = torch.zeros_like(prior)
@@ -97,20 +104,51 @@ def propagate(
     free = (~labelled).float()
     if valid is not None:
         free = free * valid[0, 0]
-    degree = around(torch.ones_like(free)[None], weights)[0] + PRIOR
+    degree = degrees(weights) + PRIOR
     right = free * (around(known, weights) + PRIOR * prior)
-    found = conjugate_gradients(right, free, degree, weights, prior * free)
+
+    def remaining(x: Tensor) -> Tensor:
+        return degree * x - free * around(x, weights)
+
+    found = conjugate_gradients(
+        remaining, right, degree, prior * free, TOLERANCE * PRIOR, MOST_ITERATIONS
+    )
     return ((found + known) * (free + labelled)).clamp(0, 1)
 
 
-def step_weights(cube: Tensor, valid: Tensor | None) -> list[Tensor]:
-    """Weights of the steps to four neighbours, each (rows, cols) less what the step leaves out."""
+def clean_components(cube: Tensor, valid: Tensor | None) -> Tensor:
+    """Minimum noise fractions, (components, rows, cols): noise 1 in each, the cleanest first."""
     bands, rows, cols = cube.shape[1:]
     spectra = cube[0].reshape(bands, -1)
+    noise = noise_covariance(cube[0], valid)
     # NumPy's linear algebra is in memory already, PyTorch's would take 15 MB more.
-    _, vectors = np.linalg.eigh((spectra @ spectra.t()).cpu().numpy())
-    components = torch.from_numpy(vectors[:, -COMPONENTS:].T.copy()).to(spectra.device)
-    image = (components @ spectra).reshape(-1, rows, cols)
+    strengths, axes = np.linalg.eigh(noise)
+    whitening = axes / np.sqrt(strengths + max(NOISE_FLOOR * strengths.mean(), 1e-12))
+    signal = (spectra @ spectra.t()).cpu().double().numpy()
+    _, vectors = np.linalg.eigh(whitening.T @ signal @ whitening)
+    directions = (whitening @ vectors[:, : -COMPONENTS - 1 : -1]).T
+    return (torch.from_numpy(directions).to(spectra) @ spectra).reshape(-1, rows, cols)
+
+
+def noise_covariance(spectra: Tensor, valid: Tensor | None) -> npt.NDArray[np.float64]:
+    """Covariance (bands, bands) of the noise of (bands, rows, cols): half that of differences."""
+    bands, rows, _ = spectra.shape
+    total, count = np.zeros((bands, bands)), 0
+    for row in range(0, rows, NOISE_STRIP):
+        strip = slice(row, row + NOISE_STRIP + 1)  # one row more, for the steps down from the last
+        image = spectra[:, strip]
+        for a, b, c, d in itertools.islice(steps(image), 2):  # to the right and down
+            difference = image[:, c, d] - image[:, a, b]
+            if valid is not None:
+                difference = difference * (valid[0, 0, strip][a, b] & valid[0, 0, strip][c, d])
+            difference = difference.flatten(1)
+            total += (difference @ difference.t()).cpu().numpy()
+            count += difference.shape[1]
+    return total / (2 * max(1, count))
+
+
+def step_weights(image: Tensor, valid: Tensor | None) -> list[Tensor]:
+    """Weights of the steps to four neighbours, each (rows, cols) less what the step leaves out."""
     distances = [(image[:, a, b] - image[:, c, d]).square().sum(0) for a, b, c, d in steps(image)]
     mean = torch.cat([distance.flatten() for distance in distances]).mean().clamp(min=1e-12)
     weights = []
@@ -122,14 +160,30 @@ def step_weights(cube: Tensor, valid: Tensor | None) -> list[Tensor]:
     return weights
 
 
-def spectral_probabilities(cube: Tensor, pixels: Tensor, targets: Tensor, classes: int) -> Tensor:
-    """Probabilities (classes, rows, cols) by a linear discriminant on 3x3 means of the spectra."""
-    means = F.avg_pool2d(cube, 3, 1, 1, count_include_pad=False)[0].flatten(1).t()
-    directions, offsets = discriminant(
-        means[pixels].double().cpu().numpy(), targets.cpu().numpy(), classes
+def smoothed(image: Tensor, weights: list[Tensor]) -> Tensor:
+    """Smooth (n, rows, cols) but across edges: a pixel is drawn to its own value and neighbours."""
+    pull = 1 + SMOOTHING * degrees(weights)
+
+    def strained(x: Tensor) -> Tensor:
+        return pull * x - SMOOTHING * around(x, weights)
+
+    return torch.cat(
+        [
+            conjugate_gradients(strained, part, pull, part, 0.0, SMOOTHING_ITERATIONS)
+            for part in torch.split(image, SMOOTHED_AT_ONCE)
+        ]
     )
-    scores = means @ torch.from_numpy(directions).to(means) + torch.from_numpy(offsets).to(means)
-    return scores.softmax(1).t().reshape(classes, *cube.shape[2:])
+
+
+def spectral_probabilities(image: Tensor, pixels: Tensor, targets: Tensor, classes: int) -> Tensor:
+    """Probabilities (classes, rows, cols) by a linear discriminant on an image's components."""
+    features = image.flatten(1).t()
+    directions, offsets = discriminant(
+        features[pixels].double().cpu().numpy(), targets.cpu().numpy(), classes
+    )
+    scores = features @ torch.from_numpy(directions).to(features)
+    scores += torch.from_numpy(offsets).to(features)
+    return scores.softmax(1).t().reshape(classes, *image.shape[1:])
 
 
 def discriminant(
@@ -171,33 +225,42 @@ def around(x: Tensor, weights: list[Tensor]) -> Tensor:
     return total
 
 
+def degrees(weights: list[Tensor]) -> Tensor:
+    """Summed weights of all steps from each pixel, (rows, cols)."""
+    rows, cols = weights[0].shape[0], weights[1].shape[1]  # of steps to the right, of steps down
+    return around(weights[0].new_ones(1, rows, cols), weights)[0]
+
+
 def conjugate_gradients(
-    right: Tensor, free: Tensor, degree: Tensor, weights: list[Tensor], start: Tensor
+    apply: Callable[[Tensor], Tensor],
+    right: Tensor,
+    diagonal: Tensor,
+    start: Tensor,
+    tolerance: float,
+    most_iterations: int,
 ) -> Tensor:
-    """Solve ``degree x - around(x) = right`` at the free pixels, for all classes together.
+    """Solve ``apply(x) = right`` for (n, rows, cols), preconditioned by the diagonal.
 
-    Hestenes, Stiefel (1952), doi:10.6028/jres.049.044, preconditioned by the diagonal.
+    Hestenes, Stiefel (1952), doi:10.6028/jres.049.044; ends when no value's step is over
+    ``tolerance``.
     """
-
-    def apply(x: Tensor) -> Tensor:
-        return degree * x - free * around(x, weights)
 
     def dots(a: Tensor, b: Tensor) -> Tensor:
         return (a * b).sum((1, 2), keepdim=True)
 
     x = start
     residual = right - apply(x)
-    scaled = residual / degree
+    scaled = residual / diagonal
     direction = scaled
     product = dots(residual, scaled)
-    for _ in range(MOST_ITERATIONS):
-        if scaled.abs().max() < TOLERANCE * PRIOR:
+    for _ in range(most_iterations):
+        if scaled.abs().max() <= tolerance:
             break
         applied = apply(direction)
         length = product / dots(direction, applied).clamp(min=1e-30)
         x = x + length * direction
         residual = residual - length * applied
-        scaled = residual / degree
+        scaled = residual / diagonal
         before, product = product, dots(residual, scaled)
         direction = scaled + product / before.clamp(min=1e-30) * direction
     return x

@@ -15,7 +15,7 @@ from hsifcn.scene import Scene
 from hsifcn.tiles import Tile, plan_tiles
 
 FREE_SHARE = 0.6  # of the free memory that prediction takes unless told otherwise
-TILE_PIXELS = 2**18  # read for one tile at most: layers of larger ones leave the cache,
+TILE_PIXELS = 2**19  # read for one tile at most: layers of larger ones leave the cache,
 TILE_HALOS = 12  # which pays where fewer halos than this are as wide as that
 WRITE_PIXELS = 2**16  # whose labels and probabilities are made and written at once
 FLOAT = 4  # bytes

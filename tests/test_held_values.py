@@ -51,5 +51,5 @@ def test_several_members_hold_what_their_stems_made():
     scene = noise_scene((400, 300, 200))
     alone = default_spec("hsifcn", 200, 16)
     needs = [memory_need(replace(alone, members=members), scene, None) for members in (1, 2, 3)]
-    assert [need.features for need in needs] == [256, 512, 768]
-    assert needs[2].network - needs[1].network == 256
+    assert [need.features for need in needs] == [128, 256, 384]
+    assert needs[2].network - needs[1].network == 128

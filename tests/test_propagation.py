@@ -9,9 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hsifcn.propagation import (
+    EDGE_COMPONENTS,
     PRIOR,
+    SMOOTHING,
+    clean_components,
+    noise_covariance,
     propagate,
     propagated_labels,
+    smoothed,
     spectral_probabilities,
     step_weights,
     steps,
@@ -34,15 +39,22 @@ def label(truth, places):
     return pixels, truth.flatten()[pixels]
 
 
+def dense_graph(weights, rows, cols):
+    index = np.arange(rows * cols).reshape(rows, cols)
+    graph = np.zeros((rows * cols, rows * cols))
+    for weight, (a, b, c, d) in zip(weights, steps(index[None]), strict=True):
+        graph[index[a, b].ravel(), index[c, d].ravel()] = weight.numpy().ravel()
+    return graph + graph.T
+
+
 def dense_solution(cube, valid, pixels, targets, classes):
     """The same linear system, written out and solved directly in float64."""
     rows, cols = cube.shape[2:]
-    index = np.arange(rows * cols).reshape(rows, cols)
-    graph = np.zeros((rows * cols, rows * cols))
-    for weight, (a, b, c, d) in zip(step_weights(cube, valid), steps(cube), strict=True):
-        graph[index[a, b].ravel(), index[c, d].ravel()] = weight.numpy().ravel()
-    graph += graph.T
-    prior = spectral_probabilities(cube, pixels, targets, classes).flatten(1).numpy()
+    components = clean_components(cube, valid)
+    weights = step_weights(components[:EDGE_COMPONENTS], valid)
+    graph = dense_graph(weights, rows, cols)
+    prior = spectral_probabilities(smoothed(components, weights), pixels, targets, classes)
+    prior = prior.flatten(1).numpy()
     known = np.zeros((classes, rows * cols))
     known[targets.numpy(), pixels.numpy()] = 1
     free = np.ones(rows * cols, bool)
@@ -92,7 +104,7 @@ def test_pixels_without_a_measurement_take_no_part():
     pixels, targets = label(truth, [(2, 2), (9, 10), (15, 20)])
     valid = torch.ones(1, 1, *truth.shape, dtype=torch.bool)
     valid[..., 4:6, :] = False
-    weights = step_weights(cube, valid)
+    weights = step_weights(cube[0], valid)
     for weight, (a, b, c, d) in zip(weights, steps(cube), strict=True):
         assert (weight[~(valid[0, 0, a, b] & valid[0, 0, c, d])] == 0).all()
     found = propagated_labels(cube, valid, pixels, targets, 3)
@@ -110,6 +122,35 @@ def test_labelled_pixels_do_not_count_twice_and_weights_sum_to_one():
 
 def test_an_edge_holds_back_what_a_lawn_lets_through():
     cube, truth = fields_scene(noise=0.1)
-    inside, across, *_ = step_weights(cube, None)[0].split([6, 1, 14], dim=1)
+    weights = step_weights(clean_components(cube, None)[:EDGE_COMPONENTS], None)
+    inside, across, *_ = weights[0].split([6, 1, 14], dim=1)
     assert across.median() < inside.median() / 3
     assert truth[0, 6] != truth[0, 7]
+
+
+def test_noise_is_what_neighbours_differ_by():
+    rng = np.random.default_rng(0)
+    mixing = rng.normal(0, 1, (5, 5))
+    ramp = np.linspace(0, 5, 60)[:, None, None] * rng.normal(0, 1, 5)  # seen, but no noise
+    spectra = ramp + rng.normal(0, 1, (60, 70, 5)) @ mixing
+    image = torch.from_numpy(spectra.astype(np.float32)).permute(2, 0, 1)
+    true = mixing.T @ mixing
+    np.testing.assert_allclose(noise_covariance(image, None), true, atol=0.1 * true.max())
+
+
+def test_components_are_clean_first_and_their_noise_is_one():
+    cube, _ = fields_scene(rows=60, cols=22, noise=1.0)
+    components = clean_components(cube, None)
+    assert (components.square().mean((1, 2)).diff() <= 1e-3).all()
+    np.testing.assert_allclose(noise_covariance(components, None), np.eye(8), atol=0.02)
+
+
+def test_smoothing_agrees_with_a_direct_solution():
+    cube, _ = fields_scene(rows=9, cols=22)
+    components = clean_components(cube, None)
+    weights = step_weights(components, None)
+    graph = dense_graph(weights, 9, 22)
+    system = np.eye(9 * 22) + SMOOTHING * (np.diag(graph.sum(1)) - graph)
+    expected = np.linalg.solve(system, components.flatten(1).t().double().numpy())
+    found = smoothed(components, weights).flatten(1).t().numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())

@@ -78,13 +78,18 @@ class Model:
 VGG_WIDTHS = (64, 96, 128, 192, 192)  # five stages, as in VGG: cells of 32 pixels at the end
 
 
-def _fcn(finest: int, summary: str, widths: tuple[int, ...] = VGG_WIDTHS) -> Model:
+def _fcn(
+    finest: int,
+    summary: str,
+    stem: tuple[int, ...] = (64, 64),
+    widths: tuple[int, ...] = VGG_WIDTHS,
+) -> Model:
     return Model(
         summary,
         build=lambda s: fcn.FCN(s.bands, s.classes, finest, s.stem, s.widths),
         geometry=lambda s: fcn.geometry(finest, len(s.widths)),
         held_values=lambda s: fcn.held_values(finest, s.stem[-1], s.widths, s.classes),
-        stem=(64, 64),
+        stem=stem,
         widths=widths,
         skips=fcn.n_skips(finest, len(widths)),
     )
@@ -103,7 +108,9 @@ def _patch(patch: int) -> Model:
 
 
 MODELS: dict[str, Model] = {
-    "hsifcn": _fcn(1, "two stages, skips down to single pixels: the default", (64, 96)),
+    "hsifcn": _fcn(
+        1, "two light stages, skips down to single pixels: the default", (48, 32), (32, 64)
+    ),
     "fcn32s": _fcn(32, "coarsest scores only: the paper's first step, for comparison"),
     "fcn16s": _fcn(16, "scores of stride 32 and 16"),
     "fcn8s": _fcn(8, "the paper's FCN-8s: objects many pixels wide"),

@@ -1,0 +1,399 @@
+"""What each idea of the recipe brings, those included that were left out: ``docs/ideas.md``.
+
+    python -m benchmarks.ideas [--seeds 2] [--workers 1] [--only NAME,NAME]
+
+Every idea alone against the recipe as it is, on draws of Indian Pines that no table of accuracy
+uses (seeds from 100 on). Every training is a fresh process that leaves a JSON file under
+``runs/benchmarks/ideas``, so that an interrupted run goes on where it stopped. Ideas that are not
+part of the package are written out here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import multiprocessing
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hsifcn import models, objectives, propagation
+from hsifcn.augment import transform, undo
+from hsifcn.io import open_labels, open_scene
+from hsifcn.measure import machine, versions
+from hsifcn.metrics import Accuracy, confusion_matrix
+from hsifcn.models.layers import WholeSceneNetwork
+from hsifcn.objectives import SceneObjective
+from hsifcn.prediction import Predictor
+from hsifcn.refinement import choose_weights
+from hsifcn.scene import default_class_names, default_colours
+from hsifcn.splits import Split, make_split
+from hsifcn.training import Trained, default_settings, train
+from hsifcn.training_scenes import read_standardised, scene_scaling, usable_bands
+
+ROOT = Path(__file__).parent.parent
+SCENE = ROOT / "data" / "indian_pines_corrected.mat"
+LABELS = ROOT / "data" / "indian_pines_gt.mat"
+RESULTS = ROOT / "runs" / "benchmarks" / "ideas"
+FIRST_SEED = 100
+RECIPES = {
+    "random:0.01": "random, 1 %",
+    "random:0.05": "random, 5 %",
+    "blocks:14:gap=3:train=0.5": "blocks of 14, gap 3",
+    "fields:0.2:gap=2": "whole fields",
+}
+FIGURES = re.compile(r"(?<=<!-- figures -->\n).*(?=<!-- end of figures -->)", re.DOTALL)
+Labels = np.ndarray[Any, np.dtype[np.integer[Any]]]
+Map = Callable[[Split, int], Labels]
+Change = Callable[[], AbstractContextManager[Any]]
+
+
+# Maps
+
+
+def trained(split: Split, seed: int, **settings: Any) -> Trained:
+    """A network by the recipe, but for ``settings``."""
+    model = settings.pop("model", "hsifcn")
+    classes = int(split.labels.max())
+    return train(
+        [open_scene(str(SCENE))],
+        [split],
+        replace(default_settings(model, seed), **settings),
+        class_names=default_class_names(classes),
+        colours=default_colours(classes),
+    )
+
+
+def by_network(change: Change = nullcontext, **settings: Any) -> Map:
+    """The map of one network, trained while something of the package is changed."""
+
+    def run(split: Split, seed: int) -> Labels:
+        with change():
+            bundle = trained(split, seed, **settings).bundle
+            return Predictor(bundle).label_map(open_scene(str(SCENE)))
+
+    return run
+
+
+def by_members(count: int) -> Map:
+    """The map of the mean logits of several seeds."""
+
+    def run(split: Split, seed: int) -> Labels:
+        scene = open_scene(str(SCENE))
+        logits = [
+            Predictor(trained(split, seed + 1000 * k).bundle).whole_scene_logits(scene)
+            for k in range(count)
+        ]
+        return np.asarray(np.mean(logits, axis=0).argmax(0) + 1)
+
+    return run
+
+
+def by_turned_scenes(split: Split, seed: int) -> Labels:
+    """The map of the mean logits of the eight flips and transposes of the scene."""
+    scene = open_scene(str(SCENE))
+    bundle = trained(split, seed).bundle
+    bands = bundle.good_bands
+    cube, _ = read_standardised(scene, bands, bundle.scaling)
+    network = bundle.network()
+    with torch.inference_mode():
+        logits = [undo(network(transform(cube, turn)), turn) for turn in range(8)]
+    return np.asarray(torch.stack(logits).mean(0)[0].argmax(0) + 1)
+
+
+def by_renewed_walks(split: Split, seed: int) -> Labels:
+    """The map of a second network, for which walks end at what a first one says."""
+    scene = open_scene(str(SCENE))
+    logits = Predictor(trained(split, seed).bundle).whole_scene_logits(scene)
+    said = torch.from_numpy(logits).softmax(0)
+    with mock.patch.object(propagation, "spectral_probabilities", return_value=said):
+        return Predictor(trained(split, seed).bundle).label_map(scene)
+
+
+def by_refinement(method: str) -> Map:
+    """The map of a network behind which a back end of default weights is forced."""
+
+    def run(split: Split, seed: int) -> Labels:
+        predictor = Predictor(trained(split, seed).bundle, "cpu", choose_weights(method, None))
+        return predictor.label_map(open_scene(str(SCENE)))
+
+    return run
+
+
+def training_scene(split: Split) -> tuple[Tensor, Tensor, Tensor]:
+    """The standardised cube, flat indices and classes (from 0) of all training pixels."""
+    scene = open_scene(str(SCENE))
+    bands = usable_bands([scene])
+    cube, _ = read_standardised(scene, bands, scene_scaling([scene], [split], bands, False))
+    known = split.train | split.validation
+    pixels = torch.from_numpy(np.flatnonzero(known))
+    return cube, pixels, torch.from_numpy(split.labels[known].astype(np.int64) - 1)
+
+
+def by_walks(change: Change = nullcontext) -> Map:
+    """The map of the random walks themselves, without a network."""
+
+    def run(split: Split, seed: int) -> Labels:
+        cube, pixels, targets = training_scene(split)
+        with change():
+            found = propagation.propagate(cube, None, pixels, targets, int(split.labels.max()))
+        return np.asarray(found.argmax(0) + 1)
+
+    return run
+
+
+def by_discriminant(split: Split, seed: int) -> Labels:
+    """The map of the discriminant on smoothed components, without walks."""
+    cube, pixels, targets = training_scene(split)
+    components = propagation.clean_components(cube, None)
+    weights = propagation.step_weights(components[: propagation.EDGE_COMPONENTS], None)
+    image = propagation.smoothed(components, weights)
+    found = propagation.spectral_probabilities(image, pixels, targets, int(split.labels.max()))
+    return np.asarray(found.argmax(0) + 1)
+
+
+# Changes of the package
+
+
+def constants(module: Any, **values: Any) -> Change:
+    """Other values for constants of a module."""
+    return lambda: mock.patch.multiple(module, **values)
+
+
+def network_of(stem: tuple[int, ...], widths: tuple[int, ...]) -> Change:
+    """The default network with other channels."""
+    known = models.MODELS["hsifcn"]
+    other = models._fcn(1, known.summary, stem, widths)
+    return lambda: mock.patch.dict(models.MODELS, {"hsifcn": other})
+
+
+def principal_components(cube: Tensor, valid: Tensor | None) -> Tensor:
+    """In place of ``propagation.clean_components``: those of greatest variance."""
+    spectra = cube[0].flatten(1)
+    _, vectors = np.linalg.eigh((spectra @ spectra.t()).numpy())
+    directions = vectors[:, : -propagation.COMPONENTS - 1 : -1].T.copy()
+    return (torch.from_numpy(directions) @ spectra).reshape(-1, *cube.shape[2:])
+
+
+def averaged_windows(image: Tensor, weights: list[Tensor]) -> Tensor:
+    """In place of ``propagation.smoothed``: means of 3x3 pixels."""
+    return F.avg_pool2d(image, 3, 1, 1, count_include_pad=False)
+
+
+def smooth_jitter(x: Tensor, scale: float) -> Tensor:
+    """In place of ``augment.jitter_bands``: gain and offset that vary smoothly with wavelength."""
+    bands = x.shape[1]
+    knots = scale * torch.randn(2, 1, 8)
+    gain, offset = F.interpolate(knots, size=bands, mode="linear", align_corners=True)
+    return x.mul(1 + gain.view(1, bands, 1, 1)).add_(offset.view(1, bands, 1, 1))
+
+
+@contextmanager
+def moving_average_teacher() -> Iterator[None]:
+    """Learn, too, what a moving average of the network is sure of, each class the same number.
+
+    Tarvainen, Valpola (2017), arXiv:1703.01780; pseudo-labels with a threshold as in Sohn et al.
+    (2020), arXiv:2001.07685.
+    """
+    learn = SceneObjective._learn
+    teachers: dict[int, nn.Module] = {}
+
+    def learn_from_teacher(
+        self: Any, network: WholeSceneNetwork, drawn: Any, symmetry: int, *rest: Any
+    ) -> float:
+        teacher = teachers.setdefault(id(network), copy.deepcopy(network))
+        scene = self.source.read(drawn)
+        with torch.no_grad():
+            for own, new in zip(teacher.parameters(), network.parameters(), strict=True):
+                own.lerp_(new, 0.03)
+            sureness, classes = teacher(scene.cube, scene.counted).softmax(1)[0].flatten(1).max(0)
+        places = [
+            (classes == label).logical_and(sureness > 0.9).nonzero()[:, 0]
+            for label in range(len(self.weights))
+        ]
+        taken = torch.cat([place[torch.randperm(len(place))[:200]] for place in places])
+        loss = learn(self, network, drawn, symmetry, *rest)
+        if len(taken):
+            logits = network(smooth_jitter(scene.cube, self.jitter), scene.counted)
+            more = F.cross_entropy(logits[0].flatten(1)[:, taken].t(), classes[taken])
+            more.backward()  # type: ignore[no-untyped-call]
+            loss += more.item()
+        return loss
+
+    with mock.patch.object(SceneObjective, "_learn", learn_from_teacher):
+        yield
+
+
+@dataclass(frozen=True)
+class Idea:
+    """What is changed, and the map that it gives."""
+
+    text: str
+    map: Map
+
+
+IDEAS = {
+    "recipe": Idea("the recipe as it is", by_network()),
+    "labels": Idea("labels alone, nothing carried over the scene", by_network(propagation=0.0)),
+    "carried3": Idea("carried labels count three times", by_network(propagation=3.0)),
+    "carried03": Idea("carried labels count a third", by_network(propagation=0.3)),
+    "walks": Idea("the walks alone, no network", by_walks()),
+    "discriminant": Idea("the discriminant alone, no walks, no network", by_discriminant),
+    "walks-pc": Idea(
+        "walks alone, edges and discriminant on principal components",
+        by_walks(constants(propagation, clean_components=principal_components)),
+    ),
+    "walks-3x3": Idea(
+        "walks alone, discriminant on means of 3x3 pixels",
+        by_walks(constants(propagation, smoothed=averaged_windows)),
+    ),
+    "walks-8": Idea("walks alone, edges twice as steep", by_walks(constants(propagation, EDGE=8))),
+    "walks-2": Idea("walks alone, edges half as steep", by_walks(constants(propagation, EDGE=2))),
+    "walks-20": Idea(
+        "walks alone, edges in 20 components", by_walks(constants(propagation, EDGE_COMPONENTS=20))
+    ),
+    "no-jitter": Idea("no gain and offset of bands", by_network(spectral_jitter=0.0)),
+    "smooth-jitter": Idea(
+        "gain and offset smooth in wavelength",
+        by_network(constants(objectives, jitter_bands=smooth_jitter)),
+    ),
+    "teacher": Idea(
+        "pseudo-labels of a moving average, alike of each class", by_network(moving_average_teacher)
+    ),
+    "teacher-labels": Idea(
+        "the same on labels alone", by_network(moving_average_teacher, propagation=0.0)
+    ),
+    "renewed": Idea("walks renewed by the network, and a second network", by_renewed_walks),
+    "wide": Idea(
+        "2.4 times the cost: 64 channels throughout", by_network(network_of((64, 64), (64, 96)))
+    ),
+    "deep": Idea("three stages", by_network(network_of((48, 32), (32, 64, 96)))),
+    "five": Idea("five stages (fcn1s)", by_network(model="fcn1s")),
+    "800": Idea("800 steps", by_network(steps=800)),
+    "100": Idea("100 steps", by_network(steps=100)),
+    "inductive": Idea("training pixels only", by_network(inductive=True, propagation=0.0)),
+    "flips": Idea("eight flips and transposes when predicting", by_turned_scenes),
+    "ensemble": Idea("three networks", by_members(3)),
+    "crf": Idea("CRF behind it, default weights", by_refinement("crf")),
+    "mrf": Idea("MRF behind it, default weights", by_refinement("mrf")),
+}  # fmt: skip
+
+
+# Measuring
+
+
+@dataclass(frozen=True)
+class Job:
+    """One idea on one draw."""
+
+    idea: str
+    recipe: str
+    seed: int
+
+    @property
+    def file(self) -> Path:
+        """Where its figures are kept."""
+        return RESULTS / f"{self.idea}_{self.recipe.replace(':', '-')}_{self.seed}.json"
+
+    def run(self) -> dict[str, float]:
+        """Map the scene and measure the map at the test pixels."""
+        warnings.simplefilter("ignore")
+        split = make_split(open_labels(str(LABELS)).labels, self.recipe, seed=self.seed)
+        labels = IDEAS[self.idea].map(split, self.seed)
+        truth = np.where(split.test, split.labels, 0)
+        found = Accuracy.from_confusion(
+            confusion_matrix(truth, labels.astype(np.uint16), int(split.labels.max()))
+        )
+        return {"oa": found.oa, "aa": found.aa}
+
+
+def work(job: Job, threads: int) -> str:
+    """Do one measurement and write its file; in a process of its own."""
+    torch.set_num_threads(threads)
+    figures = job.run()
+    job.file.write_text(json.dumps(figures), "utf-8")
+    return f"{job.idea:14s} {job.recipe:26s} {job.seed} OA {100 * figures['oa']:.2f}"
+
+
+def table(seeds: int) -> list[str]:
+    """The Markdown table of what has been measured: the recipe, then differences from it."""
+    lines = [
+        "| idea | " + " | ".join(f"{name}, OA / AA" for name in RECIPES.values()) + " |",
+        "|---" * (len(RECIPES) + 1) + "|",
+    ]
+    for name, idea in IDEAS.items():
+        cells = [cell(name, recipe, seeds) for recipe in RECIPES]
+        if any(cells):
+            lines.append(f"| {idea.text} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def cell(idea: str, recipe: str, seeds: int) -> str:
+    """Mean OA and AA in per cent; of other ideas than the recipe, how far they are above it."""
+    draws = range(FIRST_SEED, FIRST_SEED + seeds)
+    jobs = [(Job(idea, recipe, seed), Job("recipe", recipe, seed)) for seed in draws]
+    runs = [
+        [json.loads(job.file.read_text("utf-8")) for job in pair]
+        for pair in jobs
+        if all(job.file.exists() for job in pair)
+    ]
+    if not runs:
+        return ""
+    if idea == "recipe":
+        return " / ".join(f"{100 * mean(own[key] for own, _ in runs):.1f}" for key in ("oa", "aa"))
+    return " / ".join(
+        f"{100 * mean(own[key] - base[key] for own, base in runs):+.1f}" for key in ("oa", "aa")
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=2, help="draws of each recipe")
+    parser.add_argument("--workers", type=int, default=1, help="processes beside each other")
+    parser.add_argument("--only", default=",".join(IDEAS), help="ideas, with commas between")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "ideas.md")
+    given = parser.parse_args()
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    draws = range(FIRST_SEED, FIRST_SEED + given.seeds)
+    wanted = [
+        Job(idea, recipe, seed)
+        for seed in draws
+        for idea in given.only.split(",")
+        for recipe in RECIPES
+    ]
+    jobs = [job for job in wanted if not job.file.exists()]
+    threads = max(1, (os.cpu_count() or 1) // given.workers)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(given.workers, context, max_tasks_per_child=1) as pool:
+        for line in pool.map(work, jobs, [threads] * len(jobs)):
+            print(line, flush=True)
+    found, known = machine(), versions()
+    lines = [
+        f"Indian Pines, seeds {draws[0]} to {draws[-1]} (of split and training), on "
+        f"{found['cores']} cores of {found['processor']}, torch {known['torch']}; printed by "
+        f"`python -m benchmarks.ideas --seeds {given.seeds}`. Points of OA and AA in per cent: the "
+        "recipe's own in the first row, below it how far each idea is above or below it.",
+        "",
+        *table(given.seeds),
+    ]
+    print("\n".join(lines))
+    page = given.out.read_text("utf-8")
+    given.out.write_text(FIGURES.sub(lambda _: "\n".join(lines) + "\n", page), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
