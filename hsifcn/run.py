@@ -45,7 +45,8 @@ from hsifcn.refinement import DEFAULTS
 from hsifcn.refinement_choice import refine_run
 from hsifcn.splits import Split
 from hsifcn.tile_plan import plan_scene
-from hsifcn.training import Progress, Settings, Trained
+from hsifcn.training import Announce, Progress, Settings, Trained
+from hsifcn.training_plan import TrainingPlan
 
 LOG_COLUMNS = ("step", "loss", "lr", "validation_oa", "seconds")
 CHECKPOINT_FILES = (
@@ -113,6 +114,7 @@ def train_run(
     start: Bundle | None = None,
     members: int = 1,
     refine: str = "none",
+    announce: Announce = lambda plan: None,
     config: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Train, map the scenes, measure accuracy at the test pixels and fill the run directory.
@@ -129,6 +131,8 @@ def train_run(
         Networks to train and to average.
     refine : str
         ``none``, or the back end whose weights are chosen and whose map is measured too.
+    announce : callable
+        Told the plan of training before it starts.
     config : mapping
         What was asked for, to be stored; ``metrics.json`` comes last and marks a finished run.
 
@@ -138,10 +142,14 @@ def train_run(
         What ``metrics.json`` holds; see the docs for its keys.
     """
     baseline = rss_bytes()
+    checkpoint = out / "checkpoint"
+
+    def announce_peak(plan: TrainingPlan) -> None:
+        """Fail now rather than after training, where the scenes cannot be mapped."""
+        mapping = mapping_peak(inputs, settings, members, max_memory, refine)
+        announce(replace(plan, peak_bytes=max(plan.peak_bytes, mapping)))
+
     try:
-        for scene in inputs.scenes:  # fail now rather than after training
-            spec = default_spec(settings.model, scene.shape[2], len(inputs.class_names))
-            plan_scene(replace(spec, members=members), scene, max_memory, DEFAULTS.get(refine))
         trained = train_ensemble(
             inputs.scenes,
             inputs.splits,
@@ -150,26 +158,23 @@ def train_run(
             class_names=inputs.class_names,
             colours=inputs.colours,
             device=device,
+            max_memory=max_memory,
+            announce=announce_peak,
             progress=progress,
-            checkpoint=out / "checkpoint",
+            checkpoint=checkpoint,
             resume=resume,
             start=start,
         )
     except (HsifcnError, KeyboardInterrupt):
-        if not any((out / "checkpoint").glob("*")):
+        if not any(checkpoint.glob("*")):
             remove_checkpoint(out)  # nothing came of it
         raise
     keep_memory_together()  # what training left is given back before the scene is read again
-    predictor = Predictor(trained.bundle, device)
-    with Stopwatch() as prediction:
-        mapped = [predictor.labels_and_confidence(scene, max_memory) for scene in inputs.scenes]
-    maps = [labels for labels, _ in mapped]
+    maps, measured = map_and_measure(inputs, trained, device, max_memory)
     metrics = {
         **model_record(trained.bundle.spec),
-        **accuracy_record(inputs, maps),
-        "calibration": calibration_record(inputs, mapped, trained.bundle.temperature),
+        **measured,
         **training_record(inputs, settings, trained),
-        "predict_seconds": prediction.seconds,
         "peak_rss_bytes": peak_rss_bytes(),
         "baseline_rss_bytes": baseline,
         "device": device,
@@ -180,6 +185,39 @@ def train_run(
         trained, metrics["refined"] = with_refinement(inputs, trained, refine, device, max_memory)
     write_run(out, inputs, trained, maps[0], metrics, config)
     return metrics
+
+
+def mapping_peak(
+    inputs: Inputs, settings: Settings, members: int, max_memory: int | None, refine: str
+) -> int:
+    """Memory that mapping the scenes with the trained model is expected to take, bytes.
+
+    Raises
+    ------
+    MemoryCeilingError
+        They cannot be mapped within the ceiling.
+    """
+    peaks = []
+    for scene in inputs.scenes:
+        spec = default_spec(settings.model, scene.shape[2], len(inputs.class_names))
+        plan = plan_scene(replace(spec, members=members), scene, max_memory, DEFAULTS.get(refine))
+        peaks.append(plan.peak_bytes)
+    return max(peaks)
+
+
+def map_and_measure(
+    inputs: Inputs, trained: Trained, device: str, max_memory: int | None
+) -> tuple[list[npt.NDArray[np.uint16]], dict[str, Any]]:
+    """The map of each scene, and what the maps are worth at the test pixels."""
+    predictor = Predictor(trained.bundle, device)
+    with Stopwatch() as prediction:
+        mapped = [predictor.labels_and_confidence(scene, max_memory) for scene in inputs.scenes]
+    maps = [labels for labels, _ in mapped]
+    return maps, {
+        **accuracy_record(inputs, maps),
+        "calibration": calibration_record(inputs, mapped, trained.bundle.temperature),
+        "predict_seconds": prediction.seconds,
+    }
 
 
 def with_refinement(

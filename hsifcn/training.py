@@ -15,24 +15,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from hsifcn.bundle import Bundle
 from hsifcn.calibration import fit_temperature
 from hsifcn.checkpoint import TrainingState
-from hsifcn.errors import FailedError, LabelError, SettingError
+from hsifcn.errors import FailedError, SettingError
 from hsifcn.measure import Stopwatch, keep_memory_together, versions
 from hsifcn.models import DEFAULT_MODEL, MODELS, ModelSpec, build, default_spec
 from hsifcn.models.batchnorm import reestimate
 from hsifcn.models.fcn import FCN
 from hsifcn.objectives import Objective, PatchObjective, SceneObjective
 from hsifcn.optimiser import AdamW
+from hsifcn.scaling import Scaling
 from hsifcn.scene import Scene
 from hsifcn.splits import Split
+from hsifcn.training_crops import CroppedScenes, CropSize, label_scene
+from hsifcn.training_plan import TrainingPlan, plan_training
 from hsifcn.training_scenes import (
-    TrainingScene,
-    halved,
+    WholeScenes,
     load_training_scene,
     scene_scaling,
     usable_bands,
@@ -147,6 +150,9 @@ class Trained:
 Progress = Callable[[int, float, float | None], None]
 """Called after each step with the step, its loss and the last validation OA."""
 
+Announce = Callable[[TrainingPlan], None]
+"""Told how a network will be trained, before it is."""
+
 
 def train(
     scenes: Sequence[Scene],
@@ -160,8 +166,10 @@ def train(
     checkpoint: Path | None = None,
     resume: bool = False,
     start: Bundle | None = None,
+    max_memory: int | None = None,
+    announce: Announce = lambda plan: None,
 ) -> Trained:
-    """Train a network on whole scenes.
+    """Train a network on scenes, whole or in crops.
 
     Parameters
     ----------
@@ -181,9 +189,15 @@ def train(
     start : Bundle, optional
         Trained model to start from: ``transfer.inherited`` weights, and its band scaling, which is
         the unit of its weights.
+    max_memory : int, optional
+        Ceiling on the process's resident memory, bytes; a share of what is free by default.
+    announce : callable
+        Told the plan before the work starts.
 
     Raises
     ------
+    MemoryCeilingError
+        Not even the smallest crops fit.
     LabelError
         No training pixel holds a measurement, or labels and scene differ in size.
     MismatchError
@@ -202,18 +216,10 @@ def train(
     scaling = start.scaling if start else scene_scaling(scenes, splits, bands, settings.inductive)
     spec = default_spec(settings.model, int(bands.sum()), len(class_names))
     weights = inherited(start, spec, class_names) if start else {}
-    loaded = [
-        load_training_scene(
-            scene,
-            split,
-            bands,
-            scaling,
-            inductive=settings.inductive,
-            device=torch.device(device),
-        )
-        for scene, split in zip(scenes, splits, strict=True)
-    ]
-    objective = make_objective(loaded, spec, settings)
+    plan = plan_steps(scenes, spec, settings, max_memory)
+    announce(plan)
+    source = open_source(scenes, splits, bands, scaling, settings, plan.crops, device)
+    trained_how = asdict(settings) | ({"init": origin(start, weights)} if start else {})
     untrained = Bundle(
         spec=spec,
         weights={},
@@ -222,15 +228,30 @@ def train(
         wavelengths=scenes[0].wavelengths,
         class_names=tuple(class_names),
         colours=tuple(colours),
-        settings=asdict(settings) | ({"init": origin(start, weights)} if start else {}),
+        settings=trained_how | ({"crops": asdict(plan.crops)} if plan.crops else {}),
         split=[{"recipe": s.recipe, "seed": s.seed, "digest": s.digest} for s in splits],
         versions=versions(),
         fwhm=scenes[0].fwhm,
     )
-    identity = identity_of(untrained)
     state = initial_state(spec, settings, device, weights)
     if checkpoint and resume:
-        state.load(checkpoint, identity)
+        state.load(checkpoint, identity_of(untrained))
+    return train_on(source, state, untrained, settings, device, weights, progress, checkpoint)
+
+
+def train_on(
+    source: WholeScenes | CroppedScenes,
+    state: TrainingState,
+    untrained: Bundle,
+    settings: Settings,
+    device: str,
+    weights: Mapping[str, Tensor],
+    progress: Progress,
+    checkpoint: Path | None,
+) -> Trained:
+    """Train to the last step, settle the batch statistics and calibrate the probabilities."""
+    spec, identity = untrained.spec, identity_of(untrained)
+    objective = make_objective(source, spec, settings)
     try:
         run_steps(state, objective, settings, progress, checkpoint, identity)
     except KeyboardInterrupt:
@@ -245,14 +266,52 @@ def train(
         if objective.n_validation >= FEWEST_TO_CALIBRATE:
             scores, targets = objective.validation_scores(state.averaged)
         else:
-            scores, targets = cross_fitted_scores(loaded, spec, settings, device, weights)
+            scores, targets = cross_fitted_scores(source, spec, settings, device, weights)
         temperature = fit_temperature(scores.cpu().numpy(), targets.cpu().numpy())
     model = replace(model, temperature=temperature)
     return Trained(model, state.log, state.best_step, state.seconds + watch.seconds)
 
 
+def plan_steps(
+    scenes: Sequence[Scene], spec: ModelSpec, settings: Settings, max_memory: int | None
+) -> TrainingPlan:
+    """How the scenes will be trained on: whole or in crops."""
+    trial = replace(settings, materialised=False)
+    return plan_training(
+        spec,
+        scenes,
+        settings.steps,
+        settings.steps // settings.evaluate_every,
+        lambda held: make_objective(held, spec, trial),
+        max_memory,
+    )
+
+
+def open_source(
+    scenes: Sequence[Scene],
+    splits: Sequence[Split],
+    bands: npt.NDArray[np.bool_],
+    scaling: Scaling,
+    settings: Settings,
+    crops: CropSize | None,
+    device: str,
+) -> WholeScenes | CroppedScenes:
+    """The scenes, read whole, or as crops of them are read."""
+    inductive, place = settings.inductive, torch.device(device)
+    pairs = list(zip(scenes, splits, strict=True))
+    if crops is None:
+        return WholeScenes(
+            [
+                load_training_scene(scene, split, bands, scaling, inductive=inductive, device=place)
+                for scene, split in pairs
+            ]
+        )
+    labelled = [label_scene(scene, split, bands, inductive=inductive) for scene, split in pairs]
+    return CroppedScenes(labelled, bands, scaling, crops, seed=settings.seed, device=place)
+
+
 def cross_fitted_scores(
-    scenes: Sequence[TrainingScene],
+    source: WholeScenes | CroppedScenes,
     spec: ModelSpec,
     settings: Settings,
     device: str,
@@ -265,7 +324,7 @@ def cross_fitted_scores(
     short = replace(settings, steps=max(1, round(CROSS_FIT_SHARE * settings.steps)))
     found = []
     for half in (0, 1):
-        objective = make_objective([halved(scene, half) for scene in scenes], spec, short)
+        objective = make_objective(source.halved(half), spec, short)
         state = initial_state(spec, short, device, weights)
         run_steps(state, objective, short, lambda step, loss, validation_oa: None, None, {})
         reestimate(state.averaged, objective.run, objective.calls)
@@ -292,30 +351,18 @@ def finish(untrained: Bundle, network: nn.Module, objective: Objective) -> Bundl
 
 
 def make_objective(
-    scenes: Sequence[TrainingScene], spec: ModelSpec, settings: Settings
-) -> SceneObjective | PatchObjective:
+    source: WholeScenes | CroppedScenes, spec: ModelSpec, settings: Settings
+) -> Objective:
     """The objective that suits a network."""
-    if not any(len(scene.pixels) for scene in scenes):
-        raise LabelError(
-            "no training pixel holds a measurement", "check no-data values and labels: hsifcn info"
-        )
+    smoothing, jitter = settings.label_smoothing, settings.spectral_jitter
     patch = MODELS[spec.name].patch
-    if patch is None:
-        return SceneObjective(
-            scenes,
-            spec.classes,
-            settings.label_smoothing,
-            settings.spectral_jitter,
-            settings.propagation,
-        )
-    return PatchObjective(
-        scenes,
-        spec.classes,
-        settings.label_smoothing,
-        settings.spectral_jitter,
-        patch,
-        settings.materialised,
-    )
+    if isinstance(source, CroppedScenes):
+        return SceneObjective(source, spec.classes, smoothing, jitter)
+    if patch is not None:
+        return PatchObjective(source, spec.classes, smoothing, jitter, patch, settings.materialised)
+    if settings.propagation:
+        source = source.carry_labels(spec.classes)
+    return SceneObjective(source, spec.classes, smoothing, jitter, settings.propagation)
 
 
 def initial_state(

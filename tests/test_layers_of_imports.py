@@ -23,8 +23,9 @@ LAYERS = (
     | {"io", "losses", "mapped_tile", "measure", "metrics", "models", "optimiser", "propagation"}
     | {"quicklook", "scaling"}
     | {"spectra", "split_recipes", "splits", "stream", "tiles"},
-    {"blocks", "bundle", "checkpoint", "objectives", "refinement", "training_scenes"},
-    {"band_matching", "tile_plan"},
+    {"blocks", "bundle", "checkpoint", "objectives", "refinement", "training_crops"}
+    | {"training_scenes"},
+    {"band_matching", "tile_plan", "training_plan"},
     {"classical", "evaluation", "inputs", "patch_prediction", "prediction", "refinement_choice"}
     | {"training", "transfer"},
     {"ensemble"},
@@ -48,7 +49,7 @@ ONLY = {  # units that look at few others
 WITH_TORCH = (
     {"augment", "crf", "losses", "mapped_tile", "models", "optimiser", "propagation"}
     | LAYERS[3]
-    | {"band_matching", "tile_plan"}
+    | {"band_matching", "tile_plan", "training_plan"}
     | {"patch_prediction", "prediction", "refinement_choice", "run", "training", "transfer"}
 )
 PROCESSES = {

@@ -1,0 +1,234 @@
+"""What training on scenes takes, known beforehand: whole scenes or crops, memory and time.
+
+What a step keeps for its backward pass grows with the pixels that it sees and with nothing else, so
+it is counted on a small made-up scene, and timed there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hsifcn.errors import MemoryCeilingError
+from hsifcn.measure import Stopwatch, keep_memory_together, rss_bytes
+from hsifcn.models import MODELS, ModelSpec, build, geometry
+from hsifcn.objectives import Objective
+from hsifcn.scene import Scene
+from hsifcn.tile_plan import FLOAT, FREE_SHARE, free_memory
+from hsifcn.training_crops import LOOK_STEPS, CropSize
+from hsifcn.training_scenes import TrainingScene, WholeScenes
+
+LARGEST_WHOLE = 2**16  # pixels of all scenes together that every step sees whole
+STEP_PIXELS = 2**16  # of the crops of a step
+SIDES = (256, 128, 96, 64, 32)  # of crops
+WIDE_HALO = 32  # beyond which crops have the largest side
+HALO_SHARE = 4  # of the side of a crop, a quarter at most is halo on each side
+TRIAL_SIDE = 64  # pixels; of the scene on which a step is counted and timed
+WEIGHTS_HELD = 6  # times: themselves, gradients, two moments, their average and the best so far
+GRADIENTS_HELD = 2  # of the widest layer, while all is still there that was kept
+CARRYING_VALUES = 14  # a pixel and class that carrying labels over a scene holds
+SCRATCH = 24 * 2**20  # bytes of small blocks and of what convolutions need beside their tensors
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How a network will be trained.
+
+    Attributes
+    ----------
+    crops : CropSize or None
+        None where every step sees the whole scenes, or patches of them.
+    peak_bytes : int
+        Resident memory of the process that is expected at most.
+    seconds : float
+        That the steps are expected to take.
+    """
+
+    crops: CropSize | None
+    peak_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A step on a small scene: the bytes that it keeps for its backward pass, and its seconds."""
+
+    kept: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Need:
+    """Memory that training takes, bytes.
+
+    Attributes
+    ----------
+    fixed : int
+        Held already, and by weights and optimiser.
+    cube : int
+        A pixel: the standardised spectrum.
+    held : int
+        A pixel of the scenes: labels held all the time.
+    step : float
+        A pixel that a step sees, beside the cube.
+    carrying : int
+        A pixel, while labels are carried over whole scenes.
+    reading : int
+        A pixel of the crop that is read.
+    """
+
+    fixed: int
+    cube: int
+    held: int
+    step: float
+    carrying: int
+    reading: int
+
+    def whole(self, sizes: Sequence[int]) -> int:
+        """Memory for scenes of so many pixels, one of which the network is given at once."""
+        return int(self.fixed + sum(sizes) * self.cube + max(sizes) * max(self.step, self.carrying))
+
+    def crops(self, pixels: int, side: int, batch: int) -> int:
+        """Memory for scenes of so many pixels of which crops are read."""
+        at_once = batch * side**2
+        return int(
+            self.fixed
+            + pixels * self.held
+            + at_once * (self.cube + self.step)
+            + side**2 * self.reading
+        )
+
+
+def plan_training(
+    spec: ModelSpec,
+    scenes: Sequence[Scene],
+    steps: int,
+    looks: int,
+    objective_of: Callable[[WholeScenes], Objective],
+    max_memory: int | None = None,
+) -> TrainingPlan:
+    """How to train so that the process stays within ``max_memory`` bytes.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+    scenes : sequence of Scene
+    steps, looks : int
+        Of training, and looks at the validation pixels.
+    objective_of : callable
+        What a step on held scenes computes.
+    max_memory : int, optional
+        By default a share of what is free.
+
+    Raises
+    ------
+    MemoryCeilingError
+        Not even the smallest crops fit.
+    """
+    trial = try_step(spec, objective_of)
+    sizes = [scene.shape[0] * scene.shape[1] for scene in scenes]
+    ceiling = max_memory or rss_bytes() + int(FREE_SHARE * free_memory())
+    if MODELS[spec.name].patch is not None:
+        return plan_patches(spec, scenes, steps, trial, ceiling)
+    need = memory_need(spec, scenes, trial)
+    pace = trial.seconds / TRIAL_SIDE**2
+    if sum(sizes) <= LARGEST_WHOLE and need.whole(sizes) <= ceiling:
+        seconds = pace * sum(sizes) * (steps + looks / 3)  # a look has no backward pass
+        return TrainingPlan(None, need.whole(sizes), seconds)
+    crops = choose_crops(spec, scenes, need, ceiling)
+    peak = need.crops(sum(sizes), crops.side, crops.batch)
+    seconds = pace * crops.count * crops.side**2 * (steps + LOOK_STEPS * looks / 3)
+    return TrainingPlan(crops, peak, seconds)
+
+
+def plan_patches(
+    spec: ModelSpec, scenes: Sequence[Scene], steps: int, trial: Trial, ceiling: int
+) -> TrainingPlan:
+    """How to train a patch CNN: on scenes held in memory, with two padded copies."""
+    pixels = sum(scene.shape[0] * scene.shape[1] for scene in scenes)
+    peak = rss_bytes() + SCRATCH + trial.kept + pixels * 3 * FLOAT * spec.bands
+    if peak > ceiling:
+        raise MemoryCeilingError(
+            f"{scenes[0].path} does not fit into the memory given, and {spec.name} is trained on "
+            "scenes held in memory",
+            f"give --max-memory {-(-peak // 10**6)}M, or take another model",
+        )
+    return TrainingPlan(None, peak, trial.seconds * steps)
+
+
+def memory_need(spec: ModelSpec, scenes: Sequence[Scene], trial: Trial) -> Need:
+    """Memory that training a whole-scene network takes by arithmetic, the process's included."""
+    weights = sum(parameter.nbytes for parameter in build(spec).parameters())
+    widest = FLOAT * max(*spec.stem, spec.widths[0])
+    keep_memory_together()
+    on_disk = max(scene.shape[2] * scene.dtype.itemsize for scene in scenes)
+    return Need(
+        fixed=rss_bytes() + WEIGHTS_HELD * weights + SCRATCH,
+        cube=FLOAT * spec.bands,
+        held=4 + 2,  # two label maps, and what finds their pixels
+        step=trial.kept / TRIAL_SIDE**2 + GRADIENTS_HELD * widest,
+        carrying=2 * FLOAT * spec.bands + CARRYING_VALUES * FLOAT * spec.classes,
+        reading=2 * on_disk + FLOAT * spec.bands,
+    )
+
+
+def choose_crops(spec: ModelSpec, scenes: Sequence[Scene], need: Need, ceiling: int) -> CropSize:
+    """The largest crops that suit a network and fit; as many at once as fit.
+
+    Raises
+    ------
+    MemoryCeilingError
+        None fit.
+    """
+    pixels = sum(scene.shape[0] * scene.shape[1] for scene in scenes)
+    reach, stride = geometry(spec).halo, geometry(spec).stride
+    wide = reach is None or reach > WIDE_HALO
+    for side in SIDES if wide else SIDES[1:]:
+        count = STEP_PIXELS // side**2
+        fitting = [n for n in range(1, count + 1) if need.crops(pixels, side, n) <= ceiling]
+        if fitting:
+            halo = side // HALO_SHARE if reach is None else min(reach, side // HALO_SHARE)
+            return CropSize(side, halo, count, fitting[-1], stride)
+    least = need.crops(pixels, SIDES[-1], 1)
+    raise MemoryCeilingError(
+        f"{scenes[0].path} cannot be trained on within the memory given",
+        f"the smallest crops take --max-memory {-(-least // 10**6)}M",
+    )
+
+
+def try_step(spec: ModelSpec, objective_of: Callable[[WholeScenes], Objective]) -> Trial:
+    """Count and time a step on a small made-up scene all of whose pixels are labelled."""
+    torch.manual_seed(0)
+    pixels = torch.arange(TRIAL_SIDE**2)
+    targets = pixels % spec.classes
+    cube = torch.randn(1, TRIAL_SIDE, TRIAL_SIDE, spec.bands).permute(0, 3, 1, 2)
+    nothing = pixels[:0]
+    scene = TrainingScene(cube, None, pixels, targets, nothing, nothing)
+    objective = objective_of(WholeScenes([scene]))
+    network = build(spec).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    kept = Kept(network)
+    with kept:
+        objective.backward(network, np.random.default_rng(0))
+    with Stopwatch() as watch:
+        objective.backward(network, np.random.default_rng(0))
+    return Trial(sum(kept.sizes.values()), watch.seconds)
+
+
+class Kept(torch.autograd.graph.saved_tensors_hooks):
+    """Counts what autograd keeps within a ``with`` block, weights left out: ``sizes`` in bytes."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.sizes: dict[int, int] = {}
+        own = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+
+        def note(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in own:
+                self.sizes[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        super().__init__(note, lambda tensor: tensor)
