@@ -1,10 +1,12 @@
 """Scenes too large to be trained on whole: crops of them, drawn anew for each step and read then.
 
-A crop is a window of a scene. The loss is taken at the pixels of its core; the halo round it gives
-them what the network sees round a pixel, as far as a quarter of the crop reaches. Crops lie round
-training pixels: a class is drawn first, each as likely as any other, then one of its pixels, then
-the place of the crop round it, so that rare classes and far corners come up. The scene is never
-held: what a step needs is read from the file and standardised on the way.
+Crops lie round training pixels, each as likely as another, so that the loss of a step is an
+unbiased sample of that of the scenes; a share of them lies round pixels of a class drawn before, so
+that rare classes come up. The scene is never held: what a step needs is read from the file and
+standardised on the way.
+
+What is only looked at, validation pixels and the inputs of batch norms at the end, is read in tiles
+that lie as those of prediction do, with a halo.
 """
 
 from __future__ import annotations
@@ -24,38 +26,43 @@ from hsifcn.splits import Split
 from hsifcn.tiles import Tile, crop, plan_tiles
 from hsifcn.training_scenes import TrainingScene, require_same_size
 
-LOOK_STEPS = 4  # crops of a look at the validation pixels, in those of a step: costs one step more
-SETTLING_STEPS = 4  # crops that the final batch statistics come from, likewise
+LOOK_PIXELS = 2**18  # read at most for a look at the validation pixels: about two steps
+SETTLING_PIXELS = 2**19  # read for the final batch statistics
+BALANCED = 0.25  # share of the crops whose class is drawn before their pixel
 
 LabelArray = npt.NDArray[np.uint16]
 
 
 @dataclass(frozen=True)
 class CropSize:
-    """How crops are drawn.
+    """How scenes are cut.
 
     Attributes
     ----------
-    side, halo : int
-        Rows and columns of a crop, and how many of them on each side give context only.
-    count : int
-        Crops a step.
-    batch : int
-        Crops that the network is given at once.
-    stride : int
-        Of the network.
+    side : int
+        Rows and columns of a crop that is learnt from.
+    count, batch : int
+        Crops a step, and crops that the network is given at once.
+    core, halo, stride : int
+        Of the tiles that are looked at; see ``tiles.plan_tiles``.
     """
 
     side: int
-    halo: int
     count: int
     batch: int
+    core: int
+    halo: int
     stride: int
 
     @property
-    def core(self) -> int:
-        """Side of the core of a crop that lies on the grid of prediction."""
-        return max(1, (self.side - 2 * self.halo) // self.stride) * self.stride
+    def tile_pixels(self) -> int:
+        """Pixels read for a tile that is looked at."""
+        return (self.core + 2 * self.halo) ** 2
+
+    @property
+    def tiles_at_once(self) -> int:
+        """Tiles that the network is given at once: no more pixels than of crops."""
+        return max(1, self.batch * self.side**2 // self.tile_pixels)
 
 
 @dataclass(frozen=True)
@@ -95,8 +102,8 @@ class DrawnCrops:
 
     Attributes
     ----------
-    scene : int
-        Number of the scene that they are cut from, one a crop.
+    scenes : list of int
+        Number of the scene that each is cut from.
     tiles : list of Tile
     pixels, targets : Tensor, (n,), int64
         Flat indices (over crops, rows and columns) and classes (from 0) of the labelled pixels in
@@ -179,8 +186,8 @@ class CroppedScenes:
         self.by_class = np.argsort(labels, kind="stable")  # among the pixels of all scenes
         self.class_counts = np.bincount(labels)
         self.firsts = np.cumsum([0, *(len(pixels) for pixels in self.pixels)])
-        self.validation = self._validation_crops()
-        self.settling = self._settling_crops()
+        self.validation = self._validation_tiles()
+        self.settling = self._settling_tiles()
         self.n_validation = sum(len(crops.targets) for crops in self.validation)
 
     def counts(self, classes: int) -> npt.NDArray[np.int64]:
@@ -201,29 +208,31 @@ class CroppedScenes:
             number, row, col = self.draw_pixel(rng)
             scenes.append(number)
             rows, cols, _ = self.scenes[number].scene.shape
-            tiles.append(crop_round(rows, cols, row, col, self.size, rng))
-        return self._batches(scenes, tiles, [scene.training for scene in self.scenes])
+            window = crop_round(rows, cols, row, col, self.size.side, rng)
+            tiles.append(Tile(window, window))
+        training = [scene.training for scene in self.scenes]
+        return self._batches(scenes, tiles, training, self.size.batch)
 
     def draw_pixel(self, rng: np.random.Generator) -> tuple[int, int, int]:
-        """A training pixel of a class drawn before: number of its scene, row and column."""
-        label = int(rng.choice(np.flatnonzero(self.class_counts)))
-        first = self.class_counts[:label].sum()
-        place = self.by_class[first + rng.integers(self.class_counts[label])]
+        """A training pixel: number of its scene, row and column."""
+        place = int(rng.integers(self.firsts[-1]))
+        if rng.random() < BALANCED:
+            label = int(rng.choice(np.flatnonzero(self.class_counts)))
+            first = int(self.class_counts[:label].sum())
+            place = int(self.by_class[first + rng.integers(self.class_counts[label])])
         number = int(np.searchsorted(self.firsts, place, side="right")) - 1
         pixel = int(self.pixels[number][place - self.firsts[number]])
         return number, *divmod(pixel, self.scenes[number].scene.shape[1])
 
     def _grid(self, number: int) -> tuple[list[Tile], int]:
-        """The crops that lie as prediction's tiles do, and how many lie side by side."""
+        """All tiles of a scene, and how many lie side by side."""
         rows, cols, _ = self.scenes[number].scene.shape
-        core = self.size.core
-        tiles = plan_tiles(
-            rows, cols, tile=(core, core), halo=self.size.halo, stride=self.size.stride
-        )
+        core, halo, stride = self.size.core, self.size.halo, self.size.stride
+        tiles = plan_tiles(rows, cols, tile=(core, core), halo=halo, stride=stride)
         return tiles, -(-cols // core)
 
-    def _validation_crops(self) -> list[DrawnCrops]:
-        """Crops with validation pixels, the same at every look."""
+    def _validation_tiles(self) -> list[DrawnCrops]:
+        """Tiles with validation pixels, the same at every look."""
         found: list[tuple[int, Tile]] = []
         for number, scene in enumerate(self.scenes):
             rows, cols = np.nonzero(scene.validation)
@@ -231,27 +240,26 @@ class CroppedScenes:
             cells = np.unique(rows // self.size.core * across + cols // self.size.core)
             found += [(number, tiles[cell]) for cell in cells]
         order = np.random.default_rng([self.seed, 0, 1]).permutation(len(found))
-        taken = [found[place] for place in order[: LOOK_STEPS * self.size.count]]
-        return self._batches(
-            [number for number, _ in taken],
-            [tile for _, tile in taken],
-            [scene.validation for scene in self.scenes],
-        )
+        taken = [found[place] for place in order[: -(-LOOK_PIXELS // self.size.tile_pixels)]]
+        scenes, tiles = [number for number, _ in taken], [tile for _, tile in taken]
+        validation = [scene.validation for scene in self.scenes]
+        return self._batches(scenes, tiles, validation, self.size.tiles_at_once)
 
-    def _settling_crops(self) -> list[DrawnCrops]:
-        """Crops round training pixels drawn as for a step, on the grid of prediction."""
+    def _settling_tiles(self) -> list[DrawnCrops]:
+        """Tiles round training pixels drawn as for a step: the inputs that were learnt from."""
         rng = np.random.default_rng([self.seed, 0, 2])
         grids = [self._grid(number) for number in range(len(self.scenes))]
         scenes, taken = [], []
-        for _ in range(SETTLING_STEPS * self.size.count):
+        for _ in range(-(-SETTLING_PIXELS // self.size.tile_pixels)):
             number, row, col = self.draw_pixel(rng)
             tiles, across = grids[number]
             scenes.append(number)
             taken.append(tiles[row // self.size.core * across + col // self.size.core])
-        return self._batches(scenes, taken, [scene.training for scene in self.scenes])
+        training = [scene.training for scene in self.scenes]
+        return self._batches(scenes, taken, training, self.size.tiles_at_once)
 
     def _batches(
-        self, scenes: list[int], tiles: list[Tile], labels: Sequence[LabelArray]
+        self, scenes: list[int], tiles: list[Tile], labels: Sequence[LabelArray], at_once: int
     ) -> list[DrawnCrops]:
         """Put crops of one size together, with the labelled pixels of their cores."""
         sizes: dict[tuple[int, int], list[int]] = {}
@@ -259,8 +267,8 @@ class CroppedScenes:
             sizes.setdefault((tile.read.rows, tile.read.cols), []).append(place)
         batches = []
         for places in sizes.values():
-            for first in range(0, len(places), self.size.batch):
-                some = places[first : first + self.size.batch]
+            for first in range(0, len(places), at_once):
+                some = places[first : first + at_once]
                 batches.append(
                     _with_labels([scenes[i] for i in some], [tiles[i] for i in some], labels)
                 )
@@ -301,30 +309,14 @@ class CroppedScenes:
 
 
 def crop_round(
-    rows: int, cols: int, row: int, col: int, size: CropSize, rng: np.random.Generator
-) -> Tile:
-    """A crop somewhere round a pixel of a scene, such that its core holds the pixel.
-
-    A crop is as large as the scene at most; at an edge of the scene the core reaches as far.
-    """
-    (top, height), (left, width) = (
-        (_start(pixel, length, size, rng), min(length, size.side))
+    rows: int, cols: int, row: int, col: int, side: int, rng: np.random.Generator
+) -> Window:
+    """A window somewhere round a pixel of a scene, as large as the scene at most."""
+    first_row, first_col = (
+        int(rng.integers(max(0, pixel - side + 1), max(0, min(pixel, length - side)) + 1))
         for pixel, length in ((row, rows), (col, cols))
     )
-    read = Window(top, left, height, width)
-    first_row = top + (size.halo if top else 0)
-    first_col = left + (size.halo if left else 0)
-    last_row = read.row_stop - (size.halo if read.row_stop < rows else 0)
-    last_col = read.col_stop - (size.halo if read.col_stop < cols else 0)
-    return Tile(Window(first_row, first_col, last_row - first_row, last_col - first_col), read)
-
-
-def _start(pixel: int, length: int, size: CropSize, rng: np.random.Generator) -> int:
-    """First row (or column) of a crop with a pixel in its core, of a scene that long."""
-    last = max(0, length - size.side)
-    low = min(max(0, pixel - size.side + size.halo + 1), last)
-    high = min(max(0, pixel - size.halo), last)
-    return int(rng.integers(low, high + 1))
+    return Window(first_row, first_col, min(rows, side), min(cols, side))
 
 
 def _with_labels(scenes: list[int], tiles: list[Tile], labels: Sequence[LabelArray]) -> DrawnCrops:

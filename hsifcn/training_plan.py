@@ -19,18 +19,22 @@ from hsifcn.models import MODELS, ModelSpec, build, geometry
 from hsifcn.objectives import Objective
 from hsifcn.scene import Scene
 from hsifcn.tile_plan import FLOAT, FREE_SHARE, free_memory
-from hsifcn.training_crops import LOOK_STEPS, CropSize
+from hsifcn.training_crops import LOOK_PIXELS, CropSize
 from hsifcn.training_scenes import TrainingScene, WholeScenes
 
 LARGEST_WHOLE = 2**16  # pixels of all scenes together that every step sees whole
 STEP_PIXELS = 2**16  # of the crops of a step
-SIDES = (256, 128, 96, 64, 32)  # of crops
+SIDES = (128, 64, 32)  # of crops
 WIDE_HALO = 32  # beyond which crops have the largest side
-HALO_SHARE = 4  # of the side of a crop, a quarter at most is halo on each side
+TILE_SIDES = (256, 128, 96, 64, 32)  # of tiles that are looked at
+HALO_SHARE = 4  # of the side of a tile, a quarter at most is halo on each side
+LOOK_SHARE = 1 / 3  # of the time and of the memory of a step takes what has no backward pass
 TRIAL_SIDE = 64  # pixels; of the scene on which a step is counted and timed
+TRIALS = 3  # the fastest of which is the least disturbed
 WEIGHTS_HELD = 6  # times: themselves, gradients, two moments, their average and the best so far
 GRADIENTS_HELD = 2  # of the widest layer, while all is still there that was kept
 CARRYING_VALUES = 14  # a pixel and class that carrying labels over a scene holds
+LABELS_HELD = 6  # bytes a pixel of the scene: two label maps, and what finds their pixels
 SCRATCH = 24 * 2**20  # bytes of small blocks and of what convolutions need beside their tensors
 
 
@@ -69,10 +73,10 @@ class Need:
     ----------
     fixed : int
         Held already, and by weights and optimiser.
+    labels : int
+        Held where scenes are not.
     cube : int
         A pixel: the standardised spectrum.
-    held : int
-        A pixel of the scenes: labels held all the time.
     step : float
         A pixel that a step sees, beside the cube.
     carrying : int
@@ -82,8 +86,8 @@ class Need:
     """
 
     fixed: int
+    labels: int
     cube: int
-    held: int
     step: float
     carrying: int
     reading: int
@@ -92,15 +96,13 @@ class Need:
         """Memory for scenes of so many pixels, one of which the network is given at once."""
         return int(self.fixed + sum(sizes) * self.cube + max(sizes) * max(self.step, self.carrying))
 
-    def crops(self, pixels: int, side: int, batch: int) -> int:
-        """Memory for scenes of so many pixels of which crops are read."""
-        at_once = batch * side**2
-        return int(
-            self.fixed
-            + pixels * self.held
-            + at_once * (self.cube + self.step)
-            + side**2 * self.reading
-        )
+    def learning(self, crops: int, side: int) -> int:
+        """Memory for so many crops at once."""
+        return int(crops * side**2 * (self.cube + self.step) + side**2 * self.reading)
+
+    def looking(self, tiles: int, pixels: int) -> int:
+        """Memory for so many tiles at once, of so many pixels each."""
+        return int(tiles * pixels * (self.cube + LOOK_SHARE * self.step) + pixels * self.reading)
 
 
 def plan_training(
@@ -137,11 +139,10 @@ def plan_training(
     need = memory_need(spec, scenes, trial)
     pace = trial.seconds / TRIAL_SIDE**2
     if sum(sizes) <= LARGEST_WHOLE and need.whole(sizes) <= ceiling:
-        seconds = pace * sum(sizes) * (steps + looks / 3)  # a look has no backward pass
+        seconds = pace * sum(sizes) * (steps + LOOK_SHARE * looks)
         return TrainingPlan(None, need.whole(sizes), seconds)
-    crops = choose_crops(spec, scenes, need, ceiling)
-    peak = need.crops(sum(sizes), crops.side, crops.batch)
-    seconds = pace * crops.count * crops.side**2 * (steps + LOOK_STEPS * looks / 3)
+    crops, peak = choose_crops(spec, need, ceiling, scenes[0].path)
+    seconds = pace * (crops.count * crops.side**2 * steps + LOOK_SHARE * LOOK_PIXELS * looks)
     return TrainingPlan(crops, peak, seconds)
 
 
@@ -168,35 +169,43 @@ def memory_need(spec: ModelSpec, scenes: Sequence[Scene], trial: Trial) -> Need:
     on_disk = max(scene.shape[2] * scene.dtype.itemsize for scene in scenes)
     return Need(
         fixed=rss_bytes() + WEIGHTS_HELD * weights + SCRATCH,
+        labels=LABELS_HELD * sum(scene.shape[0] * scene.shape[1] for scene in scenes),
         cube=FLOAT * spec.bands,
-        held=4 + 2,  # two label maps, and what finds their pixels
         step=trial.kept / TRIAL_SIDE**2 + GRADIENTS_HELD * widest,
         carrying=2 * FLOAT * spec.bands + CARRYING_VALUES * FLOAT * spec.classes,
         reading=2 * on_disk + FLOAT * spec.bands,
     )
 
 
-def choose_crops(spec: ModelSpec, scenes: Sequence[Scene], need: Need, ceiling: int) -> CropSize:
-    """The largest crops that suit a network and fit; as many at once as fit.
+def choose_crops(spec: ModelSpec, need: Need, ceiling: int, path: str) -> tuple[CropSize, int]:
+    """The largest crops and tiles that suit a network and fit, and the memory that they take.
 
     Raises
     ------
     MemoryCeilingError
         None fit.
     """
-    pixels = sum(scene.shape[0] * scene.shape[1] for scene in scenes)
+    room = ceiling - need.fixed - need.labels
     reach, stride = geometry(spec).halo, geometry(spec).stride
     wide = reach is None or reach > WIDE_HALO
-    for side in SIDES if wide else SIDES[1:]:
-        count = STEP_PIXELS // side**2
-        fitting = [n for n in range(1, count + 1) if need.crops(pixels, side, n) <= ceiling]
-        if fitting:
-            halo = side // HALO_SHARE if reach is None else min(reach, side // HALO_SHARE)
-            return CropSize(side, halo, count, fitting[-1], stride)
-    least = need.crops(pixels, SIDES[-1], 1)
+    fitting = (
+        (side, batch)
+        for side in (SIDES if wide else SIDES[1:])
+        for batch in range(STEP_PIXELS // side**2, 0, -1)
+        if need.learning(batch, side) <= room
+    )
+    side, batch = next(fitting, (0, 0))
+    for tile in TILE_SIDES if wide else TILE_SIDES[1:]:
+        halo = tile // HALO_SHARE if reach is None else min(reach, tile // HALO_SHARE)
+        core = max(1, (tile - 2 * halo) // stride) * stride
+        crops = CropSize(side, STEP_PIXELS // max(1, side**2), batch, core, halo, stride)
+        looking = need.looking(crops.tiles_at_once, crops.tile_pixels)
+        if batch and looking <= room:
+            return crops, ceiling - room + max(need.learning(batch, side), looking)
+    least = max(need.learning(1, SIDES[-1]), looking)
     raise MemoryCeilingError(
-        f"{scenes[0].path} cannot be trained on within the memory given",
-        f"the smallest crops take --max-memory {-(-least // 10**6)}M",
+        f"{path} cannot be trained on within the memory given",
+        f"the smallest crops take --max-memory {-(-(ceiling - room + least) // 10**6)}M",
     )
 
 
@@ -213,9 +222,12 @@ def try_step(spec: ModelSpec, objective_of: Callable[[WholeScenes], Objective]) 
     kept = Kept(network)
     with kept:
         objective.backward(network, np.random.default_rng(0))
-    with Stopwatch() as watch:
-        objective.backward(network, np.random.default_rng(0))
-    return Trial(sum(kept.sizes.values()), watch.seconds)
+    seconds = []
+    for _ in range(TRIALS):
+        with Stopwatch() as watch:
+            objective.backward(network, np.random.default_rng(0))
+        seconds.append(watch.seconds)
+    return Trial(sum(kept.sizes.values()), min(seconds))
 
 
 class Kept(torch.autograd.graph.saved_tensors_hooks):

@@ -32,7 +32,7 @@ from hsifcn.training import (
     stage,
     train,
 )
-from hsifcn.training_scenes import load_training_scene, scene_scaling
+from hsifcn.training_scenes import WholeScenes, load_training_scene, scene_scaling
 
 pytestmark = pytest.mark.usefixtures("small_models")
 
@@ -519,7 +519,7 @@ def loaded(scene, split):
 
 def gradients(scenes):
     network = randomise(build(default_spec(DEFAULT_MODEL, 12, 3))).train()
-    loss = SceneObjective(scenes, 3, 0.1, 0.0).backward(network, Still())
+    loss = SceneObjective(WholeScenes(scenes), 3, 0.1, 0.0).backward(network, Still())
     return loss, {name: p.grad for name, p in network.named_parameters()}
 
 
@@ -534,7 +534,7 @@ def test_a_scene_given_twice_counts_once(scene, split):
 def test_the_loss_is_divided_by_the_weight_of_all_scenes(scene, split):
     scenes = [loaded(scene, split), loaded(*reversed_pair(without(split, 3)))]
     network = randomise(build(default_spec(DEFAULT_MODEL, 12, 3))).train()
-    loss = SceneObjective(scenes, 3, 0.1, 0.0).backward(network, Still())
+    loss = SceneObjective(WholeScenes(scenes), 3, 0.1, 0.0).backward(network, Still())
     with torch.no_grad():
         scores = torch.cat([network(s.cube).flatten(2)[0].t()[s.pixels] for s in scenes])
     targets = torch.cat([s.targets for s in scenes])
@@ -552,8 +552,8 @@ def reversed_pair(split):
 
 def test_patches_and_scenes_are_weighted_alike(scene, split):
     once = loaded(scene, without(split, 2))
-    ours = PatchObjective([once], 3, 0.1, 0.0, 5, False).weights
-    torch.testing.assert_close(ours, SceneObjective([once], 3, 0.1, 0.0).weights)
+    ours = PatchObjective(WholeScenes([once]), 3, 0.1, 0.0, 5, False).weights
+    torch.testing.assert_close(ours, SceneObjective(WholeScenes([once]), 3, 0.1, 0.0).weights)
     assert ours[1] == 0
     assert ours[once.targets].mean() == pytest.approx(1, rel=1e-5)
 

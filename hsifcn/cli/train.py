@@ -59,6 +59,9 @@ def command(
     **asked: Any,
 ) -> None:
     """Train on scenes, measure accuracy at the test pixels, fill a run directory."""
+    from hsifcn.measure import ask_for_huge_pages
+
+    ask_for_huge_pages()  # before PyTorch is loaded
     from hsifcn.cli.progress import training_progress
     from hsifcn.io import scene_stem
     from hsifcn.models import DEFAULT_MODEL
