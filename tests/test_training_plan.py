@@ -63,7 +63,7 @@ def counted(spec, propagation):
 @pytest.mark.parametrize("name", NAMES)
 def test_memory_of_a_step_is_what_is_held(name, propagation):
     spec = default_spec(name, 30, CLASSES)
-    spec = replace(spec, stem=(48, 32), widths=tuple(width // 2 for width in spec.widths))
+    spec = replace(spec, stem=(32, 32), widths=tuple(width // 2 for width in spec.widths))
     trial = try_step(spec, lambda held: objective(held, propagation))
     need = memory_need(spec, [noise_scene((10, 10, 30))], trial)
     found = counted(spec, propagation)
