@@ -249,14 +249,15 @@ class CroppedScenes:
         """Tiles round training pixels drawn as for a step: the inputs that were learnt from."""
         rng = np.random.default_rng([self.seed, 0, 2])
         grids = [self._grid(number) for number in range(len(self.scenes))]
-        scenes, taken = [], []
+        found: dict[tuple[int, int], Tile] = {}  # each tile once
         for _ in range(-(-SETTLING_PIXELS // self.size.tile_pixels)):
             number, row, col = self.draw_pixel(rng)
             tiles, across = grids[number]
-            scenes.append(number)
-            taken.append(tiles[row // self.size.core * across + col // self.size.core])
+            cell = row // self.size.core * across + col // self.size.core
+            found[number, cell] = tiles[cell]
+        scenes = [number for number, _ in found]
         training = [scene.training for scene in self.scenes]
-        return self._batches(scenes, taken, training, self.size.tiles_at_once)
+        return self._batches(scenes, list(found.values()), training, self.size.tiles_at_once)
 
     def _batches(
         self, scenes: list[int], tiles: list[Tile], labels: Sequence[LabelArray], at_once: int
