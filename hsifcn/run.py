@@ -242,6 +242,7 @@ def training_record(inputs: Inputs, settings: Settings, trained: Trained) -> dic
         "steps": settings.steps,
         "init": trained.bundle.settings.get("init"),
         "staged": settings.staged,
+        "crops": trained.bundle.settings.get("crops"),
         "ensemble": trained.bundle.spec.members,
         "best_step": trained.best_step,
         "transductive": not settings.inductive,
