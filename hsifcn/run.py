@@ -23,6 +23,7 @@ from hsifcn.ensemble import train_ensemble
 from hsifcn.errors import (
     ExistingOutputError,
     HsifcnError,
+    MemoryCeilingError,
     UnreadableFileError,
 )
 from hsifcn.inputs import Inputs
@@ -49,6 +50,10 @@ from hsifcn.training import Announce, Progress, Settings, Trained
 from hsifcn.training_plan import TrainingPlan
 
 LOG_COLUMNS = ("step", "loss", "lr", "validation_oa", "seconds")
+MAP_BYTES = 6  # a pixel of a map: its label and how sure it is
+HEAP_SLACK = 16_000_000  # freed, but not given back to the system by the time of mapping
+REPORT_BYTES = 145_000_000  # of libraries: those that training, FLOPs and figures load
+REPORT_PIXEL_BYTES = 20  # of maps, their pictures and leakage
 CHECKPOINT_FILES = (
     "state.safetensors",
     "model.safetensors",
@@ -147,9 +152,10 @@ def train_run(
     def announce_peak(plan: TrainingPlan) -> None:
         """Fail now rather than after training, where the scenes cannot be mapped."""
         mapping = mapping_peak(inputs, settings, members, max_memory, refine)
-        announce(replace(plan, peak_bytes=max(plan.peak_bytes, mapping)))
+        announce(replace(plan, peak_bytes=max(plan.peak_bytes, mapping, reporting)))
 
     try:
+        reporting = reporting_peak(inputs, max_memory)
         trained = train_ensemble(
             inputs.scenes,
             inputs.splits,
@@ -197,12 +203,43 @@ def mapping_peak(
     MemoryCeilingError
         They cannot be mapped within the ceiling.
     """
+    held = bytes_of_maps(inputs)
     peaks = []
     for scene in inputs.scenes:
         spec = default_spec(settings.model, scene.shape[2], len(inputs.class_names))
-        plan = plan_scene(replace(spec, members=members), scene, max_memory, DEFAULTS.get(refine))
-        peaks.append(plan.peak_bytes)
+        plan = plan_scene(
+            replace(spec, members=members), scene, less(max_memory, held), DEFAULTS.get(refine)
+        )
+        peaks.append(held + plan.peak_bytes)
     return max(peaks)
+
+
+def bytes_of_maps(inputs: Inputs) -> int:
+    """Memory of the maps of all scenes, and of how sure they are."""
+    return MAP_BYTES * sum(split.labels.size for split in inputs.splits)
+
+
+def less(ceiling: int | None, held: int) -> int | None:
+    """What a ceiling leaves beside what is held; no ceiling leaves all."""
+    return None if ceiling is None else max(1, ceiling - held - HEAP_SLACK)
+
+
+def reporting_peak(inputs: Inputs, max_memory: int | None) -> int:
+    """Memory that the process takes at the end, with the libraries that draw the report.
+
+    Raises
+    ------
+    MemoryCeilingError
+        That is over the ceiling.
+    """
+    pixels = sum(split.labels.size for split in inputs.splits)
+    peak = rss_bytes() + REPORT_BYTES + REPORT_PIXEL_BYTES * pixels
+    if max_memory is not None and peak > max_memory:
+        raise MemoryCeilingError(
+            f"{inputs.scenes[0].path} cannot be trained on within the memory given",
+            f"with its report it takes --max-memory {-(-peak // 10**6)}M",
+        )
+    return peak
 
 
 def map_and_measure(
@@ -211,7 +248,10 @@ def map_and_measure(
     """The map of each scene, and what the maps are worth at the test pixels."""
     predictor = Predictor(trained.bundle, device)
     with Stopwatch() as prediction:
-        mapped = [predictor.labels_and_confidence(scene, max_memory) for scene in inputs.scenes]
+        room = less(max_memory, bytes_of_maps(inputs))
+        if room is not None:  # by a trial, which loads what scoring takes before tiles are planned
+            predictor.plan(inputs.scenes[0], room)
+        mapped = [predictor.labels_and_confidence(scene, room) for scene in inputs.scenes]
     maps = [labels for labels, _ in mapped]
     return maps, {
         **accuracy_record(inputs, maps),
