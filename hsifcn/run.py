@@ -52,7 +52,7 @@ from hsifcn.training_plan import TrainingPlan
 LOG_COLUMNS = ("step", "loss", "lr", "validation_oa", "seconds")
 MAP_BYTES = 6  # a pixel of a map: its label and how sure it is
 HEAP_SLACK = 16_000_000  # freed, but not given back to the system by the time of mapping
-REPORT_BYTES = 145_000_000  # of libraries: those that training, FLOPs and figures load
+REPORT_BYTES = 165_000_000  # of libraries: those that training, FLOPs and figures load
 REPORT_PIXEL_BYTES = 20  # of maps, their pictures and leakage
 CHECKPOINT_FILES = (
     "state.safetensors",

@@ -30,12 +30,13 @@ TILE_SIDES = (256, 128, 96, 64, 32)  # of tiles that are looked at
 HALO_SHARE = 4  # of the side of a tile, a quarter at most is halo on each side
 LOOK_SHARE = 1 / 3  # of the time and of the memory of a step takes what has no backward pass
 TRIAL_SIDE = 64  # pixels; of the scene on which a step is counted and timed
+SAFE_SHARE = 0.95  # of a ceiling that is planned for: heaps differ by a few per cent
 TRIALS = 3  # the fastest of which is the least disturbed
 WEIGHTS_HELD = 6  # times: themselves, gradients, two moments, their average and the best so far
 GRADIENTS_HELD = 2  # of the widest layer, while all is still there that was kept
 CARRYING_VALUES = 14  # a pixel and class that carrying labels over a scene holds
 LABELS_HELD = 6  # bytes a pixel of the scene: two label maps, and what finds their pixels
-SCRATCH = 24 * 2**20  # bytes of small blocks and of what convolutions need beside their tensors
+SCRATCH = 48 * 2**20  # bytes of small blocks and of what convolutions need beside their tensors
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,9 @@ def plan_training(
     """
     trial = try_step(spec, objective_of)
     sizes = [scene.shape[0] * scene.shape[1] for scene in scenes]
-    ceiling = max_memory or rss_bytes() + int(FREE_SHARE * free_memory())
+    ceiling = rss_bytes() + int(FREE_SHARE * free_memory())
+    if max_memory is not None:
+        ceiling = int(SAFE_SHARE * max_memory)
     if MODELS[spec.name].patch is not None:
         return plan_patches(spec, scenes, steps, trial, ceiling)
     need = memory_need(spec, scenes, trial)
@@ -156,7 +159,7 @@ def plan_patches(
         raise MemoryCeilingError(
             f"{scenes[0].path} does not fit into the memory given, and {spec.name} is trained on "
             "scenes held in memory",
-            f"give --max-memory {-(-peak // 10**6)}M, or take another model",
+            f"give --max-memory {ceiling_for(peak)}, or take another model",
         )
     return TrainingPlan(None, peak, trial.seconds * steps)
 
@@ -205,8 +208,13 @@ def choose_crops(spec: ModelSpec, need: Need, ceiling: int, path: str) -> tuple[
     least = max(need.learning(1, SIDES[-1]), looking)
     raise MemoryCeilingError(
         f"{path} cannot be trained on within the memory given",
-        f"the smallest crops take --max-memory {-(-(ceiling - room + least) // 10**6)}M",
+        f"the smallest crops take --max-memory {ceiling_for(ceiling - room + least)}",
     )
+
+
+def ceiling_for(peak: int) -> str:
+    """The ceiling that such a peak is safe under, as the option takes it."""
+    return f"{int(peak / SAFE_SHARE / 1e6) + 1}M"
 
 
 def try_step(spec: ModelSpec, objective_of: Callable[[WholeScenes], Objective]) -> Trial:
