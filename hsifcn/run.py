@@ -7,8 +7,8 @@ import json
 import shutil
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hsifcn.bundle import Bundle, empty_network
+from hsifcn.bundle import empty_network
 from hsifcn.calibration import coverage_curve, expected_calibration_error
 from hsifcn.ensemble import train_ensemble
 from hsifcn.errors import (
     ExistingOutputError,
     HsifcnError,
-    MemoryCeilingError,
     UnreadableFileError,
 )
 from hsifcn.inputs import Inputs
@@ -38,22 +37,16 @@ from hsifcn.measure import (
     versions,
 )
 from hsifcn.metrics import Accuracy, confusion_matrix
-from hsifcn.models import ModelSpec, default_spec, geometry
+from hsifcn.models import ModelSpec, geometry
 from hsifcn.models.flops import predict_flops
 from hsifcn.prediction import Predictor
 from hsifcn.quicklook import SPLIT_COLOURS, label_image, rgb_quicklook
-from hsifcn.refinement import DEFAULTS
 from hsifcn.refinement_choice import refine_run
+from hsifcn.run_memory import bytes_of_maps, later_peak, less
 from hsifcn.splits import Split
-from hsifcn.tile_plan import plan_scene
-from hsifcn.training import Announce, Progress, Settings, Trained
-from hsifcn.training_plan import TrainingPlan
+from hsifcn.training import Announce, Settings, Trained
 
 LOG_COLUMNS = ("step", "loss", "lr", "validation_oa", "seconds")
-MAP_BYTES = 6  # a pixel of a map: its label and how sure it is
-HEAP_SLACK = 16_000_000  # freed, but not given back to the system by the time of mapping
-REPORT_BYTES = 165_000_000  # of libraries: those that training, FLOPs and figures load
-REPORT_PIXEL_BYTES = 20  # of maps, their pictures and leakage
 CHECKPOINT_FILES = (
     "state.safetensors",
     "model.safetensors",
@@ -114,15 +107,15 @@ def train_run(
     *,
     device: str = "cpu",
     max_memory: int | None = None,
-    progress: Progress = lambda step, loss, validation_oa: None,
-    resume: bool = False,
-    start: Bundle | None = None,
     members: int = 1,
     refine: str = "none",
     announce: Announce = lambda plan: None,
     config: Mapping[str, Any],
+    **training: Any,
 ) -> dict[str, Any]:
     """Train, map the scenes, measure accuracy at the test pixels and fill the run directory.
+
+    Returns what ``metrics.json`` holds; see the docs for its keys.
 
     Parameters
     ----------
@@ -130,32 +123,18 @@ def train_run(
     settings : Settings
     out : Path
         Of ``prepare_run_directory``.
-    start : Bundle, optional
-        Trained model to start from.
     members : int
         Networks to train and to average.
     refine : str
         ``none``, or the back end whose weights are chosen and whose map is measured too.
-    announce : callable
-        Told the plan of training before it starts.
     config : mapping
         What was asked for, to be stored; ``metrics.json`` comes last and marks a finished run.
-
-    Returns
-    -------
-    dict
-        What ``metrics.json`` holds; see the docs for its keys.
+    **training
+        ``progress``, ``resume`` and ``start`` of ``training.train``, as the others are.
     """
     baseline = rss_bytes()
-    checkpoint = out / "checkpoint"
-
-    def announce_peak(plan: TrainingPlan) -> None:
-        """Fail now rather than after training, where the scenes cannot be mapped."""
-        mapping = mapping_peak(inputs, settings, members, max_memory, refine)
-        announce(replace(plan, peak_bytes=max(plan.peak_bytes, mapping, reporting)))
-
-    try:
-        reporting = reporting_peak(inputs, max_memory)
+    with removed_where_nothing_came_of_it(out):
+        later = later_peak(inputs, settings, members, max_memory, refine)
         trained = train_ensemble(
             inputs.scenes,
             inputs.splits,
@@ -165,27 +144,17 @@ def train_run(
             colours=inputs.colours,
             device=device,
             max_memory=max_memory,
-            announce=announce_peak,
-            progress=progress,
-            checkpoint=checkpoint,
-            resume=resume,
-            start=start,
+            announce=lambda plan: announce(plan.at_least(later)),
+            checkpoint=out / "checkpoint",
+            **training,
         )
-    except (HsifcnError, KeyboardInterrupt):
-        if not any(checkpoint.glob("*")):
-            remove_checkpoint(out)  # nothing came of it
-        raise
     keep_memory_together()  # what training left is given back before the scene is read again
     maps, measured = map_and_measure(inputs, trained, device, max_memory)
     metrics = {
         **model_record(trained.bundle.spec),
         **measured,
         **training_record(inputs, settings, trained),
-        "peak_rss_bytes": peak_rss_bytes(),
-        "baseline_rss_bytes": baseline,
-        "device": device,
-        "threads": torch.get_num_threads(),
-        "command": config.get("command"),
+        **process_record(baseline, device, config),
     }
     if refine != "none":
         trained, metrics["refined"] = with_refinement(inputs, trained, refine, device, max_memory)
@@ -193,53 +162,26 @@ def train_run(
     return metrics
 
 
-def mapping_peak(
-    inputs: Inputs, settings: Settings, members: int, max_memory: int | None, refine: str
-) -> int:
-    """Memory that mapping the scenes with the trained model is expected to take, bytes.
-
-    Raises
-    ------
-    MemoryCeilingError
-        They cannot be mapped within the ceiling.
-    """
-    held = bytes_of_maps(inputs)
-    peaks = []
-    for scene in inputs.scenes:
-        spec = default_spec(settings.model, scene.shape[2], len(inputs.class_names))
-        plan = plan_scene(
-            replace(spec, members=members), scene, less(max_memory, held), DEFAULTS.get(refine)
-        )
-        peaks.append(held + plan.peak_bytes)
-    return max(peaks)
+@contextmanager
+def removed_where_nothing_came_of_it(out: Path) -> Iterator[None]:
+    """Remove a run directory whose training ended before it left anything to go on from."""
+    try:
+        yield
+    except (HsifcnError, KeyboardInterrupt):
+        if not any((out / "checkpoint").glob("*")):
+            remove_checkpoint(out)
+        raise
 
 
-def bytes_of_maps(inputs: Inputs) -> int:
-    """Memory of the maps of all scenes, and of how sure they are."""
-    return MAP_BYTES * sum(split.labels.size for split in inputs.splits)
-
-
-def less(ceiling: int | None, held: int) -> int | None:
-    """What a ceiling leaves beside what is held; no ceiling leaves all."""
-    return None if ceiling is None else max(1, ceiling - held - HEAP_SLACK)
-
-
-def reporting_peak(inputs: Inputs, max_memory: int | None) -> int:
-    """Memory that the process takes at the end, with the libraries that draw the report.
-
-    Raises
-    ------
-    MemoryCeilingError
-        That is over the ceiling.
-    """
-    pixels = sum(split.labels.size for split in inputs.splits)
-    peak = rss_bytes() + REPORT_BYTES + REPORT_PIXEL_BYTES * pixels
-    if max_memory is not None and peak > max_memory:
-        raise MemoryCeilingError(
-            f"{inputs.scenes[0].path} cannot be trained on within the memory given",
-            f"with its report it takes --max-memory {-(-peak // 10**6)}M",
-        )
-    return peak
+def process_record(baseline: int, device: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the process took so far, and how it was called."""
+    return {
+        "peak_rss_bytes": peak_rss_bytes(),
+        "baseline_rss_bytes": baseline,
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "command": config.get("command"),
+    }
 
 
 def map_and_measure(

@@ -1,9 +1,8 @@
 """Scenes too large to be trained on whole: crops of them, drawn anew for each step and read then.
 
-Crops lie round training pixels, each as likely as another, so that the loss of a step is an
-unbiased sample of that of the scenes; a share of them lies round pixels of a class drawn before, so
-that rare classes come up. The scene is never held: what a step needs is read from the file and
-standardised on the way.
+Crops lie round training pixels: a class is drawn first, each as likely as another, then one of its
+pixels, then the place of the crop round it, so that rare classes and far corners come up. The scene
+is never held: what a step needs is read from the file and standardised on the way.
 
 What is only looked at, validation pixels and the inputs of batch norms at the end, is read in tiles
 that lie as those of prediction do, with a halo.
@@ -24,11 +23,15 @@ from hsifcn.scaling import Scaling, read_bands, strips, valid_pixels
 from hsifcn.scene import Scene, Window, class_targets
 from hsifcn.splits import Split
 from hsifcn.tiles import Tile, crop, plan_tiles
-from hsifcn.training_scenes import TrainingScene, require_same_size
+from hsifcn.training_scenes import (
+    TrainingScene,
+    WholeScenes,
+    load_training_scene,
+    require_same_size,
+)
 
 LOOK_PIXELS = 2**18  # read at most for a look at the validation pixels: about two steps
 SETTLING_PIXELS = 2**19  # read for the final batch statistics
-BALANCED = 0.25  # share of the crops whose class is drawn before their pixel
 
 LabelArray = npt.NDArray[np.uint16]
 
@@ -214,12 +217,10 @@ class CroppedScenes:
         return self._batches(scenes, tiles, training, self.size.batch)
 
     def draw_pixel(self, rng: np.random.Generator) -> tuple[int, int, int]:
-        """A training pixel: number of its scene, row and column."""
-        place = int(rng.integers(self.firsts[-1]))
-        if rng.random() < BALANCED:
-            label = int(rng.choice(np.flatnonzero(self.class_counts)))
-            first = int(self.class_counts[:label].sum())
-            place = int(self.by_class[first + rng.integers(self.class_counts[label])])
+        """A training pixel of a class drawn before: number of its scene, row and column."""
+        label = int(rng.choice(np.flatnonzero(self.class_counts)))
+        first = int(self.class_counts[:label].sum())
+        place = int(self.by_class[first + rng.integers(self.class_counts[label])])
         number = int(np.searchsorted(self.firsts, place, side="right")) - 1
         pixel = int(self.pixels[number][place - self.firsts[number]])
         return number, *divmod(pixel, self.scenes[number].scene.shape[1])
@@ -334,3 +335,29 @@ def _with_labels(scenes: list[int], tiles: list[Tile], labels: Sequence[LabelArr
         torch.from_numpy(np.concatenate(pixels)),
         torch.from_numpy(np.concatenate(targets)),
     )
+
+
+def open_source(
+    scenes: Sequence[Scene],
+    splits: Sequence[Split],
+    bands: npt.NDArray[np.bool_],
+    scaling: Scaling,
+    size: CropSize | None,
+    *,
+    inductive: bool,
+    seed: int,
+    device: torch.device,
+) -> WholeScenes | CroppedScenes:
+    """The scenes, read whole where ``size`` is None, else ready for crops of them to be read."""
+    pairs = list(zip(scenes, splits, strict=True))
+    if size is None:
+        return WholeScenes(
+            [
+                load_training_scene(
+                    scene, split, bands, scaling, inductive=inductive, device=device
+                )
+                for scene, split in pairs
+            ]
+        )
+    labelled = [label_scene(scene, split, bands, inductive=inductive) for scene, split in pairs]
+    return CroppedScenes(labelled, bands, scaling, size, seed=seed, device=device)

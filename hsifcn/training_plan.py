@@ -7,7 +7,7 @@ it is counted on a small made-up scene, and timed there.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -56,6 +56,10 @@ class TrainingPlan:
     crops: CropSize | None
     peak_bytes: int
     seconds: float
+
+    def at_least(self, peak_bytes: int) -> TrainingPlan:
+        """The plan of a process that takes so much besides, before or after training."""
+        return replace(self, peak_bytes=max(self.peak_bytes, peak_bytes))
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,7 @@ def plan_training(
     if sum(sizes) <= LARGEST_WHOLE and need.whole(sizes) <= ceiling:
         seconds = pace * sum(sizes) * (steps + LOOK_SHARE * looks)
         return TrainingPlan(None, need.whole(sizes), seconds)
-    crops, peak = choose_crops(spec, need, ceiling, scenes[0].path)
+    crops, peak = choose_crops(spec, need, min(STEP_PIXELS, sum(sizes)), ceiling, scenes[0].path)
     seconds = pace * (crops.count * crops.side**2 * steps + LOOK_SHARE * LOOK_PIXELS * looks)
     return TrainingPlan(crops, peak, seconds)
 
@@ -180,8 +184,21 @@ def memory_need(spec: ModelSpec, scenes: Sequence[Scene], trial: Trial) -> Need:
     )
 
 
-def choose_crops(spec: ModelSpec, need: Need, ceiling: int, path: str) -> tuple[CropSize, int]:
+def choose_crops(
+    spec: ModelSpec, need: Need, pixels: int, ceiling: int, path: str
+) -> tuple[CropSize, int]:
     """The largest crops and tiles that suit a network and fit, and the memory that they take.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+    need : Need
+    pixels : int
+        That a step is to see.
+    ceiling : int
+        Bytes.
+    path : str
+        Of a scene, for the message.
 
     Raises
     ------
@@ -194,14 +211,15 @@ def choose_crops(spec: ModelSpec, need: Need, ceiling: int, path: str) -> tuple[
     fitting = (
         (side, batch)
         for side in (SIDES if wide else SIDES[1:])
-        for batch in range(STEP_PIXELS // side**2, 0, -1)
+        for batch in range(max(1, pixels // side**2), 0, -1)
         if need.learning(batch, side) <= room
     )
     side, batch = next(fitting, (0, 0))
     for tile in TILE_SIDES if wide else TILE_SIDES[1:]:
         halo = tile // HALO_SHARE if reach is None else min(reach, tile // HALO_SHARE)
         core = max(1, (tile - 2 * halo) // stride) * stride
-        crops = CropSize(side, STEP_PIXELS // max(1, side**2), batch, core, halo, stride)
+        count = max(1, pixels // max(1, side**2))
+        crops = CropSize(side, count, batch, core, halo, stride)
         looking = need.looking(crops.tiles_at_once, crops.tile_pixels)
         if batch and looking <= room:
             return crops, ceiling - room + max(need.learning(batch, side), looking)

@@ -28,7 +28,7 @@ LAYERS = (
     {"band_matching", "tile_plan", "training_plan"},
     {"classical", "evaluation", "inputs", "patch_prediction", "prediction", "refinement_choice"}
     | {"training", "transfer"},
-    {"ensemble"},
+    {"ensemble", "run_memory"},
     {"prediction_files", "report", "run"},
     {"footprint", "plan", "verdict"},
     {"comparison", "contender", "jobs"},
@@ -50,7 +50,8 @@ WITH_TORCH = (
     {"augment", "crf", "losses", "mapped_tile", "models", "optimiser", "propagation"}
     | LAYERS[3]
     | {"band_matching", "tile_plan", "training_plan"}
-    | {"patch_prediction", "prediction", "refinement_choice", "run", "training", "transfer"}
+    | {"patch_prediction", "prediction", "refinement_choice", "run", "run_memory", "training"}
+    | {"transfer"}
 )
 PROCESSES = {
     "hsifcn.contender",

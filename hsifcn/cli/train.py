@@ -151,11 +151,12 @@ def plan_message(plan: TrainingPlan) -> str:
 
 
 def crops_message(crops: CropSize) -> str:
-    """The crops of a step."""
+    """The crops of a step, and the tiles of a look at the validation pixels."""
     at_once = "" if crops.batch == crops.count else f", {crops.batch} at once"
+    tile = crops.core + 2 * crops.halo
     return (
-        f"{crops.count} crops of {crops.side}x{crops.side} pixels a step{at_once}, halo "
-        f"{crops.halo}"
+        f"{crops.count} crops of {crops.side}x{crops.side} pixels a step{at_once}; validation in "
+        f"tiles of {tile}x{tile}, halo {crops.halo}"
     )
 
 
