@@ -208,7 +208,6 @@ class Job:
     untrained : Bundle
         The model but for its weights.
     settings : Settings
-    device : str
     weights : mapping of str to Tensor
         Those that the network starts from; the others are drawn.
     """
@@ -249,7 +248,6 @@ def prepare(
     ----------
     class_names, colours : sequences, (classes,)
         Of classes 1, 2, ...; those before are of ``train``.
-    device : str
     start : Bundle, optional
         Trained model to start from: its weights, and its band scaling, which is their unit.
     max_memory : int, optional
