@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hsifcn.bands import with_chosen_bands
 from hsifcn.classical import fit, spectral_features
@@ -45,6 +48,7 @@ def train_job(job: Job, scene: Scene) -> Job:
     trained = train(
         [scene], [split], settings,
         class_names=job["class_names"], colours=job["colours"], device=job["device"],
+        max_memory=job.get("max_memory"),
     )  # fmt: skip
     peak = peak_bytes(job["device"])
     if job["bundle"]:
@@ -68,15 +72,15 @@ def predict_job(job: Job, scene: Scene) -> Job:
 
     bundle, device = load_model(Path(job["bundle"])), job["device"]
     baseline = start_peak(device)
-    predictor: Predictor | PatchPredictor
+    score: Callable[[Scene], npt.NDArray[np.float32]]
     if job["storage"] == "scene":
         predictor = Predictor(bundle, device)
+        score = partial(predictor.whole_scene_logits, max_memory=job.get("max_memory"))
     else:
-        predictor = PatchPredictor(
-            bundle, materialised=job["storage"] == "materialised", device=device
-        )
+        materialised = job["storage"] == "materialised"
+        score = PatchPredictor(bundle, materialised=materialised, device=device).whole_scene_logits
     with Stopwatch() as watch:
-        logits = predictor.whole_scene_logits(scene)
+        logits = score(scene)
     peak = peak_bytes(device)
     if job["logits"]:
         np.save(job["logits"], logits)

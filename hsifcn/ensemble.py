@@ -16,7 +16,8 @@ from hsifcn.errors import SettingError
 from hsifcn.io.files import atomic_write
 from hsifcn.scene import Scene
 from hsifcn.splits import Split
-from hsifcn.training import Progress, Settings, Trained, train
+from hsifcn.training import Announce, Progress, Settings, Trained, train
+from hsifcn.training_plan import TrainingPlan
 
 SEED_STEP = 1000  # between the seeds of members, so that those of neighbouring runs differ
 
@@ -28,6 +29,7 @@ def train_ensemble(
     members: int,
     *,
     progress: Progress = lambda step, loss, validation_oa: None,
+    announce: Announce = lambda plan: None,
     checkpoint: Path | None = None,
     resume: bool = False,
     **options: Any,
@@ -36,6 +38,7 @@ def train_ensemble(
 
     Parameters are those of ``training.train``. A finished member is kept in ``checkpoint``, so that
     a resumed run goes on with the next. Log, best step and seconds count on from member to member.
+    ``announce`` is told the plan of the first that is trained: the others have the same.
     """
     finished: list[Trained] = []
     for number in range(members):
@@ -57,10 +60,12 @@ def train_ensemble(
             splits,
             own,
             progress=count_on,
+            announce=announce,
             checkpoint=checkpoint,
             resume=resume,
             **options,
         )
+        announce = heard
         if stem:
             keep(stem, trained, own)
         finished.append(trained)
@@ -75,6 +80,10 @@ def train_ensemble(
         seconds += one.seconds
     best_step = (members - 1) * settings.steps + finished[-1].best_step
     return Trained(join([one.bundle for one in finished]), log, best_step, seconds)
+
+
+def heard(plan: TrainingPlan) -> None:
+    """Do nothing: the plan was announced before."""
 
 
 def keep(stem: Path, trained: Trained, settings: Settings) -> None:

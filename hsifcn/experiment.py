@@ -165,7 +165,8 @@ def why_skipped(contender: Contender, split_name: str, inputs: Inputs, plan: Pla
             f"patches costs was measured on split {measured_on}"
         )
     device = "cpu" if contender.kind == "classical" else plan.device
-    return misfit(contender, used_shape(inputs.scenes[0]), len(inputs.class_names), device)
+    shape = used_shape(inputs.scenes[0])
+    return misfit(contender, shape, len(inputs.class_names), device, plan.max_memory)
 
 
 def seeds_of(contender: Contender, plan: Plan) -> range:

@@ -9,11 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hsifcn.contenders import Contender
+from hsifcn.measure import rss_bytes
 from hsifcn.models import MODELS, default_spec
 from hsifcn.models.flops import convolution_runs, on_meta
 from hsifcn.objectives import PATCH_BATCH
 from hsifcn.scene import Scene
 from hsifcn.tile_plan import free_memory
+from hsifcn.training_plan import LABELS_HELD
 
 MEMORY_SHARE = 0.8  # of the free memory that one job may take
 FLOAT = 4  # bytes of a float32
@@ -70,7 +72,9 @@ def training_need(contender: Contender, shape: Shape, classes: int) -> Need:
     if contender.kind == "classical":
         return prediction_need(contender, shape, classes)
     patch = MODELS[contender.model].patch
-    step = (1, rows, cols) if patch is None else (PATCH_BATCH, patch, patch)
+    if patch is None:
+        return Need(LABELS_HELD * rows * cols, "the labels (the scene is read in crops that fit)")
+    step = (PATCH_BATCH, patch, patch)
     network = on_meta(default_spec(contender.model, bands, classes))
     runs = convolution_runs(network, step[0], bands, *step[1:])
     # Batch norm's backward pass needs its input, the next convolution's needs what it is given.
@@ -81,8 +85,14 @@ def training_need(contender: Contender, shape: Shape, classes: int) -> Need:
     )
 
 
-def misfit(contender: Contender, shape: Shape, classes: int, device: str = "cpu") -> str | None:
-    """Why a contender does not fit into the memory that is free; None where it may.
+def misfit(
+    contender: Contender,
+    shape: Shape,
+    classes: int,
+    device: str = "cpu",
+    max_memory: int | None = None,
+) -> str | None:
+    """Why a contender does not fit into the memory that it may take; None where it may.
 
     Parameters
     ----------
@@ -92,16 +102,21 @@ def misfit(contender: Contender, shape: Shape, classes: int, device: str = "cpu"
     classes : int
     device : str
         Where it would run.
+    max_memory : int, optional
+        Ceiling on the resident memory of its process, bytes.
     """
     free = free_bytes(device)
+    room, given = MEMORY_SHARE * free, f"{free / 1e9:.1f} GB are free"
+    if max_memory is not None and device != "cuda" and max_memory - rss_bytes() < room:
+        room = max_memory - rss_bytes()  # its libraries take what they take here
+        given = f"{max(0.0, room) / 1e9:.1f} GB are left under the ceiling"
     for task, need in (
         ("training", training_need(contender, shape, classes)),
         ("prediction", prediction_need(contender, shape, classes)),
     ):
-        if need.bytes > MEMORY_SHARE * free:
+        if need.bytes > room:
             return (
-                f"{task} would take {need.bytes / 1e9:.1f} GB at least ({need.arithmetic}), "
-                f"{free / 1e9:.1f} GB are free"
+                f"{task} would take {need.bytes / 1e9:.1f} GB at least ({need.arithmetic}), {given}"
             )
     return None
 

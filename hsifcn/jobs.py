@@ -74,6 +74,7 @@ def run_seed(
         "seed": seed,
         "steps": plan.steps_of(contender),
         "device": plan.device,
+        "max_memory": plan.max_memory,
         "class_names": inputs.class_names,
         "colours": inputs.colours,
         "map": str(folder / f"{own}-map.npy"),

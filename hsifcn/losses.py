@@ -26,25 +26,30 @@ def class_weights(counts: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float3
 def labelled_cross_entropy(
     logits: Tensor, pixels: Tensor, targets: Tensor, weights: Tensor, label_smoothing: float
 ) -> Tensor:
-    """Weighted cross-entropy, summed over some pixels of a scene.
+    """Weighted cross-entropy, summed over some pixels of scenes.
 
     Divide by the summed weights of all scenes and ranks together, never by each one's own.
 
     Parameters
     ----------
-    logits : Tensor, (1, classes, rows, cols)
+    logits : Tensor, (scenes, classes, rows, cols)
     pixels : Tensor, (n,), int64
-        Flat indices, ``row * cols + col``.
+        Flat indices of ``(scenes, rows, cols)``.
     targets : Tensor, (n,), int64
         Classes from 0.
     weights : Tensor, (classes,), float
     label_smoothing : float
         Share of the target that is spread over all classes.
     """
-    scores = logits.flatten(2)[0].index_select(1, pixels).t()
+    scores = scores_at(logits, pixels)
     return F.cross_entropy(
         scores, targets, weight=weights, reduction="sum", label_smoothing=label_smoothing
     )
+
+
+def scores_at(logits: Tensor, pixels: Tensor) -> Tensor:
+    """Logits (n, classes) at flat indices of ``(scenes, rows, cols)``."""
+    return logits.transpose(0, 1).flatten(1).index_select(1, pixels).t()
 
 
 def propagated_cross_entropy(logits: Tensor, probabilities: Tensor, weights: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a training step computes: on whole scenes, or on patches.
+"""What a training step computes: on scenes, whole or in crops, or on patches.
 
 Both give the same two things to the training loop, so that a patch CNN is trained with the same
 care as a whole-scene network: ``backward`` adds the gradients of one step, ``validation_scores``
@@ -8,21 +8,37 @@ gives the logits of the validation pixels.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hsifcn.augment import N_SYMMETRIES, channels_last, jitter_bands, transform, undo
-from hsifcn.losses import class_weights, labelled_cross_entropy, propagated_cross_entropy
+from hsifcn.losses import (
+    class_weights,
+    labelled_cross_entropy,
+    propagated_cross_entropy,
+    scores_at,
+)
 from hsifcn.models.layers import WholeSceneNetwork
-from hsifcn.propagation import propagated_labels
-from hsifcn.training_scenes import TrainingScene
+from hsifcn.training_scenes import TrainingScene, WholeScenes
 
 PATCH_BATCH = 64  # patches a step
 PATCH_CHUNK = 256  # patches scored at once where no gradient is needed
+
+
+class HasTargets(Protocol):
+    """What is drawn tells which classes it holds before it is read."""
+
+    @property
+    def targets(self) -> Tensor:
+        """(n,) classes (from 0) of the training pixels, int64."""
+
+
+Drawn = TypeVar("Drawn", bound=HasTargets)
 
 
 class Objective(Protocol):
@@ -49,12 +65,44 @@ class Objective(Protocol):
         """Run ``network`` over all that batch norm is re-estimated on."""
 
 
-class SceneObjective:
-    """Each scene once a step, turned by a symmetry drawn for it.
+class SceneSource(Protocol[Drawn]):
+    """Where scenes, or crops of them, come from.
+
+    Attributes
+    ----------
+    whole : bool
+        Each step sees all scenes, so that its batch statistics are the exact ones.
+    n_validation : int
+        Validation pixels in ``validation``.
+    """
+
+    whole: bool
+    n_validation: int
+
+    @property
+    def validation(self) -> Sequence[Drawn]:
+        """What is looked at, the same at every look."""
+
+    @property
+    def settling(self) -> Sequence[Drawn]:
+        """What batch norm is re-estimated on."""
+
+    def counts(self, classes: int) -> npt.NDArray[np.int64]:
+        """Training pixels of each class."""
+
+    def draw(self, rng: np.random.Generator) -> Sequence[Drawn]:
+        """What a step sees, to be given to the network one after the other."""
+
+    def read(self, drawn: Drawn, *, cores_only: bool = False) -> TrainingScene:
+        """Bring it into memory; optionally, only the cores of crops count in batch statistics."""
+
+
+class SceneObjective(Generic[Drawn]):
+    """What a source of scenes draws for a step, each turned by a symmetry.
 
     Parameters
     ----------
-    scenes : sequence of TrainingScene
+    source : SceneSource
     classes : int
     label_smoothing, jitter, propagation : float
         Of ``training.Settings``.
@@ -62,69 +110,74 @@ class SceneObjective:
 
     def __init__(
         self,
-        scenes: Sequence[TrainingScene],
+        source: SceneSource[Drawn],
         classes: int,
         label_smoothing: float,
         jitter: float,
         propagation: float = 0.0,
     ) -> None:
-        self.scenes = scenes
-        self.label_smoothing, self.jitter = label_smoothing, jitter
-        self.calls = len(scenes)
-        self.n_validation = sum(len(scene.validation_targets) for scene in scenes)
-        self.weights, self.total_weight = step_weights(scenes, classes)
-        labelled = [scene for scene in scenes if len(scene.pixels)]
-        self.propagation = propagation / max(1, len(labelled))
-        self.propagated = {
-            id(scene): propagated_labels(
-                scene.cube, scene.counted, scene.pixels, scene.targets, classes
-            )
-            for scene in (labelled if propagation else ())
-        }
+        self.source = source
+        self.label_smoothing, self.jitter, self.propagation = label_smoothing, jitter, propagation
+        self.calls = len(source.settling)
+        self.n_validation = source.n_validation
+        self.weights = torch.from_numpy(class_weights(source.counts(classes)))
 
     def backward(self, network: nn.Module, rng: np.random.Generator) -> float:
-        """Add the gradients of the loss over all training pixels of all scenes."""
+        """Add the gradients of the loss over all training pixels of all that is drawn."""
         assert isinstance(network, WholeSceneNetwork)
+        drawn = self.source.draw(rng)
+        total = self.weights[torch.cat([one.targets.cpu() for one in drawn])].sum()
         loss_of_step = 0.0
-        for scene in self.scenes:
-            if not len(scene.pixels):
-                continue  # nothing to learn from; if inductive, no batch statistics either
+        for one in drawn:  # in a function of its own, which lets go of each before the next
             symmetry = int(rng.integers(N_SYMMETRIES))
-            # Turned behind the stem, which is pointwise: a copy of few channels, not of all bands.
-            x = network.stem(jitter_bands(scene.cube, self.jitter), scene.counted)
-            x = channels_last(transform(x, symmetry))
-            counted = None if scene.counted is None else transform(scene.counted, symmetry)
-            logits = undo(network.after_stem(x, counted), symmetry)
-            loss = labelled_cross_entropy(
-                logits, scene.pixels, scene.targets, self.weights, self.label_smoothing
-            )
-            loss = loss / self.total_weight
-            if self.propagated:
-                carried = self.propagated[id(scene)]
-                loss = loss + self.propagation * propagated_cross_entropy(
-                    logits, carried.probabilities, carried.weights
-                )
-            loss.backward()  # type: ignore[no-untyped-call]
-            loss_of_step += loss.item()
+            loss_of_step += self._learn(network, one, symmetry, total, len(drawn))
         return loss_of_step
+
+    def _learn(
+        self, network: WholeSceneNetwork, drawn: Drawn, symmetry: int, total: Tensor, parts: int
+    ) -> float:
+        """Add the gradients of one part of a step; returns its share of the loss."""
+        scene = self.source.read(drawn)
+        # Turned behind the stem, which is pointwise: a copy of few channels, not of all bands.
+        x = network.stem(jitter_bands(scene.cube, self.jitter), scene.counted)
+        x = channels_last(transform(x, symmetry))
+        counted = None if scene.counted is None else transform(scene.counted, symmetry)
+        logits = undo(network.after_stem(x, counted), symmetry)
+        loss = labelled_cross_entropy(
+            logits,
+            scene.pixels,
+            scene.targets,
+            self.weights.to(logits.device),
+            self.label_smoothing,
+        )
+        loss = loss / total
+        if scene.carried is not None:
+            loss = loss + self.propagation / parts * propagated_cross_entropy(
+                logits, scene.carried.probabilities, scene.carried.weights
+            )
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.item()
 
     @torch.no_grad()
     def validation_scores(self, network: nn.Module) -> tuple[Tensor, Tensor]:
-        """Scores of the scenes as they lie, with their own batch statistics.
+        """Scores of the validation pixels.
 
-        Those of the whole scene are the exact ones that are stored at the end, so a look at the
-        validation pixels costs one pass.
+        Whole scenes as they lie, with their own batch statistics: these are the exact ones that are
+        stored at the end, and cost one pass. Crops with the stored ones.
         """
-        network.train()
-        scores = [
-            network(scene.cube, scene.counted).flatten(2)[0][:, scene.validation_pixels].t()
-            for scene in self.scenes
-        ]
-        return torch.cat(scores), torch.cat([scene.validation_targets for scene in self.scenes])
+        network.train(self.source.whole)
+        scores, targets = [], []
+        for drawn in self.source.validation:
+            scene = self.source.read(drawn)
+            logits = network(scene.cube, scene.counted)
+            scores.append(scores_at(logits, scene.validation_pixels))
+            targets.append(scene.validation_targets)
+        return torch.cat(scores), torch.cat(targets)
 
     def run(self, network: nn.Module) -> None:
-        """Run over the scenes as they lie."""
-        for scene in self.scenes:
+        """Run over the scenes, or crops, as they lie."""
+        for drawn in self.source.settling:
+            scene = self.source.read(drawn, cores_only=True)
             network(scene.cube, scene.counted)
 
 
@@ -133,7 +186,7 @@ class PatchObjective:
 
     Parameters
     ----------
-    scenes : sequence of TrainingScene
+    source : WholeScenes
     classes : int
     label_smoothing, jitter : float
         Of ``training.Settings``.
@@ -145,7 +198,7 @@ class PatchObjective:
 
     def __init__(
         self,
-        scenes: Sequence[TrainingScene],
+        source: WholeScenes,
         classes: int,
         label_smoothing: float,
         jitter: float,
@@ -153,8 +206,10 @@ class PatchObjective:
         materialised: bool,
     ) -> None:
         self.label_smoothing, self.jitter = label_smoothing, jitter
-        self.weights, _ = step_weights(scenes, classes)
+        scenes = source.scenes
         self.targets = torch.cat([scene.targets for scene in scenes])
+        weights = torch.from_numpy(class_weights(source.counts(classes)))
+        self.weights = weights.to(self.targets.device)
         self.validation_targets = torch.cat([scene.validation_targets for scene in scenes])
         self.patches = Patches([(s.cube, s.pixels) for s in scenes], patch, materialised)
         self.n_validation = len(self.validation_targets)
@@ -254,11 +309,3 @@ class Patches:
         """All windows in order, a chunk at a time."""
         for which in torch.split(torch.arange(len(self)), PATCH_CHUNK):
             yield self.gather(which)
-
-
-def step_weights(scenes: Sequence[TrainingScene], classes: int) -> tuple[Tensor, Tensor]:
-    """Class weights over all scenes, and the summed weights of all training pixels."""
-    targets = torch.cat([scene.targets for scene in scenes])
-    counts = torch.bincount(targets.cpu(), minlength=classes)
-    weights = torch.from_numpy(class_weights(counts.numpy())).to(targets.device)
-    return weights, weights[targets].sum()

@@ -43,6 +43,8 @@ class Plan:
         Time for measuring how cost grows with patch and scene; 0 leaves that out.
     device : str
         Where networks run: ``cpu``, ``cuda`` or ``mps``.
+    max_memory : int or None
+        Ceiling on the resident memory of each contender's process, bytes.
     command : str
         As it was called, for the page.
     """
@@ -64,6 +66,7 @@ class Plan:
     quick: bool = False
     budget_seconds: float = 0.0
     device: str = "cpu"
+    max_memory: int | None = None
     command: str = ""
 
     def steps_of(self, contender: Contender) -> int | None:

@@ -7,8 +7,8 @@ import json
 import shutil
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hsifcn.bundle import Bundle, empty_network
+from hsifcn.bundle import empty_network
 from hsifcn.calibration import coverage_curve, expected_calibration_error
 from hsifcn.ensemble import train_ensemble
 from hsifcn.errors import (
@@ -37,15 +37,14 @@ from hsifcn.measure import (
     versions,
 )
 from hsifcn.metrics import Accuracy, confusion_matrix
-from hsifcn.models import ModelSpec, default_spec, geometry
+from hsifcn.models import ModelSpec, geometry
 from hsifcn.models.flops import predict_flops
 from hsifcn.prediction import Predictor
 from hsifcn.quicklook import SPLIT_COLOURS, label_image, rgb_quicklook
-from hsifcn.refinement import DEFAULTS
 from hsifcn.refinement_choice import refine_run
+from hsifcn.run_memory import bytes_of_maps, later_peak, less
 from hsifcn.splits import Split
-from hsifcn.tile_plan import plan_scene
-from hsifcn.training import Progress, Settings, Trained
+from hsifcn.training import Announce, Settings, Trained
 
 LOG_COLUMNS = ("step", "loss", "lr", "validation_oa", "seconds")
 CHECKPOINT_FILES = (
@@ -108,14 +107,15 @@ def train_run(
     *,
     device: str = "cpu",
     max_memory: int | None = None,
-    progress: Progress = lambda step, loss, validation_oa: None,
-    resume: bool = False,
-    start: Bundle | None = None,
     members: int = 1,
     refine: str = "none",
+    announce: Announce = lambda plan: None,
     config: Mapping[str, Any],
+    **training: Any,
 ) -> dict[str, Any]:
     """Train, map the scenes, measure accuracy at the test pixels and fill the run directory.
+
+    Returns what ``metrics.json`` holds; see the docs for its keys.
 
     Parameters
     ----------
@@ -123,25 +123,18 @@ def train_run(
     settings : Settings
     out : Path
         Of ``prepare_run_directory``.
-    start : Bundle, optional
-        Trained model to start from.
     members : int
         Networks to train and to average.
     refine : str
         ``none``, or the back end whose weights are chosen and whose map is measured too.
     config : mapping
         What was asked for, to be stored; ``metrics.json`` comes last and marks a finished run.
-
-    Returns
-    -------
-    dict
-        What ``metrics.json`` holds; see the docs for its keys.
+    **training
+        ``progress``, ``resume`` and ``start`` of ``training.train``, as the others are.
     """
     baseline = rss_bytes()
-    try:
-        for scene in inputs.scenes:  # fail now rather than after training
-            spec = default_spec(settings.model, scene.shape[2], len(inputs.class_names))
-            plan_scene(replace(spec, members=members), scene, max_memory, DEFAULTS.get(refine))
+    with removed_where_nothing_came_of_it(out):
+        later = later_peak(inputs, settings, members, max_memory, refine)
         trained = train_ensemble(
             inputs.scenes,
             inputs.splits,
@@ -150,36 +143,63 @@ def train_run(
             class_names=inputs.class_names,
             colours=inputs.colours,
             device=device,
-            progress=progress,
+            max_memory=max_memory,
+            announce=lambda plan: announce(plan.at_least(later)),
             checkpoint=out / "checkpoint",
-            resume=resume,
-            start=start,
+            **training,
         )
-    except (HsifcnError, KeyboardInterrupt):
-        if not any((out / "checkpoint").glob("*")):
-            remove_checkpoint(out)  # nothing came of it
-        raise
     keep_memory_together()  # what training left is given back before the scene is read again
-    predictor = Predictor(trained.bundle, device)
-    with Stopwatch() as prediction:
-        mapped = [predictor.labels_and_confidence(scene, max_memory) for scene in inputs.scenes]
-    maps = [labels for labels, _ in mapped]
+    maps, measured = map_and_measure(inputs, trained, device, max_memory)
     metrics = {
         **model_record(trained.bundle.spec),
-        **accuracy_record(inputs, maps),
-        "calibration": calibration_record(inputs, mapped, trained.bundle.temperature),
+        **measured,
         **training_record(inputs, settings, trained),
-        "predict_seconds": prediction.seconds,
+        **process_record(baseline, device, config),
+    }
+    if refine != "none":
+        trained, metrics["refined"] = with_refinement(inputs, trained, refine, device, max_memory)
+    write_run(out, inputs, trained, maps[0], metrics, config)
+    return metrics
+
+
+@contextmanager
+def removed_where_nothing_came_of_it(out: Path) -> Iterator[None]:
+    """Remove a run directory whose training ended before it left anything to go on from."""
+    try:
+        yield
+    except (HsifcnError, KeyboardInterrupt):
+        if not any((out / "checkpoint").glob("*")):
+            remove_checkpoint(out)
+        raise
+
+
+def process_record(baseline: int, device: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the process took so far, and how it was called."""
+    return {
         "peak_rss_bytes": peak_rss_bytes(),
         "baseline_rss_bytes": baseline,
         "device": device,
         "threads": torch.get_num_threads(),
         "command": config.get("command"),
     }
-    if refine != "none":
-        trained, metrics["refined"] = with_refinement(inputs, trained, refine, device, max_memory)
-    write_run(out, inputs, trained, maps[0], metrics, config)
-    return metrics
+
+
+def map_and_measure(
+    inputs: Inputs, trained: Trained, device: str, max_memory: int | None
+) -> tuple[list[npt.NDArray[np.uint16]], dict[str, Any]]:
+    """The map of each scene, and what the maps are worth at the test pixels."""
+    predictor = Predictor(trained.bundle, device)
+    with Stopwatch() as prediction:
+        room = less(max_memory, bytes_of_maps(inputs))
+        if room is not None:  # by a trial, which loads what scoring takes before tiles are planned
+            predictor.plan(inputs.scenes[0], room)
+        mapped = [predictor.labels_and_confidence(scene, room) for scene in inputs.scenes]
+    maps = [labels for labels, _ in mapped]
+    return maps, {
+        **accuracy_record(inputs, maps),
+        "calibration": calibration_record(inputs, mapped, trained.bundle.temperature),
+        "predict_seconds": prediction.seconds,
+    }
 
 
 def with_refinement(
@@ -204,6 +224,7 @@ def training_record(inputs: Inputs, settings: Settings, trained: Trained) -> dic
         "steps": settings.steps,
         "init": trained.bundle.settings.get("init"),
         "staged": settings.staged,
+        "crops": trained.bundle.settings.get("crops"),
         "ensemble": trained.bundle.spec.members,
         "best_step": trained.best_step,
         "transductive": not settings.inductive,

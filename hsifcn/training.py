@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from hsifcn.bundle import Bundle
 from hsifcn.calibration import fit_temperature
 from hsifcn.checkpoint import TrainingState
-from hsifcn.errors import FailedError, LabelError, SettingError
+from hsifcn.errors import FailedError, SettingError
 from hsifcn.measure import Stopwatch, keep_memory_together, versions
 from hsifcn.models import DEFAULT_MODEL, MODELS, ModelSpec, build, default_spec
 from hsifcn.models.batchnorm import reestimate
@@ -30,13 +30,9 @@ from hsifcn.objectives import Objective, PatchObjective, SceneObjective
 from hsifcn.optimiser import AdamW
 from hsifcn.scene import Scene
 from hsifcn.splits import Split
-from hsifcn.training_scenes import (
-    TrainingScene,
-    halved,
-    load_training_scene,
-    scene_scaling,
-    usable_bands,
-)
+from hsifcn.training_crops import CroppedScenes, open_source
+from hsifcn.training_plan import TrainingPlan, plan_training
+from hsifcn.training_scenes import WholeScenes, scene_scaling, usable_bands
 from hsifcn.transfer import inherited, origin, require_same_input
 
 SELECT_FROM = 0.8  # share of the steps before which no state is kept: the rate is still high
@@ -147,8 +143,94 @@ class Trained:
 Progress = Callable[[int, float, float | None], None]
 """Called after each step with the step, its loss and the last validation OA."""
 
+Announce = Callable[[TrainingPlan], None]
+"""Told how a network will be trained, before it is."""
+
 
 def train(
+    scenes: Sequence[Scene],
+    splits: Sequence[Split],
+    settings: Settings,
+    *,
+    progress: Progress = lambda step, loss, validation_oa: None,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    **options: Any,
+) -> Trained:
+    """Train a network on scenes, whole or in crops.
+
+    Parameters
+    ----------
+    scenes, splits : sequences of the same length
+        Scenes of one sensor, and the split of the labels of each.
+    settings : Settings
+    progress : callable
+    checkpoint : Path, optional
+        Folder for the state of an unfinished run; an interrupt leaves there a state to resume from
+        and a model to predict with.
+    resume : bool
+        Go on from the state in ``checkpoint``, if there is one.
+    **options
+        ``class_names`` and ``colours``, and as they are wanted ``device`` (``cpu``, ``cuda`` or
+        ``mps``), ``start``, ``max_memory`` and ``announce``: of ``prepare``.
+
+    Raises
+    ------
+    HsifcnError
+        What ``prepare`` raises; the loss became NaN; the state is another run's.
+    KeyboardInterrupt
+        By the user, after the checkpoint was written.
+    """
+    keep_memory_together()
+    job = prepare(scenes, splits, settings, **options)
+    if checkpoint and resume:
+        job.state.load(checkpoint, job.identity)
+    objective = make_objective(job.source, job.untrained.spec, settings)
+    try:
+        run_steps(job.state, objective, settings, progress, checkpoint, job.identity)
+    except KeyboardInterrupt:
+        if checkpoint and job.state.step:
+            job.state.save(checkpoint, job.identity)
+            model = finish(job.untrained, job.state.averaged, objective)
+            model.save(checkpoint / "model.safetensors", overwrite=True)
+        raise
+    return finished(job, objective)
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a training starts from.
+
+    Attributes
+    ----------
+    source : WholeScenes or CroppedScenes
+    state : TrainingState
+    untrained : Bundle
+        The model but for its weights.
+    settings : Settings
+    weights : mapping of str to Tensor
+        Those that the network starts from; the others are drawn.
+    """
+
+    source: WholeScenes | CroppedScenes
+    state: TrainingState
+    untrained: Bundle
+    settings: Settings
+    device: str
+    weights: Mapping[str, Tensor]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a run that is resumed must agree in with the one that was interrupted."""
+        return {
+            "settings": self.untrained.settings,
+            "spec": asdict(self.untrained.spec),
+            "split": self.untrained.split,
+            "mean": self.untrained.scaling.mean.tolist(),
+        }
+
+
+def prepare(
     scenes: Sequence[Scene],
     splits: Sequence[Split],
     settings: Settings,
@@ -156,132 +238,106 @@ def train(
     class_names: Sequence[str],
     colours: Sequence[tuple[int, int, int]],
     device: str = "cpu",
-    progress: Progress = lambda step, loss, validation_oa: None,
-    checkpoint: Path | None = None,
-    resume: bool = False,
     start: Bundle | None = None,
-) -> Trained:
-    """Train a network on whole scenes.
+    max_memory: int | None = None,
+    announce: Announce = lambda plan: None,
+) -> Job:
+    """Look at the scenes, plan, and read what is held of them.
 
     Parameters
     ----------
-    scenes, splits : sequences of the same length
-        Scenes of one sensor, and the split of the labels of each.
-    settings : Settings
     class_names, colours : sequences, (classes,)
-        Of classes 1, 2, ...
-    device : str
-        ``cpu``, ``cuda`` or ``mps``.
-    progress : callable
-    checkpoint : Path, optional
-        Folder for the state of an unfinished run; an interrupt leaves there a state to resume from
-        and a model to predict with.
-    resume : bool
-        Go on from the state in ``checkpoint``, if there is one.
+        Of classes 1, 2, ...; those before are of ``train``.
     start : Bundle, optional
-        Trained model to start from: ``transfer.inherited`` weights, and its band scaling, which is
-        the unit of its weights.
+        Trained model to start from: its weights, and its band scaling, which is their unit.
+    max_memory : int, optional
+        Ceiling on the process's resident memory, bytes; a share of what is free by default.
+    announce : callable
+        Told the plan before the work starts.
 
     Raises
     ------
-    LabelError
-        No training pixel holds a measurement, or labels and scene differ in size.
-    MismatchError
-        ``start`` was trained on other bands.
-    SettingError
-        ``start`` has nothing that the network could take.
-    FailedError
-        The loss became NaN.
-    KeyboardInterrupt
-        By the user, after the checkpoint was written.
+    MemoryCeilingError, LabelError, MismatchError, SettingError
+        No crops fit; no training pixel holds a measurement, or labels and scene differ in size;
+        ``start`` has other bands; it has nothing that the network could take.
     """
-    keep_memory_together()
     bands = usable_bands(scenes)
     if start is not None:
         require_same_input(start, scenes, bands, settings.inductive)
     scaling = start.scaling if start else scene_scaling(scenes, splits, bands, settings.inductive)
     spec = default_spec(settings.model, int(bands.sum()), len(class_names))
     weights = inherited(start, spec, class_names) if start else {}
-    loaded = [
-        load_training_scene(
-            scene,
-            split,
-            bands,
-            scaling,
-            inductive=settings.inductive,
-            device=torch.device(device),
-        )
-        for scene, split in zip(scenes, splits, strict=True)
-    ]
-    objective = make_objective(loaded, spec, settings)
+    plan = plan_steps(scenes, spec, settings, max_memory)
+    announce(plan)
+    source = open_source(
+        scenes, splits, bands, scaling, plan.crops,
+        inductive=settings.inductive, seed=settings.seed, device=torch.device(device),
+    )  # fmt: skip
+    beside = {"init": origin(start, weights)} if start else {}
+    beside |= {"crops": asdict(plan.crops)} if plan.crops else {}
     untrained = Bundle(
         spec=spec,
         weights={},
         scaling=scaling,
         good_bands=bands,
         wavelengths=scenes[0].wavelengths,
-        class_names=tuple(class_names),
-        colours=tuple(colours),
-        settings=asdict(settings) | ({"init": origin(start, weights)} if start else {}),
-        split=[{"recipe": s.recipe, "seed": s.seed, "digest": s.digest} for s in splits],
-        versions=versions(),
         fwhm=scenes[0].fwhm,
         scale_factor=next((s.scale_factor for s in scenes if s.scale_factor), None),
+        class_names=tuple(class_names),
+        colours=tuple(colours),
+        settings=asdict(settings) | beside,
+        split=[{"recipe": s.recipe, "seed": s.seed, "digest": s.digest} for s in splits],
+        versions=versions(),
     )
-    identity = identity_of(untrained)
-    state = initial_state(spec, settings, device, weights)
-    if checkpoint and resume:
-        state.load(checkpoint, identity)
-    try:
-        run_steps(state, objective, settings, progress, checkpoint, identity)
-    except KeyboardInterrupt:
-        if checkpoint and state.step:
-            state.save(checkpoint, identity)
-            model = finish(untrained, state.averaged, objective)
-            model.save(checkpoint / "model.safetensors", overwrite=True)
-        raise
+    fresh = initial_state(spec, settings, device, weights)
+    return Job(source, fresh, untrained, settings, device, weights)
+
+
+def finished(job: Job, objective: Objective) -> Trained:
+    """Take the best state, settle its batch statistics and calibrate its probabilities."""
+    state = job.state
     state.averaged.load_state_dict(state.best)
-    model = finish(untrained, state.averaged, objective)
+    model = finish(job.untrained, state.averaged, objective)
     with Stopwatch() as watch:
         if objective.n_validation >= FEWEST_TO_CALIBRATE:
             scores, targets = objective.validation_scores(state.averaged)
         else:
-            scores, targets = cross_fitted_scores(loaded, spec, settings, device, weights)
+            scores, targets = cross_fitted_scores(job)
         temperature = fit_temperature(scores.cpu().numpy(), targets.cpu().numpy())
     model = replace(model, temperature=temperature)
     return Trained(model, state.log, state.best_step, state.seconds + watch.seconds)
 
 
-def cross_fitted_scores(
-    scenes: Sequence[TrainingScene],
-    spec: ModelSpec,
-    settings: Settings,
-    device: str,
-    weights: Mapping[str, Tensor],
-) -> tuple[Tensor, Tensor]:
+def plan_steps(
+    scenes: Sequence[Scene], spec: ModelSpec, settings: Settings, max_memory: int | None
+) -> TrainingPlan:
+    """How the scenes will be trained on: whole or in crops."""
+    trial = replace(settings, materialised=False)
+    return plan_training(
+        spec,
+        scenes,
+        settings.steps,
+        settings.steps // settings.evaluate_every,
+        lambda held: make_objective(held, spec, trial),
+        max_memory,
+    )
+
+
+def cross_fitted_scores(job: Job) -> tuple[Tensor, Tensor]:
     """Logits (n, classes) and targets (n,) of training pixels, by networks that did not see them.
 
     Each of two short trainings learns from one half of the training pixels and scores the other.
     """
-    short = replace(settings, steps=max(1, round(CROSS_FIT_SHARE * settings.steps)))
+    spec = job.untrained.spec
+    short = replace(job.settings, steps=max(1, round(CROSS_FIT_SHARE * job.settings.steps)))
     found = []
     for half in (0, 1):
-        objective = make_objective([halved(scene, half) for scene in scenes], spec, short)
-        state = initial_state(spec, short, device, weights)
+        objective = make_objective(job.source.halved(half), spec, short)
+        state = initial_state(spec, short, job.device, job.weights)
         run_steps(state, objective, short, lambda step, loss, validation_oa: None, None, {})
         reestimate(state.averaged, objective.run, objective.calls)
         found.append(objective.validation_scores(state.averaged))
     return torch.cat([scores for scores, _ in found]), torch.cat([own for _, own in found])
-
-
-def identity_of(untrained: Bundle) -> dict[str, Any]:
-    """What a run that is resumed must agree in with the one that was interrupted."""
-    return {
-        "settings": untrained.settings,
-        "spec": asdict(untrained.spec),
-        "split": untrained.split,
-        "mean": untrained.scaling.mean.tolist(),
-    }
 
 
 def finish(untrained: Bundle, network: nn.Module, objective: Objective) -> Bundle:
@@ -293,30 +349,18 @@ def finish(untrained: Bundle, network: nn.Module, objective: Objective) -> Bundl
 
 
 def make_objective(
-    scenes: Sequence[TrainingScene], spec: ModelSpec, settings: Settings
-) -> SceneObjective | PatchObjective:
+    source: WholeScenes | CroppedScenes, spec: ModelSpec, settings: Settings
+) -> Objective:
     """The objective that suits a network."""
-    if not any(len(scene.pixels) for scene in scenes):
-        raise LabelError(
-            "no training pixel holds a measurement", "check no-data values and labels: hsifcn info"
-        )
+    smoothing, jitter = settings.label_smoothing, settings.spectral_jitter
     patch = MODELS[spec.name].patch
-    if patch is None:
-        return SceneObjective(
-            scenes,
-            spec.classes,
-            settings.label_smoothing,
-            settings.spectral_jitter,
-            settings.propagation,
-        )
-    return PatchObjective(
-        scenes,
-        spec.classes,
-        settings.label_smoothing,
-        settings.spectral_jitter,
-        patch,
-        settings.materialised,
-    )
+    if isinstance(source, CroppedScenes):
+        return SceneObjective(source, spec.classes, smoothing, jitter)
+    if patch is not None:
+        return PatchObjective(source, spec.classes, smoothing, jitter, patch, settings.materialised)
+    if settings.propagation:
+        source = source.carry_labels(spec.classes)
+    return SceneObjective(source, spec.classes, smoothing, jitter, settings.propagation)
 
 
 def initial_state(

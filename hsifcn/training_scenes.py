@@ -15,6 +15,7 @@ from torch import Tensor
 from hsifcn.augment import channels_last
 from hsifcn.bands import varying_bands
 from hsifcn.errors import LabelError, MismatchError, UnreadableFileError
+from hsifcn.propagation import PropagatedLabels, propagated_labels
 from hsifcn.scaling import Scaling, fit_scaling, read_bands, strips, valid_pixels
 from hsifcn.scene import Scene, class_targets, shifted_band
 from hsifcn.splits import Split
@@ -24,16 +25,20 @@ from hsifcn.splits import Split
 class TrainingScene:
     """A scene as the network sees it, with the labels it may learn from; no others.
 
+    Or several crops of one size, which the network sees at once.
+
     Attributes
     ----------
-    cube : Tensor, (1, bands, rows, cols), float32, channels-last
+    cube : Tensor, (scenes, bands, rows, cols), float32, channels-last
         Standardised; pixels without a measurement are 0, the band mean.
-    counted : Tensor, (1, 1, rows, cols), bool, or None
+    counted : Tensor, (scenes, 1, rows, cols), bool, or None
         Pixels that count in batch statistics; None where all do.
     pixels, targets : Tensor, (n,), int64
-        Flat indices (``row * cols + col``) and classes (from 0) of the training pixels.
+        Flat indices (of ``(scenes, rows, cols)``) and classes (from 0) of the training pixels.
     validation_pixels, validation_targets : Tensor, (m,), int64
         The same of the validation pixels.
+    carried : PropagatedLabels or None
+        Labels carried over the scene, where networks learn from them too.
     """
 
     cube: Tensor
@@ -42,6 +47,61 @@ class TrainingScene:
     targets: Tensor
     validation_pixels: Tensor
     validation_targets: Tensor
+    carried: PropagatedLabels | None = None
+
+
+class WholeScenes:
+    """Scenes that every step sees whole, held in memory.
+
+    Parameters
+    ----------
+    scenes : sequence of TrainingScene
+    """
+
+    whole = True
+
+    def __init__(self, scenes: Sequence[TrainingScene]) -> None:
+        if not any(len(scene.pixels) for scene in scenes):
+            raise LabelError(
+                "no training pixel holds a measurement",
+                "check no-data values and labels: hsifcn info",
+            )
+        self.scenes = self.validation = self.settling = scenes
+        self.n_validation = sum(len(scene.validation_targets) for scene in scenes)
+
+    def counts(self, classes: int) -> npt.NDArray[np.int64]:
+        """Training pixels of each class."""
+        targets = torch.cat([scene.targets for scene in self.scenes])
+        counts: npt.NDArray[np.int64] = torch.bincount(targets.cpu(), minlength=classes).numpy()
+        return counts
+
+    def draw(self, rng: np.random.Generator) -> list[TrainingScene]:
+        """The scenes with something to learn: all of them, whatever the generator."""
+        return [scene for scene in self.scenes if len(scene.pixels)]
+
+    def read(self, scene: TrainingScene, *, cores_only: bool = False) -> TrainingScene:
+        """A scene, held already."""
+        return scene
+
+    def carry_labels(self, classes: int) -> WholeScenes:
+        """The same scenes, their labels carried over them."""
+        return WholeScenes(
+            [
+                replace(
+                    scene,
+                    carried=propagated_labels(
+                        scene.cube, scene.counted, scene.pixels, scene.targets, classes
+                    ),
+                )
+                if len(scene.pixels)
+                else scene
+                for scene in self.scenes
+            ]
+        )
+
+    def halved(self, half: int) -> WholeScenes:
+        """The same scenes, half of the training pixels of each class for validation."""
+        return WholeScenes([halved(scene, half) for scene in self.scenes])
 
 
 def usable_bands(scenes: Sequence[Scene]) -> npt.NDArray[np.bool_]:
@@ -137,6 +197,23 @@ def read_standardised(
     return channels_last(torch.from_numpy(cube).permute(2, 0, 1)[None]), valid
 
 
+def require_same_size(scene: Scene, split: Split) -> None:
+    """Make sure that labels and scene have the same size.
+
+    Raises
+    ------
+    LabelError
+        They differ.
+    """
+    rows, cols, _ = scene.shape
+    if split.labels.shape != (rows, cols):
+        raise LabelError(
+            f"the labels are {split.labels.shape[0]}x{split.labels.shape[1]} pixels, {scene.path} "
+            f"is {rows}x{cols}",
+            "give labels of the scene's size",
+        )
+
+
 def load_training_scene(
     scene: Scene,
     split: Split,
@@ -153,13 +230,7 @@ def load_training_scene(
     LabelError
         Labels and scene differ in size.
     """
-    rows, cols, _ = scene.shape
-    if split.labels.shape != (rows, cols):
-        raise LabelError(
-            f"the labels are {split.labels.shape[0]}x{split.labels.shape[1]} pixels, {scene.path} "
-            f"is {rows}x{cols}",
-            "give labels of the scene's size",
-        )
+    require_same_size(scene, split)
     cube, valid = read_standardised(scene, bands, scaling)
     counted = valid & split.train if inductive else valid
     targets = class_targets(split.labels)

@@ -226,3 +226,11 @@ def test_bad_input(bad_folder, arguments, parts):
     done = command(bad_folder, "compare-patch-vs-fcn", "-o", "out", *arguments, "-q")
     assert_refused(done, *parts)
     assert snapshot(bad_folder) == before
+
+
+def test_who_does_not_fit_under_the_ceiling_is_marked(folder):
+    done = command(folder, *SHORT, "--models", "svm,patch,cast,hsifcn", "--max-memory", "10M")
+    assert done.code == 0, done.err
+    assert done.err.count("GB are left under the ceiling") == 4
+    result = json.loads((folder / "out/comparison.json").read_text())
+    assert [row["status"] for row in result["contenders"]] == ["skipped"] * 4

@@ -20,6 +20,7 @@ from cli_helpers import (
     command,
     copy_of_finished,
     finished_folder,
+    hsifcn,
     small_scene,
     snapshot,
 )
@@ -63,7 +64,9 @@ def test_the_files_of_a_run():
 def test_json_is_alone_on_stdout(metrics):
     assert json.loads((finished_folder() / "train.stdout").read_text()) == metrics
     messages = (finished_folder() / "train.stderr").read_text()
-    assert messages == "labels of cube.mat: cube_gt.mat\n"
+    labels, plan = messages.splitlines()
+    assert labels == "labels of cube.mat: cube_gt.mat"
+    assert re.fullmatch(r"plan: whole scenes; about [\d,]+ MB of memory, (about .*|less .*)", plan)
 
 
 def test_the_keys_of_metrics(metrics):
@@ -455,3 +458,73 @@ def test_calibration_is_measured_on_the_test_pixels(metrics):
     assert 0 <= calibration["expected_calibration_error"] <= 1
     assert calibration["coverage"][-1]["coverage"] == 1
     assert calibration["coverage"][-1]["accuracy"] == pytest.approx(metrics["oa"])
+
+
+MEASURED = """
+import sys
+from hsifcn.cli import main
+from hsifcn.measure import peak_rss_bytes
+code = 0
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    code = end.code
+print(peak_rss_bytes(), file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def measured_training(folder, *options):
+    """Train in a process; gives its metrics, the megabytes planned, and the peak of all it did."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, "train", "cube.npy", "--steps", "2", "--json", *options],
+        cwd=folder,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    plan = next(line for line in done.stderr.splitlines() if line.startswith("plan: "))
+    planned = re.search(r"about ([\d,]+) MB", plan)[1]
+    peak = int(done.stderr.split()[-1])
+    return json.loads(done.stdout), plan, 1e6 * int(planned.replace(",", "")), peak
+
+
+@pytest.fixture(scope="module")
+def large_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("large")
+    small_scene(folder, rows=250, cols=270, field=20)
+    return folder
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peaks are measured otherwise")
+@pytest.mark.parametrize(("ceiling", "crops"), [(None, "16 crops"), ("430M", "at once")])
+def test_a_large_scene_is_trained_on_in_crops_within_the_ceiling(large_folder, ceiling, crops):
+    options = ["--max-memory", ceiling] if ceiling else []
+    metrics, plan, planned, peak = measured_training(large_folder, "-o", str(ceiling), *options)
+    assert crops in plan
+    assert planned == pytest.approx(metrics["peak_rss_bytes"], rel=0.15)
+    assert metrics["peak_rss_bytes"] <= peak
+    if ceiling:
+        assert peak < 430e6
+    assert (metrics["crops"]["side"], metrics["crops"]["count"]) == (64, 16)
+
+
+def test_a_ceiling_that_is_too_low_names_the_least(large_folder):
+    arguments = ["train", "cube.npy", "--steps", "2", "-q", "-o", "refused", "--max-memory"]
+    refused = command(large_folder, *arguments, "10M")
+    assert_refused(refused, "cube.npy cannot be", "--max-memory")
+    assert not (large_folder / "refused").exists()
+
+
+def test_a_scene_whose_steps_do_not_fit_is_cut(large_folder):
+    """What would be seen whole without a ceiling."""
+    for name in ("cube", "cube_gt"):
+        np.save(large_folder / f"part{name[4:]}.npy", np.load(large_folder / f"{name}.npy")[:200])
+    done = hsifcn(
+        large_folder, "train", "part.npy", "--steps", "2", "-o", "part", "--max-memory", "430M"
+    )
+    assert done.code == 0, done.err
+    assert "at once" in done.err

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hsifcn import footprint
+from hsifcn import footprint, measure
 from hsifcn.contenders import contenders
 from hsifcn.footprint import misfit, patch_store_bytes, prediction_need, training_need
 
@@ -57,3 +57,18 @@ def test_on_cuda_what_is_free_is_asked_of_the_device(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (10**6, 10**11))
     assert "0.0 GB are free" in misfit(KNOWN["patch"], SHAPE, 16, "cuda")
     assert footprint.free_bytes("cpu") > 10**6
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_ceiling_leaves_out_who_would_break_it(name):
+    held = measure.rss_bytes()
+    reason = misfit(KNOWN[name], SHAPE, 16, max_memory=held - 10**6)
+    assert "0.0 GB are left under the ceiling" in reason
+    fits = misfit(KNOWN[name], SHAPE, 16, max_memory=held + 10**12)
+    assert fits is None or "are free" in fits
+    assert misfit(KNOWN["hsifcn"], (2000, 2000, 200), 16, max_memory=held + 10**9) is None
+
+
+def test_training_on_a_large_scene_needs_no_more_than_its_labels():
+    assert training_need(KNOWN["hsifcn"], (10_000, 10_000, 200), 16).bytes < 10**9
+    assert training_need(KNOWN["patch"], (10_000, 10_000, 200), 16).bytes > 10**11

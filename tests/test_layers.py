@@ -190,3 +190,17 @@ def test_dilation_spreads_the_taps_and_keeps_the_size():
     assert {tuple(place) for place in (seen - 5).tolist()} == {
         (row, col) for row in (-4, 0, 4) for col in (-4, 0, 4)
     }
+
+
+def test_the_valid_pixels_of_a_batch_move_the_stored_statistics():
+    x = torch.randn(2, 3, 5, 6, generator=torch.Generator().manual_seed(0))
+    valid = torch.zeros(2, 1, 5, 6, dtype=torch.bool)
+    valid[0, :, 1:4] = True
+    norm = BatchNorm(3)
+    norm(x, valid)
+    seen = x[0, :, 1:4].flatten(1)
+    torch.testing.assert_close(norm.running_mean, 0.1 * seen.mean(1))
+    torch.testing.assert_close(norm.running_var, 0.9 + 0.1 * seen.var(1, correction=0))
+    stored = norm.running_mean.clone()
+    norm.eval()(x, valid)
+    assert torch.equal(norm.running_mean, stored)

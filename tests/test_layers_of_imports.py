@@ -23,12 +23,13 @@ LAYERS = (
     | {"io", "losses", "mapped_tile", "measure", "metrics", "models", "optimiser", "propagation"}
     | {"quicklook", "scaling"}
     | {"spectra", "split_recipes", "splits", "stream", "tiles"},
-    {"blocks", "bundle", "checkpoint", "objectives", "refinement", "training_scenes"},
-    {"band_matching", "tile_plan"},
+    {"blocks", "bundle", "checkpoint", "objectives", "refinement", "training_crops"}
+    | {"training_scenes"},
+    {"band_matching", "tile_plan", "training_plan"},
     {"map_files"},
     {"classical", "evaluation", "inputs", "patch_prediction", "prediction", "refinement_choice"}
     | {"training", "transfer"},
-    {"ensemble"},
+    {"ensemble", "run_memory"},
     {"prediction_files", "report", "run"},
     {"footprint", "plan", "verdict"},
     {"comparison", "contender", "jobs"},
@@ -49,8 +50,9 @@ ONLY = {  # units that look at few others
 WITH_TORCH = (
     {"augment", "crf", "losses", "mapped_tile", "models", "optimiser", "propagation"}
     | LAYERS[3]
-    | {"band_matching", "map_files", "tile_plan"}
-    | {"patch_prediction", "prediction", "refinement_choice", "run", "training", "transfer"}
+    | {"band_matching", "map_files", "tile_plan", "training_plan"}
+    | {"patch_prediction", "prediction", "refinement_choice", "run", "run_memory", "training"}
+    | {"transfer"}
 )
 PROCESSES = {
     "hsifcn.contender",

@@ -34,7 +34,9 @@ from hsifcn.cli import options as opt
     help="For measuring how cost grows with patch and scene: 90s, 3min; 0 leaves that out.",
 )  # fmt: skip
 @click.option("--quick", is_flag=True, help="One seed, half the steps, no growth, few models.")
-@opt.options(opt.device, opt.wavelengths, opt.class_names, opt.bands, opt.keep_bad_bands)
+@opt.options(
+    opt.max_memory, opt.device, opt.wavelengths, opt.class_names, opt.bands, opt.keep_bad_bands
+)
 @click.option("-o", "--out", metavar="DIR", help="runs/compare-<scene> by default.")
 @click.option("--resume", is_flag=True, help="Keep the results that are there already.")
 @opt.overwrite
@@ -53,6 +55,7 @@ def command(
     steps: int | None,
     budget: float,
     quick: bool,
+    max_memory: int | None,
     device: str,
     wavelengths: str | None,
     class_names: str | None,
@@ -101,6 +104,7 @@ def command(
         quick=quick,
         budget_seconds=0.0 if quick else budget,
         device=opt.choose_device(device),
+        max_memory=max_memory,
         command=opt.command_line(),
     )
     result = compare(plan, folder, say=output.message, resume=resume, overwrite=overwrite)

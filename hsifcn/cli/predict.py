@@ -171,11 +171,8 @@ def plan_message(plan: Plan) -> str:
             f"{len(plan.tiles)} tiles of up to {largest.rows}x{largest.cols} pixels, "
             f"halo {plan.halo}"
         )
-    time = "less than a second"
-    if plan.seconds >= 1:
-        minutes = plan.seconds / 60
-        time = f"about {plan.seconds:.0f} s" if minutes < 3 else f"about {minutes:.0f} min"
-    return f"plan: {how}; about {tables.megabytes(plan.peak_bytes)} MB of memory, {time}"
+    memory, time = tables.megabytes(plan.peak_bytes), tables.about(plan.seconds)
+    return f"plan: {how}; about {memory} MB of memory, {time}"
 
 
 def refinement_message(refinement: Refinement, chosen: bool) -> str:

@@ -67,3 +67,10 @@ def per_class(metrics: Mapping[str, Any]) -> str:
             for name, row in metrics["per_class"].items()
         ],
     )
+
+
+def about(seconds: float) -> str:
+    """A time that is expected: ``about 40 s``, ``about 5 min``."""
+    if seconds < 1:
+        return "less than a second"
+    return f"about {seconds:.0f} s" if seconds < 180 else f"about {seconds / 60:.0f} min"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,8 @@ from hsifcn.cli import options as opt
 if TYPE_CHECKING:
     from hsifcn.bundle import Bundle
     from hsifcn.inputs import Inputs
+    from hsifcn.training_crops import CropSize
+    from hsifcn.training_plan import TrainingPlan
 
 
 @click.command(epilog="Example: hsifcn train cube.mat -s checkerboard:14:gap=3 -o runs/disjoint")
@@ -47,52 +49,31 @@ def command(
     output: opt.Output,
     scenes: tuple[str, ...],
     label_paths: tuple[str, ...],
-    label_field: str | None,
-    all_touched: bool,
-    recipe: str,
     model: str | None,
-    start_path: str | None,
-    staged: bool,
     seed: int,
     members: int,
-    steps: int | None,
-    inductive: bool,
-    refine: str,
-    max_memory: int | None,
-    device: str,
-    wavelengths: str | None,
-    class_names: str | None,
-    bands: str | None,
-    keep_bad_bands: bool,
+    start_path: str | None,
     out: str | None,
     resume: bool,
     overwrite: bool,
+    **asked: Any,
 ) -> None:
-    """Train on whole scenes, measure accuracy at the test pixels, fill a run directory."""
+    """Train on scenes, measure accuracy at the test pixels, fill a run directory."""
+    from hsifcn.measure import ask_for_huge_pages
+
+    ask_for_huge_pages()  # before PyTorch is loaded
     from hsifcn.cli.progress import training_progress
-    from hsifcn.inputs import Labelling, open_inputs
     from hsifcn.io import scene_stem
     from hsifcn.models import DEFAULT_MODEL
     from hsifcn.run import prepare_run_directory, train_run
     from hsifcn.training import default_settings
 
     labels = opt.labels_of_scenes(scenes, label_paths, output)
-    labelling = Labelling(class_names, label_field, all_touched)
-    inputs = open_inputs(
-        scenes,
-        labels,
-        recipe,
-        seed,
-        wavelengths=wavelengths,
-        labelling=labelling,
-        bands=bands,
-        keep_bad_bands=keep_bad_bands,
-    )
-    settings = default_settings(
-        model or DEFAULT_MODEL, seed, steps=steps, inductive=inductive, staged=staged
-    )
+    inputs = inputs_asked_for(scenes, labels, seed, asked)
+    choices = {name: asked[name] for name in ("steps", "inductive", "staged")}
+    settings = default_settings(model or DEFAULT_MODEL, seed, **choices)
     start = starting_model(start_path, settings.model, inputs, output) if start_path else None
-    chosen_device = opt.choose_device(device)
+    device = opt.choose_device(asked["device"])
     folder = Path(out) if out else Path("runs") / scene_stem(scenes[0])
     if prepare_run_directory(folder, overwrite=overwrite, resume=resume):
         output.message(f"{folder} is finished; nothing to do")
@@ -101,22 +82,6 @@ def command(
         return
     for warning in itertools.chain.from_iterable(split.warnings for split in inputs.splits):
         output.message(f"warning: {warning}")
-    config = {
-        "command": opt.command_line(),
-        "scenes": [opt.absolute(path) for path in scenes],
-        "labels": [opt.absolute(path) for path in labels],
-        "label_field": label_field,
-        "all_touched": all_touched,
-        "split": recipe,
-        "wavelengths": wavelengths and opt.absolute(wavelengths),
-        "class_names": class_names and opt.absolute(class_names),
-        "bands": bands,
-        "keep_bad_bands": keep_bad_bands,
-        "init": start_path and opt.absolute(start_path),
-        "refine": refine,
-        "device": device,
-        "max_memory": max_memory,
-    }
     with (
         hint_when_stopped(output, folder),
         training_progress(output, members * settings.steps) as progress,
@@ -125,16 +90,74 @@ def command(
             inputs,
             settings,
             folder,
-            device=chosen_device,
-            max_memory=max_memory,
+            device=device,
+            max_memory=asked["max_memory"],
             progress=progress,
             resume=resume,
             start=start,
             members=members,
-            refine=refine,
-            config=config,
+            refine=asked["refine"],
+            announce=lambda plan: output.message(plan_message(plan)),
+            config=record(scenes, labels, start_path, asked),
         )
     output.result(summary(metrics, folder), metrics)
+
+
+def inputs_asked_for(
+    scenes: Sequence[str], labels: Sequence[str], seed: int, asked: Mapping[str, Any]
+) -> Inputs:
+    """Scenes, labels and splits, opened as the options say."""
+    from hsifcn.inputs import Labelling, open_inputs
+
+    return open_inputs(
+        scenes,
+        labels,
+        asked["recipe"],
+        seed,
+        wavelengths=asked["wavelengths"],
+        labelling=Labelling(asked["class_names"], asked["label_field"], asked["all_touched"]),
+        bands=asked["bands"],
+        keep_bad_bands=asked["keep_bad_bands"],
+    )
+
+
+def record(
+    scenes: Sequence[str], labels: Sequence[str], start_path: str | None, asked: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What was asked for, for ``config.json``."""
+    kept = ("label_field", "all_touched", "bands", "keep_bad_bands", "refine", "device")
+    return {
+        "command": opt.command_line(),
+        "scenes": [opt.absolute(path) for path in scenes],
+        "labels": [opt.absolute(path) for path in labels],
+        "split": asked["recipe"],
+        "wavelengths": asked["wavelengths"] and opt.absolute(asked["wavelengths"]),
+        "class_names": asked["class_names"] and opt.absolute(asked["class_names"]),
+        "init": start_path and opt.absolute(start_path),
+        "max_memory": asked["max_memory"],
+        **{name: asked[name] for name in kept},
+    }
+
+
+def plan_message(plan: TrainingPlan) -> str:
+    """How the network will be trained, with what memory, and about how long it will take."""
+    from hsifcn.cli import tables
+
+    how = "whole scenes" if plan.crops is None else crops_message(plan.crops)
+    return (
+        f"plan: {how}; about {tables.megabytes(plan.peak_bytes)} MB of memory, "
+        f"{tables.about(plan.seconds)}"
+    )
+
+
+def crops_message(crops: CropSize) -> str:
+    """The crops of a step, and the tiles of a look at the validation pixels."""
+    at_once = "" if crops.batch == crops.count else f", {crops.batch} at once"
+    tile = crops.core + 2 * crops.halo
+    return (
+        f"{crops.count} crops of {crops.side}x{crops.side} pixels a step{at_once}; validation in "
+        f"tiles of {tile}x{tile}, halo {crops.halo}"
+    )
 
 
 def starting_model(path: str, model: str, inputs: Inputs, output: opt.Output) -> Bundle:

@@ -24,6 +24,8 @@ class BatchNorm(nn.BatchNorm2d):
     stored statistics are used and ``valid`` plays no part.
     """
 
+    momentum: float
+
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """Normalise ``x``, (scenes, channels, rows, cols)."""
         if not self.training or (valid is None and x.numel() > x.shape[1]):
@@ -31,9 +33,18 @@ class BatchNorm(nn.BatchNorm2d):
         if valid is None:  # a single value a channel, which PyTorch refuses: it has no spread
             valid = torch.ones_like(x[:, :1], dtype=torch.bool)
         mean, var = masked_moments(x, valid)
+        self._store(mean, var)
         scale = self.weight * torch.rsqrt(var + self.eps)
         shift = self.bias - mean * scale
         return x * scale[:, None, None] + shift[:, None, None]
+
+    @torch.no_grad()
+    def _store(self, mean: Tensor, var: Tensor) -> None:
+        """Move the stored statistics towards those of a batch, as PyTorch does without a mask."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(var, self.momentum)
 
 
 def masked_moments(x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
