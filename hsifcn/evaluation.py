@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.errors import MismatchError
+from hsifcn.errors import MemoryCeilingError, MismatchError
 from hsifcn.intervals import area_estimates, bootstrap_over_fields
-from hsifcn.metrics import Accuracy, confusion_matrix
+from hsifcn.measure import rss_bytes
+from hsifcn.metrics import Accuracy, confusion_matrix, parts
 from hsifcn.scene import LabelMap
 from hsifcn.splits import Split, fields, leakage_sentence
 
@@ -23,7 +24,15 @@ AREA_NOTE = (
 )
 
 
-def evaluate(predicted: LabelMap, truth: LabelMap, split: Split | None = None) -> dict[str, Any]:
+BYTES_PER_PIXEL = 16  # numbers of fields, twice while they are found; masks; test labels apart
+
+
+def evaluate(
+    predicted: LabelMap,
+    truth: LabelMap,
+    split: Split | None = None,
+    max_memory: int | None = None,
+) -> dict[str, Any]:
     """Measure a label map.
 
     Parameters
@@ -32,6 +41,8 @@ def evaluate(predicted: LabelMap, truth: LabelMap, split: Split | None = None) -
         Of the same size; 0 is unclassified in the map and left out of the truth.
     split : Split, optional
         Count its test pixels only.
+    max_memory : int, optional
+        Ceiling on the process's resident memory, bytes.
 
     Returns
     -------
@@ -43,8 +54,16 @@ def evaluate(predicted: LabelMap, truth: LabelMap, split: Split | None = None) -
     ------
     MismatchError
         The sizes differ, the split is of other labels, or two classes have the same name.
+    MemoryCeilingError
+        Fields, which may reach anywhere, cannot be told apart within ``max_memory``.
     """
-    labels = truth.labels.astype(np.int64)
+    needed = rss_bytes() + truth.labels.size * BYTES_PER_PIXEL
+    if max_memory is not None and needed > max_memory:
+        raise MemoryCeilingError(
+            f"{truth.labels.size:,} labels cannot be evaluated within the memory given",
+            f"it takes --max-memory {-(-needed // 10**6)}M",
+        )
+    labels = truth.labels
     if predicted.labels.shape != labels.shape:
         raise MismatchError(
             f"the map is {predicted.labels.shape} pixels and the labels are {labels.shape}",
@@ -60,7 +79,9 @@ def evaluate(predicted: LabelMap, truth: LabelMap, split: Split | None = None) -
     intervals = bootstrap_over_fields(
         counted, {"map": predicted.labels}, fields(labels), n_classes
     )["map"]
-    mapped = np.bincount(predicted.labels.ravel(), minlength=n_classes + 1)
+    mapped = np.zeros(n_classes + 1, np.int64)
+    for part in parts(predicted.labels.size):
+        mapped += np.bincount(predicted.labels.reshape(-1)[part], minlength=n_classes + 1)
     notes = [INTERVAL_NOTE, AREA_NOTE]
     if split is not None:
         notes.insert(0, f"Leakage: {leakage_sentence(split.leakage())}.")
@@ -80,7 +101,7 @@ def evaluate(predicted: LabelMap, truth: LabelMap, split: Split | None = None) -
     }
 
 
-def _require_labels_of_split(labels: npt.NDArray[np.int64], split: Split) -> None:
+def _require_labels_of_split(labels: npt.NDArray[np.integer[Any]], split: Split) -> None:
     if split.labels.shape != labels.shape:
         raise MismatchError(
             f"the split is {split.labels.shape} pixels and the labels are {labels.shape}",

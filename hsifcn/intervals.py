@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from hsifcn.errors import LabelError, MismatchError
-from hsifcn.metrics import overall_average_kappa
+from hsifcn.metrics import overall_average_kappa, parts
 
 Labels = npt.NDArray[np.integer[Any]]
 Floats = npt.NDArray[np.float64]
@@ -267,28 +267,28 @@ def _counts_by_field(
 ) -> tuple[Floats, list[Floats], list[Floats]]:
     """Count true, correct and predicted pixels, each (n_fields, n_classes), for each map."""
     _check_shapes(truth, fields, *maps)
-    tested = truth > 0
-    true, numbers = truth[tested].astype(np.int64), fields[tested]
-    if true.size and numbers.min() < 1:
-        raise LabelError(
-            f"{int((numbers < 1).sum())} test pixels belong to no field",
-            "number the fields of the labels that the test pixels come from",
-        )
-    found = [predicted[tested].astype(np.int64) for predicted in maps]
-    if any(labels.size and labels.max() > n_classes for labels in (true, *found)):
-        raise LabelError(f"labels above {n_classes}, the number of classes")
-    field_numbers, which = np.unique(numbers, return_inverse=True)
-
-    def count(labels: npt.NDArray[np.int64], among: npt.NDArray[np.bool_]) -> Floats:
-        cells = which[among] * n_classes + labels[among] - 1
-        counts = np.bincount(cells, minlength=len(field_numbers) * n_classes)
-        return counts.reshape(len(field_numbers), n_classes).astype(np.float64)
-
-    return (
-        count(true, true > 0),
-        [count(true, labels == true) for labels in found],
-        [count(labels, labels > 0) for labels in found],
-    )
+    n_fields = int(fields.max(initial=0))
+    tables = [np.zeros((n_fields, n_classes), np.int64) for _ in range(1 + 2 * len(maps))]
+    for part in parts(truth.size):
+        tested = truth.reshape(-1)[part] > 0
+        true, numbers = (array.reshape(-1)[part][tested] for array in (truth, fields))
+        if true.size and numbers.min() < 1:
+            raise LabelError(
+                f"{int((numbers < 1).sum())} test pixels belong to no field",
+                "number the fields of the labels that the test pixels come from",
+            )
+        found = [predicted.reshape(-1)[part][tested] for predicted in maps]
+        if any(labels.size and labels.max() > n_classes for labels in (true, *found)):
+            raise LabelError(f"labels above {n_classes}, the number of classes")
+        pairs = [(true, true > 0)]
+        pairs += [(true, labels == true) for labels in found]
+        pairs += [(labels, labels > 0) for labels in found]
+        for table, (labels, among) in zip(tables, pairs, strict=True):
+            cells = (numbers[among].astype(np.int64) - 1) * n_classes + labels[among] - 1
+            table += np.bincount(cells, minlength=table.size).reshape(table.shape)
+    with_pixels = tables[0].any(axis=1)
+    true_counts, *others = (table[with_pixels].astype(np.float64) for table in tables)
+    return true_counts, others[: len(maps)], others[len(maps) :]
 
 
 def _resample(tables: list[Floats], resamples: int, seed: int) -> list[Floats]:

@@ -6,7 +6,7 @@ Labels are counted from 1 here; 0 is unlabelled in the ground truth and unclassi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ from hsifcn.errors import LabelError, MismatchError
 Labels = npt.NDArray[np.integer[Any]]
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+
+PART_PIXELS = 2**20  # counted at once
 
 
 def confusion_matrix(truth: Labels, predicted: Labels, n_classes: int) -> Counts:
@@ -49,19 +51,31 @@ def confusion_matrix(truth: Labels, predicted: Labels, n_classes: int) -> Counts
             f"the ground truth is {truth.shape} and the map is {predicted.shape}",
             "compare maps of the same size",
         )
-    labelled = truth != 0
-    true, found = truth[labelled].astype(np.int64), predicted[labelled].astype(np.int64)
-    for name, labels in (("ground truth", true), ("map", found)):
-        if labels.size and (labels.min() < 0 or labels.max() > n_classes):
-            raise LabelError(
-                f"the {name} has labels from {labels.min()} to {labels.max()}, "
-                f"there are {n_classes} classes",
-                f"labels run from 0 to {n_classes}",
-            )
-    columns = np.where(found == 0, n_classes, found - 1)
-    cells = (true - 1) * (n_classes + 1) + columns
-    counts = np.bincount(cells, minlength=n_classes * (n_classes + 1))
-    return counts.reshape(n_classes, n_classes + 1).astype(np.int64)
+    counts = np.zeros(n_classes * (n_classes + 1), np.int64)
+    for part in parts(truth.size):
+        labels, mapped = truth.reshape(-1)[part], predicted.reshape(-1)[part]
+        labelled = labels != 0
+        true, found = labels[labelled].astype(np.int64), mapped[labelled].astype(np.int64)
+        _require_labels(true, "ground truth", n_classes)
+        _require_labels(found, "map", n_classes)
+        columns = np.where(found == 0, n_classes, found - 1)
+        counts += np.bincount((true - 1) * (n_classes + 1) + columns, minlength=len(counts))
+    return counts.reshape(n_classes, n_classes + 1)
+
+
+def parts(size: int) -> Iterator[slice]:
+    """Pixels of a flat array a part at a time: counting makes copies many times as large."""
+    for start in range(0, size, PART_PIXELS):
+        yield slice(start, start + PART_PIXELS)
+
+
+def _require_labels(labels: npt.NDArray[np.int64], name: str, n_classes: int) -> None:
+    if labels.size and (labels.min() < 0 or labels.max() > n_classes):
+        raise LabelError(
+            f"the {name} has labels from {labels.min()} to {labels.max()}, "
+            f"there are {n_classes} classes",
+            f"labels run from 0 to {n_classes}",
+        )
 
 
 def overall_average_kappa(

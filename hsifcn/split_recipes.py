@@ -216,7 +216,8 @@ def fields(labels: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int32]:
         if box is None:
             continue
         own, n_own = ndimage.label(labels[box] == index + 1, np.ones((3, 3)))
-        numbers[box] += np.where(own > 0, own + n_fields, 0).astype(np.int32)
+        own[own > 0] += n_fields
+        numbers[box] += own
         n_fields += n_own
     return numbers
 

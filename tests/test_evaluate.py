@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -96,3 +100,33 @@ def test_the_split_must_be_of_the_labels():
 def test_two_classes_of_one_name():
     with pytest.raises(MismatchError, match="name of its own"):
         evaluate(MAP, LabelMap(TRUTH.labels, ("a", "a", "b"), TRUTH.colours))
+
+
+def test_counting_in_parts_changes_nothing(monkeypatch):
+    rng = np.random.default_rng(0)
+    truth = label_map(np.kron(rng.integers(0, 4, (5, 6)), np.ones((4, 4), int)))
+    found = label_map(np.where(rng.random(truth.labels.shape) < 0.2, 1, truth.labels))
+    whole = evaluate(found, truth)
+    monkeypatch.setattr("hsifcn.metrics.PART_PIXELS", 7)
+    assert evaluate(found, truth) == whole
+
+
+def test_memory_is_what_was_said():
+    """A process of its own is refused, told what it takes, and keeps within that."""
+    code = """
+import sys, numpy as np
+from hsifcn.evaluation import evaluate
+from hsifcn.measure import peak_rss_bytes
+from hsifcn.scene import LabelMap, default_class_names, default_colours
+labels = np.kron(np.arange(1200).reshape(30, 40) % 5, np.ones((100, 100), int)).astype(np.uint8)
+labels = LabelMap(labels, default_class_names(4), default_colours(4))
+evaluate(labels, labels, max_memory=int(sys.argv[1]))
+print(peak_rss_bytes())
+"""
+    refused, done = (
+        subprocess.run([sys.executable, "-c", code, limit], capture_output=True, text=True)
+        for limit in ("100000000", "10000000000")
+    )
+    needed = 1e6 * int(re.search(r"--max-memory (\d+)M|$", refused.stderr)[1])
+    assert "MemoryCeilingError" in refused.stderr
+    assert 0.75 * needed < int(done.stdout) < needed

@@ -14,7 +14,7 @@ from hsifcn.cli import options as opt
 @click.argument("map_path", metavar="MAP")
 @click.argument("labels_path", metavar="LABELS")
 @click.option("--split", "split_path", metavar="split.npz", help="Count its test pixels only.")
-@opt.options(opt.label_field, opt.all_touched, opt.class_names, opt.common)
+@opt.options(opt.label_field, opt.all_touched, opt.class_names, opt.max_memory, opt.common)
 def command(
     output: opt.Output,
     map_path: str,
@@ -23,6 +23,7 @@ def command(
     label_field: str | None,
     all_touched: bool,
     class_names: str | None,
+    max_memory: int | None,
 ) -> None:
     """Measure a map: OA, AA, kappa, per class, confusion, area of each class, with intervals.
 
@@ -40,7 +41,7 @@ def command(
     predicted = open_labels(map_path)
     try:
         truth = Labelling(class_names, label_field, all_touched).open(labels_path, predicted)
-        result = evaluate(predicted, truth, split)
+        result = evaluate(predicted, truth, split, max_memory)
     except MismatchError as error:
         files = ", ".join(filter(None, (map_path, labels_path, split_path)))
         raise MismatchError(f"{files}: {error.message}", error.remedy) from error

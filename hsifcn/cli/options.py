@@ -149,7 +149,7 @@ keep_bad_bands = click.option(
 )  # fmt: skip
 max_memory = click.option(
     "--max-memory", type=Size(), metavar="SIZE",
-    help="Ceiling on resident memory: 4G, 800M; else 60 % of what is free.",
+    help="Ceiling on resident memory: 4G, 800M.",
 )  # fmt: skip
 device = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto",
