@@ -38,7 +38,7 @@ from hsifcn.measure import (
 )
 from hsifcn.metrics import Accuracy, confusion_matrix
 from hsifcn.models import ModelSpec, geometry
-from hsifcn.models.flops import predict_flops
+from hsifcn.models.flops import flops_per_pixel
 from hsifcn.prediction import Predictor
 from hsifcn.quicklook import SPLIT_COLOURS, label_image, rgb_quicklook
 from hsifcn.refinement_choice import refine_run
@@ -236,11 +236,10 @@ def training_record(inputs: Inputs, settings: Settings, trained: Trained) -> dic
 
 def model_record(spec: ModelSpec) -> dict[str, Any]:
     """Name, parameters and cost of a network."""
-    side = 8 * geometry(spec).stride
     return {
         "model": spec.name,
         "params": sum(parameter.numel() for parameter in empty_network(spec).parameters()),
-        "flops_per_pixel": predict_flops(spec, side, side, whole_scene=True) / side**2,
+        "flops_per_pixel": flops_per_pixel(spec),
     }
 
 

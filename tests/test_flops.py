@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -9,6 +12,7 @@ from hsifcn.models import MODELS, default_spec
 from hsifcn.models.flops import (
     convolution_runs,
     counted_forward,
+    flops_per_pixel,
     formula_forward,
     predict_flops,
     training_step_flops,
@@ -61,3 +65,22 @@ def test_a_training_step_by_formula_is_near_what_is_counted(name):
     assert training_step_formula(spec, shape) == pytest.approx(
         training_step_flops(spec, shape), rel=0.01
     )
+
+
+@pytest.mark.parametrize("name", ["hsifcn", "fcn8s", "segnet", "deeplab", "patch15"])
+def test_flops_a_pixel_are_those_of_a_large_scene(name):
+    spec = default_spec(name, 30, 5)
+    side = 32 * 60
+    whole = predict_flops(spec, side, side, whole_scene=True, forward=formula_forward)
+    assert flops_per_pixel(spec) == pytest.approx(whole / side**2, rel=0.02)
+
+
+def test_counting_the_flops_a_pixel_does_not_load_the_compiler():
+    code = """
+import sys
+from hsifcn.models import default_spec
+from hsifcn.models.flops import flops_per_pixel
+flops_per_pixel(default_spec("hsifcn", 30, 5))
+assert "sympy" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,4 +1,4 @@
-"""FLOPs of networks, counted by PyTorch on the meta device and by formula.
+"""FLOPs of networks, counted by PyTorch and by formula, as a rule on the meta device.
 
 A multiply-add counts two. The formula knows only the shapes that convolutions take and give, not
 PyTorch's counter, so that each checks the other; biases, batch norms, ReLUs and pools, about a
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hsifcn.models import MODELS, ModelSpec, build, scene_form
+from hsifcn.models import MODELS, ModelSpec, build, geometry, scene_form
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ConvolutionRun:
 def convolution_runs(network: nn.Module, *shape: int) -> list[ConvolutionRun]:
     """The convolutions of a forward pass over an input of that shape, in the order run.
 
-    The network's weights are on the meta device: nothing is computed.
+    Nothing is computed where the network's weights are on the meta device.
     """
     runs: list[ConvolutionRun] = []
 
@@ -55,7 +55,7 @@ def convolution_runs(network: nn.Module, *shape: int) -> list[ConvolutionRun]:
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
     ]
     with torch.no_grad():
-        network(torch.empty(*shape, device="meta"))
+        network(torch.zeros(*shape, device=next(network.parameters()).device))
     for hook in hooks:
         hook.remove()
     return runs
@@ -100,6 +100,22 @@ def predict_flops(
     if whole_scene or patch is None:
         return forward(scene_form(network), 1, spec.bands, rows, cols)
     return rows * cols * forward(network, 1, spec.bands, patch, patch)
+
+
+def flops_per_pixel(spec: ModelSpec) -> float:
+    """FLOPs a pixel of scoring a large scene, by the formula.
+
+    Those of a scene whose sides are multiples of the stride are a polynomial of second degree in
+    the side; margins that a cast patch CNN computes beyond the scene are in its lower terms. The
+    passes are real but tiny: shapes on the meta device would load PyTorch's compiler.
+    """
+    network = scene_form(build(spec)).eval()
+    stride = geometry(spec).stride
+    one, two, three = (
+        formula_forward(network, 1, spec.bands, side, side)
+        for side in (stride, 2 * stride, 3 * stride)
+    )
+    return (three - 2 * two + one) / (2 * stride**2)
 
 
 def training_step_flops(spec: ModelSpec, shape: tuple[int, int, int]) -> int:
