@@ -23,6 +23,8 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python -m benchmarks.scale --gigabytes 20 --megapixels 1,50
 	$(BIN)/python -m benchmarks.speed --gigabytes 5
+	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.ideas
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/build.py

@@ -177,7 +177,7 @@ def constants(module: Any, **values: Any) -> Change:
 def network_of(stem: tuple[int, ...], widths: tuple[int, ...]) -> Change:
     """The default network with other channels."""
     known = models.MODELS["hsifcn"]
-    other = models._fcn(1, known.summary, stem, widths)
+    other = models.fcn_model(1, known.summary, stem, widths)
     return lambda: mock.patch.dict(models.MODELS, {"hsifcn": other})
 
 

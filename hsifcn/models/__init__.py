@@ -78,12 +78,13 @@ class Model:
 VGG_WIDTHS = (64, 96, 128, 192, 192)  # five stages, as in VGG: cells of 32 pixels at the end
 
 
-def _fcn(
+def fcn_model(
     finest: int,
     summary: str,
     stem: tuple[int, ...] = (64, 64),
     widths: tuple[int, ...] = VGG_WIDTHS,
 ) -> Model:
+    """An FCN whose finest skip has stride ``finest``."""
     return Model(
         summary,
         build=lambda s: fcn.FCN(s.bands, s.classes, finest, s.stem, s.widths),
@@ -108,15 +109,15 @@ def _patch(patch: int) -> Model:
 
 
 MODELS: dict[str, Model] = {
-    "hsifcn": _fcn(
+    "hsifcn": fcn_model(
         1, "two light stages, skips down to single pixels: the default", (48, 32), (32, 64)
     ),
-    "fcn32s": _fcn(32, "coarsest scores only: the paper's first step, for comparison"),
-    "fcn16s": _fcn(16, "scores of stride 32 and 16"),
-    "fcn8s": _fcn(8, "the paper's FCN-8s: objects many pixels wide"),
-    "fcn4s": _fcn(4, "skips down to stride 4"),
-    "fcn2s": _fcn(2, "skips down to stride 2"),
-    "fcn1s": _fcn(1, "skips down to single pixels: fields and objects a few pixels wide"),
+    "fcn32s": fcn_model(32, "coarsest scores only: the paper's first step, for comparison"),
+    "fcn16s": fcn_model(16, "scores of stride 32 and 16"),
+    "fcn8s": fcn_model(8, "the paper's FCN-8s: objects many pixels wide"),
+    "fcn4s": fcn_model(4, "skips down to stride 4"),
+    "fcn2s": fcn_model(2, "skips down to stride 2"),
+    "fcn1s": fcn_model(1, "skips down to single pixels: fields and objects a few pixels wide"),
     "segnet": Model(
         "encoder-decoder with max-unpooling: sharp edges without skipped scores",
         build=lambda s: segnet.SegNet(s.bands, s.classes, s.stem, s.widths),
