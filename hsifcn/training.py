@@ -185,7 +185,9 @@ def train(
     job = prepare(scenes, splits, settings, **options)
     if checkpoint and resume:
         job.state.load(checkpoint, job.identity)
-    objective = make_objective(job.source, job.untrained.spec, settings)
+    with Stopwatch() as watch:  # carrying labels over the scenes is part of training
+        objective = make_objective(job.source, job.untrained.spec, settings)
+    job.state.seconds += watch.seconds
     try:
         run_steps(job.state, objective, settings, progress, checkpoint, job.identity)
     except KeyboardInterrupt:
