@@ -105,7 +105,8 @@ def map_by_network(
     """Map the scene with a network trained on the split, settings by default."""
     from hsifcn.prediction import Predictor
     from hsifcn.scene import default_class_names, default_colours
-    from hsifcn.training import default_settings, train
+    from hsifcn.settings import default_settings
+    from hsifcn.training import train
 
     scene = open_scene(SCENE)
     trained = train(

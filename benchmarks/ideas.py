@@ -41,8 +41,9 @@ from hsifcn.objectives import SceneObjective
 from hsifcn.prediction import Predictor
 from hsifcn.refinement import choose_weights
 from hsifcn.scene import default_class_names, default_colours
+from hsifcn.settings import default_settings
 from hsifcn.splits import Split, make_split
-from hsifcn.training import Trained, default_settings, train
+from hsifcn.training import Trained, train
 from hsifcn.training_scenes import read_standardised, scene_scaling, usable_bands
 
 ROOT = Path(__file__).parent.parent

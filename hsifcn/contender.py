@@ -24,7 +24,8 @@ from hsifcn.io import open_scene
 from hsifcn.measure import Stopwatch, peak_bytes, start_peak
 from hsifcn.run import read_split, write_json
 from hsifcn.scene import Scene, labels_of
-from hsifcn.training import default_settings, train
+from hsifcn.settings import default_settings
+from hsifcn.training import train
 
 Job = dict[str, Any]
 

@@ -15,8 +15,9 @@ from hsifcn.checkpoint import STATE
 from hsifcn.errors import SettingError
 from hsifcn.io.files import atomic_write
 from hsifcn.scene import Scene
+from hsifcn.settings import Settings
 from hsifcn.splits import Split
-from hsifcn.training import Announce, Progress, Settings, Trained, train
+from hsifcn.training import Announce, Progress, Trained, train
 from hsifcn.training_plan import TrainingPlan
 
 SEED_STEP = 1000  # between the seeds of members, so that those of neighbouring runs differ

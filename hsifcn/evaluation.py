@@ -57,12 +57,7 @@ def evaluate(
     MemoryCeilingError
         Fields, which may reach anywhere, cannot be told apart within ``max_memory``.
     """
-    needed = rss_bytes() + truth.labels.size * BYTES_PER_PIXEL
-    if max_memory is not None and needed > max_memory:
-        raise MemoryCeilingError(
-            f"{truth.labels.size:,} labels cannot be evaluated within the memory given",
-            f"it takes --max-memory {-(-needed // 10**6)}M",
-        )
+    _require_memory(truth.labels.size, max_memory)
     labels = truth.labels
     if predicted.labels.shape != labels.shape:
         raise MismatchError(
@@ -89,15 +84,26 @@ def evaluate(
         **Accuracy.from_confusion(confusion).as_dict(names, n_train),
         "intervals": intervals,
         "areas": _areas(confusion, np.append(mapped[1:], mapped[0]), names),
-        "split": None
-        if split is None
-        else {
-            "recipe": split.recipe,
-            "seed": split.seed,
-            "digest": split.digest,
-            "leakage": split.leakage(),
-        },
+        "split": None if split is None else _split_record(split),
         "notes": notes,
+    }
+
+
+def _require_memory(pixels: int, ceiling: int | None) -> None:
+    needed = rss_bytes() + pixels * BYTES_PER_PIXEL
+    if ceiling is not None and needed > ceiling:
+        raise MemoryCeilingError(
+            f"{pixels:,} labels cannot be evaluated within the memory given",
+            f"it takes --max-memory {-(-needed // 10**6)}M",
+        )
+
+
+def _split_record(split: Split) -> dict[str, Any]:
+    return {
+        "recipe": split.recipe,
+        "seed": split.seed,
+        "digest": split.digest,
+        "leakage": split.leakage(),
     }
 
 

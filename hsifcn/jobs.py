@@ -13,7 +13,7 @@ from hsifcn.errors import FailedError
 from hsifcn.inputs import Inputs
 from hsifcn.plan import Plan
 from hsifcn.run import write_json
-from hsifcn.training import default_settings
+from hsifcn.settings import default_settings
 
 PROBE_STEPS = 50  # of training with materialised patches: as far as to the first validation
 

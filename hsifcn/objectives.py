@@ -105,7 +105,7 @@ class SceneObjective(Generic[Drawn]):
     source : SceneSource
     classes : int
     label_smoothing, jitter, propagation : float
-        Of ``training.Settings``.
+        Of ``settings.Settings``.
     """
 
     def __init__(
@@ -189,7 +189,7 @@ class PatchObjective:
     source : WholeScenes
     classes : int
     label_smoothing, jitter : float
-        Of ``training.Settings``.
+        Of ``settings.Settings``.
     patch : int
         Side of the patches.
     materialised : bool

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from hsifcn.contenders import CLASSICAL, Contender
 from hsifcn.models import DEFAULT_MODEL
-from hsifcn.training import default_settings
+from hsifcn.settings import default_settings
 
 DEFAULT_SPLITS = {"random": "random:0.1", "disjoint": "checkerboard:14:gap=3"}
 QUICK_CONTENDERS = ("svm7x7", "patch", "cast", DEFAULT_MODEL)

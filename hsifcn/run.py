@@ -43,8 +43,9 @@ from hsifcn.prediction import Predictor
 from hsifcn.quicklook import SPLIT_COLOURS, label_image, rgb_quicklook
 from hsifcn.refinement_choice import refine_run
 from hsifcn.run_memory import bytes_of_maps, later_peak, less
+from hsifcn.settings import Settings
 from hsifcn.splits import Split
-from hsifcn.training import Announce, Settings, Trained
+from hsifcn.training import Announce, Trained
 
 LOG_COLUMNS = ("step", "loss", "lr", "validation_oa", "seconds")
 CHECKPOINT_FILES = (

@@ -9,8 +9,8 @@ from hsifcn.inputs import Inputs
 from hsifcn.measure import rss_bytes
 from hsifcn.models import default_spec
 from hsifcn.refinement import DEFAULTS
+from hsifcn.settings import Settings
 from hsifcn.tile_plan import plan_scene
-from hsifcn.training import Settings
 
 MAP_BYTES = 6  # a pixel of a map: its label and how sure it is
 HEAP_SLACK = 16_000_000  # freed, but not given back to the system by the time of mapping

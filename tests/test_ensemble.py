@@ -15,8 +15,9 @@ from hsifcn.errors import SettingError
 from hsifcn.models.flops import predict_flops
 from hsifcn.prediction import Predictor
 from hsifcn.scene import default_class_names, default_colours
+from hsifcn.settings import default_settings
 from hsifcn.splits import make_split
-from hsifcn.training import default_settings, train
+from hsifcn.training import train
 
 pytestmark = pytest.mark.usefixtures("small_models")
 NAMES = {"class_names": default_class_names(3), "colours": default_colours(3)}

@@ -21,7 +21,7 @@ LAYERS = (
     {"scene"},
     {"augment", "bands", "bundled", "calibration", "contenders", "crf", "graph_cuts", "intervals"}
     | {"io", "losses", "mapped_tile", "measure", "metrics", "models", "optimiser", "propagation"}
-    | {"quicklook", "scaling"}
+    | {"quicklook", "scaling", "settings"}
     | {"spectra", "split_recipes", "splits", "stream", "tiles"},
     {"blocks", "bundle", "checkpoint", "objectives", "refinement", "training_crops"}
     | {"training_scenes"},

@@ -21,17 +21,9 @@ from hsifcn.objectives import PatchObjective, SceneObjective
 from hsifcn.optimiser import AdamW
 from hsifcn.prediction import Predictor
 from hsifcn.scene import default_colours
+from hsifcn.settings import Settings, default_settings, learning_rate, stage
 from hsifcn.splits import Split, make_split
-from hsifcn.training import (
-    FEWEST_TO_CALIBRATE,
-    SELECT_FROM,
-    Settings,
-    default_settings,
-    initial_state,
-    learning_rate,
-    stage,
-    train,
-)
+from hsifcn.training import FEWEST_TO_CALIBRATE, SELECT_FROM, initial_state, train
 from hsifcn.training_scenes import WholeScenes, load_training_scene, scene_scaling
 
 pytestmark = pytest.mark.usefixtures("small_models")
@@ -116,7 +108,8 @@ import sys
 from scenes import field_scene
 from hsifcn.splits import make_split
 from hsifcn.scene import default_colours
-from hsifcn.training import default_settings, train
+from hsifcn.settings import default_settings
+from hsifcn.training import train
 
 scene, labels = field_scene()
 trained = train([scene], [make_split(labels, "random:0.4:val=0.2")], default_settings(

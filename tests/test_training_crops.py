@@ -19,9 +19,10 @@ from hsifcn.objectives import SceneObjective
 from hsifcn.prediction import Predictor
 from hsifcn.scaling import Scaling, fit_scaling
 from hsifcn.scene import default_colours
+from hsifcn.settings import default_settings
 from hsifcn.splits import Split, make_split
 from hsifcn.tiles import crop, plan_tiles
-from hsifcn.training import default_settings, train
+from hsifcn.training import train
 from hsifcn.training_crops import CroppedScenes, CropSize, crop_round, label_scene
 from hsifcn.training_scenes import WholeScenes, load_training_scene
 

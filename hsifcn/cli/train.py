@@ -66,7 +66,7 @@ def command(
     from hsifcn.io import scene_stem
     from hsifcn.models import DEFAULT_MODEL
     from hsifcn.run import prepare_run_directory, train_run
-    from hsifcn.training import default_settings
+    from hsifcn.settings import default_settings
 
     labels = opt.labels_of_scenes(scenes, label_paths, output)
     inputs = inputs_asked_for(scenes, labels, seed, asked)
