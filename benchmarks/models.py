@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +71,12 @@ class Job:
 
 FAMILY = [*(name for name in MODELS if MODELS[name].patch is None), "patch5", "patch15", "patch31"]
 PLAIN = [Job(name, "", split) for name in FAMILY for split in SPLITS]
-STARTED = [
+STARTED = [  # the default shares no layer's width with the patch CNN
     Job(model, start, split)
-    for model in ("hsifcn", "fcn8s", "fcn1s")
-    for start in ("staged", "patch15")
+    for model, start in (
+        ("hsifcn", "staged"),
+        *product(("fcn8s", "fcn1s"), ("staged", "patch15")),
+    )
     for split in SPLITS
 ]
 
@@ -132,7 +135,7 @@ def figures() -> str:
             [
                 start_row(model, start)
                 for model in dict.fromkeys(job.model for job in STARTED)
-                for start in ("", *dict.fromkeys(job.start for job in STARTED))
+                for start in ("", *dict.fromkeys(j.start for j in STARTED if j.model == model))
             ],
         ),
     ]

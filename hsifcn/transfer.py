@@ -90,7 +90,7 @@ def inherited(start: Bundle, spec: ModelSpec, class_names: Sequence[str]) -> dic
     if not taken:
         raise SettingError(
             f"{spec.name} can take nothing from a {start.spec.name} of {start.spec.bands} bands",
-            "start from a model of the same sensor",
+            "start from one of the same bands and as wide layers, or train another, such as fcn8s",
         )
     return taken
 

@@ -46,7 +46,8 @@ def test_metrics_tell_of_both_maps(refined_run):
         assert done.code == 0, done.err
         right = (open_labels(target).labels == split.labels)[split.test]
         assert right.mean() == pytest.approx(wanted)
-    assert refined["oa"] >= metrics["oa"]
+    # Chosen on a few validation pixels, which are a sample: of 2,000 test pixels some may be lost.
+    assert refined["oa"] > metrics["oa"] - 0.002
 
 
 def test_another_back_end_is_another_map(refined_run):

@@ -274,8 +274,10 @@ def test_a_run_starts_from_another(folder):
     assert done.json["init"]["weights"] == int(said[1].replace(",", "")) > 1000
     assert done.json["init"]["model"] == "patch15"
     assert "warning" not in done.err
-    other = train(folder, "--init", "patch/model.safetensors", "--seed", "1", "-o", "other")
-    assert "was trained on another split" in other.err
+    again = ("--init", "patch/model.safetensors", "--seed", "1", "-o", "other")
+    assert "was trained on another split" in train(folder, "-m", "fcn8s", *again).err
+    refused = train(folder, "-m", "hsifcn", *again, "-q")  # whose layers are all narrower
+    assert_refused(refused, "hsifcn can take nothing from a patch15")
 
 
 def test_stages(folder):
