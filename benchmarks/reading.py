@@ -157,7 +157,8 @@ def main() -> None:
         f"A scene of {rows} x {cols} pixels and {bands} bands, int16, {cube.nbytes / 1e9:.2f} GB, "
         f"read from the page cache on {found['processor']}, NumPy {known['numpy']}; medians of "
         f"{given.repeats} rounds, printed by `python benchmarks/reading.py --gigabytes "
-        f"{given.gigabytes:g}`. Strips are {STRIP} full rows, windows {TILE} x {TILE} pixels, each given as (rows, cols, bands) in one "
+        f"{given.gigabytes:g}`. Strips are {STRIP} full rows, "
+        f"windows {TILE} x {TILE} pixels, each given as (rows, cols, bands) in one "
         f"piece. Copying is `shutil.copyfile` to the same disk. The goal is {GOAL} % of its rate.",
         "",
         "| file | copy, GB/s | strips, GB/s | % of copy | windows, GB/s | % of copy |",
