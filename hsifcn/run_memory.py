@@ -15,7 +15,7 @@ from hsifcn.tile_plan import plan_scene
 MAP_BYTES = 6  # a pixel of a map: its label and how sure it is
 HEAP_SLACK = 16_000_000  # freed, but not given back to the system by the time of mapping
 TRAINED_BYTES = 60_000_000  # that the process takes more once it has trained
-REPORT_BYTES = 165_000_000  # of libraries: those that training, FLOPs and figures load
+REPORT_BYTES = 125_000_000  # of libraries: those that training and figures load
 REPORT_PIXEL_BYTES = 20  # of maps, their pictures and leakage
 
 
