@@ -6,6 +6,8 @@ process that mapped it. The stored order of the axes is all that tells the inter
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -208,7 +210,7 @@ class RawArray:
 
         step, run = (values[-1] * self.dtype.itemsize for values in (sizes, counts))
         target = memory.reshape(-1).view(np.uint8).data
-        for index in np.ndindex(*counts[:-2]):
+        for index in itertools.product(*map(range, counts[:-2])):
             line = 0
             for start, i, size in zip(starts[:-1], (*index, 0), sizes[:-1], strict=True):
                 line = line * size + start + i
@@ -221,13 +223,13 @@ class RawArray:
             buffer.byteswap(inplace=True)
 
     def _fill(self, file: BinaryIO, target: memoryview, position: int) -> None:
-        file.seek(position)
-        while (count := file.readinto(target)) < len(target):  # type: ignore[attr-defined]
+        while (count := os.preadv(file.fileno(), [target], position)) < len(target):
             if not count:
                 raise UnreadableFileError(
                     f"{self.path} ends too early", "it changed while it was read; copy it again"
                 )
             target = target[count:]
+            position += count
 
 
 def _turn(found: npt.NDArray[Any], result: npt.NDArray[Any]) -> None:
