@@ -25,9 +25,17 @@ def windows(draw, rows, cols):
 
 
 @pytest.mark.parametrize("gap", [0, 4, raw._GAP_BYTES])
-@settings(deadline=None, max_examples=80)
-@given(data=st.data(), order=st.sampled_from(sorted(ORDERS)), dtype=st.sampled_from(["<u2", ">f4"]))
-def test_any_window_is_a_slice_of_the_whole(tmp_path_factory, gap, data, order, dtype):
+@settings(deadline=None, max_examples=120)
+@given(
+    data=st.data(),
+    order=st.sampled_from(sorted(ORDERS)),
+    dtype=st.sampled_from(["u1", "<u2", ">i2", ">f4", "<f8", ">f8"]),
+    buffer=st.sampled_from([1, 40, 2**20]),
+    pixel=st.sampled_from([8, 16, 128]),
+)
+def test_any_window_is_a_slice_of_the_whole(
+    tmp_path_factory, gap, data, order, dtype, buffer, pixel
+):
     shape = data.draw(st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 4)))
     window = data.draw(windows(*shape[:2]))
     cube = sample_cube(shape, dtype)
@@ -36,6 +44,8 @@ def test_any_window_is_a_slice_of_the_whole(tmp_path_factory, gap, data, order, 
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(raw, "_GAP_BYTES", gap)
+        patch.setattr(raw, "_BUFFER_BYTES", {"bil": buffer, "bsq": buffer})
+        patch.setattr(raw, "_PIXEL_BYTES", pixel)
         block = array.read(window)
     np.testing.assert_array_equal(block, cube[window.slices])
     assert block.dtype == cube.dtype.newbyteorder("=")
@@ -46,26 +56,16 @@ def test_any_window_is_a_slice_of_the_whole(tmp_path_factory, gap, data, order, 
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("gap", [0, raw._GAP_BYTES])
-def test_a_read_larger_than_the_buffer_comes_in_parts(tmp_path, order, gap, monkeypatch):
+@pytest.mark.parametrize("pixel_bytes", [8, 12, 128])
+def test_a_read_larger_than_the_buffer_comes_in_parts(
+    tmp_path, order, gap, pixel_bytes, monkeypatch
+):
     cube = sample_cube((9, 8, 5))
     array = stored(tmp_path / "raw", cube, order)
     monkeypatch.setattr(raw, "_GAP_BYTES", gap)
-    monkeypatch.setattr(raw, "_BUFFER_BYTES", 2 * 8 * 5 * 4)
+    monkeypatch.setattr(raw, "_BUFFER_BYTES", {"bil": 320, "bsq": 320})
+    monkeypatch.setattr(raw, "_PIXEL_BYTES", pixel_bytes)
     np.testing.assert_array_equal(array.read(Window(1, 2, 7, 5)), cube[1:8, 2:7])
-
-
-class Counting:
-    """Stands in for a file and notes what is read of it."""
-
-    def __init__(self, file):
-        self.file, self.sizes = file, []
-
-    def seek(self, position):
-        self.file.seek(position)
-
-    def readinto(self, target):
-        self.sizes.append(len(target))
-        return self.file.readinto(target)
 
 
 @pytest.mark.parametrize(
@@ -77,13 +77,30 @@ class Counting:
         ("bsq-columns", [3] * 5 * 4, [3] * 2 * 4),
     ],
 )
-def test_no_more_is_read_than_the_window_and_in_few_pieces(tmp_path, order, full_width, part):
+def test_no_more_is_read_than_the_window_and_in_few_pieces(
+    tmp_path, order, full_width, part, monkeypatch
+):
     array = stored(tmp_path / "raw", sample_cube((6, 5, 4), "u1"), order)
+    sizes, preadv, bands = [], os.preadv, slice(0, 4)
+
+    def counting(file, targets, position):
+        sizes.extend(map(len, targets))
+        return preadv(file, targets, position)
+
+    monkeypatch.setattr(os, "preadv", counting)
     with open(array.path, "rb") as file:
-        for window, sizes in ((Window(2, 0, 3, 5), full_width), (Window(2, 1, 3, 2), part)):
-            counting = Counting(file)
-            array._read_stored(counting, window, *array._buffer(window))
-            assert counting.sizes == sizes
+        for window, expected in ((Window(2, 0, 3, 5), full_width), (Window(2, 1, 3, 2), part)):
+            sizes.clear()
+            buffer = array._buffer(window, bands, np.empty(0, "u1"))
+            array._read_stored(file, window, bands, *buffer)
+            assert sizes == expected
+
+
+def test_reads_that_stop_short_go_on(tmp_path, monkeypatch):
+    cube, preadv = sample_cube(), os.preadv
+    array = stored(tmp_path / "raw", cube, "bsq")
+    monkeypatch.setattr(os, "preadv", lambda file, to, place: preadv(file, [to[0][:3]], place))
+    np.testing.assert_array_equal(array.read(Window(0, 0, 4, 5)), cube)
 
 
 @pytest.mark.parametrize(
@@ -116,14 +133,15 @@ def test_lines_that_share_places_of_the_cache(tmp_path, cols, dtype, order):
 @pytest.mark.parametrize("side", [8, 63, 64])
 def test_bands_do_not_share_places_of_the_cache(tmp_path, order, side, dtype):
     array = stored(tmp_path / "raw", sample_cube((side, side, 3), dtype), order)
-    apart = array._buffer(Window(0, 0, side, side))[1].strides[0]
+    memory = np.empty(0, dtype)
+    apart = array._buffer(Window(0, 0, side, side), slice(0, 3), memory)[1].strides[0]
     assert apart >= side * side * array.dtype.itemsize
     assert apart % 128 == 64
 
 
-@pytest.mark.parametrize("order", ["bip", "bsq"])
+@pytest.mark.parametrize("order", ["bip", "bil", "bsq", "bsq-columns"])
 def test_a_read_holds_little_besides_its_result(tmp_path, order, monkeypatch):
-    monkeypatch.setattr(raw, "_BUFFER_BYTES", 2**18)
+    monkeypatch.setattr(raw, "_BUFFER_BYTES", {"bil": 2**18, "bsq": 2**18})
     array = stored(tmp_path / "raw", sample_cube((100, 100, 100), "u2"), order)
     tracemalloc.start()
     block = array.read(Window(0, 0, 100, 100))

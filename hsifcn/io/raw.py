@@ -6,6 +6,8 @@ process that mapped it. The stored order of the axes is all that tells the inter
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -24,9 +26,12 @@ ORDERS: dict[str, tuple[int, int, int]] = {
     "bsq": (2, 0, 1),
     "bsq-columns": (2, 1, 0),  # a Fortran-ordered (rows, cols, bands) array
 }
-# What a read holds besides its result. Turned from a buffer that stays in the processor's cache,
-# voxels come twice as fast as from one of 32 MiB; BSQ is read in pieces too short from a smaller.
-_BUFFER_BYTES = 8 * 2**20
+# What a read holds besides its result. Turned from memory that stays in the processor's own cache,
+# voxels come twice as fast; BSQ, a call a band, is read in pieces too short from a smaller buffer.
+_BUFFER_BYTES = {"bil": 2 * 2**20, "bsq": 4 * 2**20}
+# Of a pixel, turned at once from BSQ: of fewer bands a buffer of the same size holds longer pieces,
+# but writing less than two cache lines in a row is slow.
+_PIXEL_BYTES = 128
 _GAP_BYTES = 16 * 2**10  # read through rather than skipped: another call would take as long
 _CACHE_LINE = 64  # bytes
 _SHARED_BYTES = 512  # lines that are multiples of it apart share an eighth of the cache, or less
@@ -89,12 +94,9 @@ class RawArray:
         try:
             with open(self.path, "rb", buffering=0) as file:
                 if self.order == "bip":
-                    self._read_stored(file, window, result, result)
-                    return result
-                for part in self._parts(self._whole_lines(window)):
-                    common = _intersection(part, window)
-                    target = result[_slices(common, window)]
-                    _turn(self._read_part(file, part)[_slices(common, part)], target)
+                    self._read_stored(file, window, slice(0, self.shape[2]), result, result)
+                else:
+                    self._read_turned(file, window, result)
         except OSError as error:
             raise cannot_read(self.path, error) from error
         return result
@@ -118,54 +120,77 @@ class RawArray:
             return Window(window.row, 0, window.rows, cols)
         return window
 
-    def _parts(self, window: Window) -> Iterator[Window]:
-        """Cut a window along its slower axis on disk, into parts that fit into the buffer."""
+    def _read_turned(self, file: BinaryIO, window: Window, result: npt.NDArray[Any]) -> None:
+        """Fill the result part by part, each read into the same memory and turned from there."""
+        memory = np.empty(0, result.dtype)
+        axes = np.argsort(ORDERS[self.order])
+        for part, bands in self._parts(self._whole_lines(window)):
+            memory, buffer = self._buffer(part, bands, memory)
+            self._read_stored(file, part, bands, memory, buffer)
+            common = _intersection(part, window)
+            found = buffer.transpose(axes)[_slices(common, part)]
+            _turn(found, result[_slices(common, window)][:, :, bands])
+
+    def _parts(self, window: Window) -> Iterator[tuple[Window, slice]]:
+        """Cut a window into parts that fit into the buffer, the largest first.
+
+        It is cut along its slower axis on disk, and in BSQ along the bands.
+        """
         lines, line = window.rows, window.cols
         if self.order == "bsq-columns":
             lines, line = line, lines
-        step = max(1, _BUFFER_BYTES // max(1, line * self.shape[2] * self.dtype.itemsize))
+        bands = self.shape[2]
+        if self.interleave == "bsq":
+            bands = min(bands, _PIXEL_BYTES // self.dtype.itemsize)
+        bytes_a_line = max(1, line * bands * self.dtype.itemsize)
+        step = max(1, _BUFFER_BYTES[self.interleave] // bytes_a_line)
         for start in range(0, lines, step):
             count = min(step, lines - start)
             if self.order == "bsq-columns":
-                yield Window(window.row, window.col + start, window.rows, count)
+                part = Window(window.row, window.col + start, window.rows, count)
             else:
-                yield Window(window.row + start, window.col, count, window.cols)
+                part = Window(window.row + start, window.col, count, window.cols)
+            for band in range(0, self.shape[2], bands):
+                yield part, slice(band, min(band + bands, self.shape[2]))
 
-    def _read_part(self, file: BinaryIO, part: Window) -> npt.NDArray[Any]:
-        """Read a part, its axes turned to rows, columns, bands."""
-        memory, buffer = self._buffer(part)
-        self._read_stored(file, part, memory, buffer)
-        return buffer.transpose(np.argsort(ORDERS[self.order]))
+    def _buffer(
+        self, window: Window, bands: slice, memory: npt.NDArray[Any]
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """``memory`` or, where it is too small, more; and the part of it that some voxels fill.
 
-    def _buffer(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        """Memory for a window, and the part of it that the window fills, its axes in stored order.
-
-        In BSQ the bands begin an odd number of cache lines apart. A power of two apart, as they are
-        in many wide scenes, a pixel's bands would share a few places of the processor's cache, and
-        turning them would take three times as long.
+        Their axes are in stored order. In BSQ the bands begin an odd number of cache lines apart. A
+        power of two apart, as they are in many wide scenes, a pixel's bands would share a few
+        places of the processor's cache, and turning them would take three times as long.
         """
-        extent = (window.rows, window.cols, self.shape[2])
+        extent = (window.rows, window.cols, bands.stop - bands.start)
         slow, *others = (extent[axis] for axis in ORDERS[self.order])
         plane = apart = others[0] * others[1]
         if self.interleave == "bsq":
             lines = -(-plane * self.dtype.itemsize // _CACHE_LINE) | 1
             apart = lines * _CACHE_LINE // self.dtype.itemsize
-        memory = np.empty((slow, apart), self.dtype.newbyteorder("="))
-        return memory, memory[:, :plane].reshape(slow, *others)
+        if memory.size < slow * apart:
+            memory = np.empty(slow * apart, memory.dtype)
+        planes = memory[: slow * apart].reshape(slow, apart)[:, :plane]
+        return memory, planes.reshape(slow, *others)
 
     def _read_stored(
-        self, file: BinaryIO, window: Window, memory: npt.NDArray[Any], buffer: npt.NDArray[Any]
+        self,
+        file: BinaryIO,
+        window: Window,
+        bands: slice,
+        memory: npt.NDArray[Any],
+        buffer: npt.NDArray[Any],
     ) -> None:
-        """Fill ``buffer``, whose axes are in stored order, with a window of the file.
+        """Fill ``buffer``, whose axes are in stored order, with some bands of a window.
 
         Axes that the window covers whole are joined to the next slower one, so that a window of
         full width is one read a band (BSQ) or one altogether (BIL, BIP). ``memory`` is all that the
-        buffer is a part of, in C order.
+        buffer lies at the start of, in C order.
         """
         order = ORDERS[self.order]
         # The first axis is none of the array's: so there always is one to step along.
         sizes = [1, *(self.shape[axis] for axis in order)]
-        starts = [0, *((window.row, window.col, 0)[axis] for axis in order)]
+        starts = [0, *((window.row, window.col, bands.start)[axis] for axis in order)]
         counts = [1, *buffer.shape]
         strides = [0, *buffer.strides]  # in memory
         while (
@@ -185,7 +210,7 @@ class RawArray:
 
         step, run = (values[-1] * self.dtype.itemsize for values in (sizes, counts))
         target = memory.reshape(-1).view(np.uint8).data
-        for index in np.ndindex(*counts[:-2]):
+        for index in itertools.product(*map(range, counts[:-2])):
             line = 0
             for start, i, size in zip(starts[:-1], (*index, 0), sizes[:-1], strict=True):
                 line = line * size + start + i
@@ -198,13 +223,13 @@ class RawArray:
             buffer.byteswap(inplace=True)
 
     def _fill(self, file: BinaryIO, target: memoryview, position: int) -> None:
-        file.seek(position)
-        while (count := file.readinto(target)) < len(target):  # type: ignore[attr-defined]
+        while (count := os.preadv(file.fileno(), [target], position)) < len(target):
             if not count:
                 raise UnreadableFileError(
                     f"{self.path} ends too early", "it changed while it was read; copy it again"
                 )
             target = target[count:]
+            position += count
 
 
 def _turn(found: npt.NDArray[Any], result: npt.NDArray[Any]) -> None:
