@@ -30,7 +30,7 @@ from hsifcn.stream import WriteBehind
 from hsifcn.tile_plan import Plan, plan_scene
 from hsifcn.tiles import Tile, crop
 
-STEM_PIXELS = 4096  # that the stem sees at once on a processor: their spectra stay in its cache
+STEM_PIXELS = 8192  # that the stem sees at once on a processor: their spectra stay in its cache
 TRIAL_SIDE = 96  # pixels; of the square that is scored to foretell how long a scene takes
 
 
@@ -119,6 +119,8 @@ class Predictor:
         shape = len(valid), self.network.channels
         features = [torch.empty(shape, device=self.device) for _ in self.network.members]
         mean = self.network.get_buffer("mean")
+        # Used again and again: to be given as much memory for each strip takes as long as the stem.
+        strip = torch.empty((min(STEM_PIXELS, len(valid)), len(mean)))
         start = 0
         while start < len(valid):
             block, measured = next(blocks)
@@ -126,7 +128,11 @@ class Predictor:
             step = STEM_PIXELS if self.device.type == "cpu" else len(block)
             for first in range(0, len(block), step):
                 part = slice(start + first, start + min(first + step, len(block)))
-                pixels = torch.from_numpy(block[first : first + step]).to(self.device).float()
+                pixels = torch.from_numpy(block[first : first + step])
+                if self.device.type != "cpu":
+                    pixels = pixels.to(self.device).float()
+                elif pixels.dtype != torch.float32:
+                    pixels = strip[: len(pixels)].copy_(pixels)
                 bad = ~measured[first : first + step]
                 if bad.any():
                     pixels[torch.from_numpy(bad).to(self.device)] = mean
