@@ -128,11 +128,7 @@ class Predictor:
             step = STEM_PIXELS if self.device.type == "cpu" else len(block)
             for first in range(0, len(block), step):
                 part = slice(start + first, start + min(first + step, len(block)))
-                pixels = torch.from_numpy(block[first : first + step])
-                if self.device.type != "cpu":
-                    pixels = pixels.to(self.device).float()
-                elif pixels.dtype != torch.float32:
-                    pixels = strip[: len(pixels)].copy_(pixels)
+                pixels = self._float32(block[first : first + step], strip)
                 bad = ~measured[first : first + step]
                 if bad.any():
                     pixels[torch.from_numpy(bad).to(self.device)] = mean
@@ -142,6 +138,15 @@ class Predictor:
                 self.network.stem_channels(pixels, [channels[part] for channels in features])
             start += len(block)
         return features
+
+    def _float32(self, block: npt.NDArray[Any], strip: Tensor) -> Tensor:
+        """The block on the device, in the memory of ``strip`` where that is a processor's."""
+        if self.device.type == "cpu":
+            pixels = torch.from_numpy(block)
+            return pixels if pixels.dtype == strip.dtype else strip[: len(pixels)].copy_(pixels)
+        if block.dtype in (np.uint16, np.uint32, np.uint64):  # which not every device has
+            block = block.astype(np.float32)
+        return torch.from_numpy(block).to(self.device).float()
 
     def plan(self, scene: Scene, max_memory: int | None = None) -> Plan:
         """How a scene will be mapped, how much memory that takes and about how long."""
