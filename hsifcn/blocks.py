@@ -33,15 +33,15 @@ def read_blocks(
     Yields
     ------
     pixels : ndarray, (pixels, bands wanted)
-        A fresh array of a type that PyTorch has.
+        A fresh array.
     valid : ndarray, (pixels,), bool
         False where the scene holds no measurement.
     """
 
     def read(part: Window) -> Block:
         block = read_bands(scene, part, bands)
-        valid = valid_pixels(block, scene.nodata).reshape(-1)
-        return _for_torch(block).reshape(len(valid), -1), valid
+        pixels = block.reshape(part.rows * part.cols, -1)
+        return pixels, _measured(pixels, scene.nodata)
 
     parts = (part for window in windows for part in _parts(scene, window))
     return read_ahead(read, parts, BLOCKS_AHEAD)
@@ -62,8 +62,15 @@ def _parts(scene: Scene, window: Window) -> Iterator[Window]:
         yield Window(row, window.col, min(step, window.row_stop - row), window.cols)
 
 
-def _for_torch(block: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The block in a type that PyTorch has, converted only where it has not."""
-    if block.dtype in (np.uint16, np.uint32, np.uint64):
-        return block.astype(np.float32)
-    return block
+def _measured(pixels: npt.NDArray[Any], nodata: float | None) -> npt.NDArray[np.bool_]:
+    """As ``valid_pixels``, which is asked about suspects only: it takes as long as reading."""
+    suspect = np.zeros(len(pixels), bool)
+    with np.errstate(all="ignore"):  # sums and no-data beyond the range
+        if pixels.dtype.kind == "f":
+            suspect |= ~np.isfinite(np.einsum("pb->p", pixels))
+        if nodata is not None:
+            suspect |= pixels[:, 0] == nodata
+    valid = ~suspect
+    if suspect.any():
+        valid[suspect] = valid_pixels(pixels[None, suspect], nodata)[0]
+    return valid

@@ -30,7 +30,7 @@ from hsifcn.stream import WriteBehind
 from hsifcn.tile_plan import Plan, plan_scene
 from hsifcn.tiles import Tile, crop
 
-STEM_PIXELS = 4096  # that the stem sees at once on a processor: their spectra stay in its cache
+STEM_PIXELS = 8192  # that the stem sees at once on a processor: their spectra stay in its cache
 TRIAL_SIDE = 96  # pixels; of the square that is scored to foretell how long a scene takes
 
 
@@ -119,6 +119,8 @@ class Predictor:
         shape = len(valid), self.network.channels
         features = [torch.empty(shape, device=self.device) for _ in self.network.members]
         mean = self.network.get_buffer("mean")
+        # Used again and again: to be given as much memory for each strip takes as long as the stem.
+        strip = torch.empty((min(STEM_PIXELS, len(valid)), len(mean)))
         start = 0
         while start < len(valid):
             block, measured = next(blocks)
@@ -126,7 +128,7 @@ class Predictor:
             step = STEM_PIXELS if self.device.type == "cpu" else len(block)
             for first in range(0, len(block), step):
                 part = slice(start + first, start + min(first + step, len(block)))
-                pixels = torch.from_numpy(block[first : first + step]).to(self.device).float()
+                pixels = self._float32(block[first : first + step], strip)
                 bad = ~measured[first : first + step]
                 if bad.any():
                     pixels[torch.from_numpy(bad).to(self.device)] = mean
@@ -136,6 +138,15 @@ class Predictor:
                 self.network.stem_channels(pixels, [channels[part] for channels in features])
             start += len(block)
         return features
+
+    def _float32(self, block: npt.NDArray[Any], strip: Tensor) -> Tensor:
+        """The block on the device, in the memory of ``strip`` where that is a processor's."""
+        if self.device.type == "cpu":
+            pixels = torch.from_numpy(block)
+            return pixels if pixels.dtype == strip.dtype else strip[: len(pixels)].copy_(pixels)
+        if block.dtype in (np.uint16, np.uint32, np.uint64):  # which not every device has
+            block = block.astype(np.float32)
+        return torch.from_numpy(block).to(self.device).float()
 
     def plan(self, scene: Scene, max_memory: int | None = None) -> Plan:
         """How a scene will be mapped, how much memory that takes and about how long."""

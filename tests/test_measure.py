@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import time
 
 import numpy as np
@@ -14,6 +15,7 @@ from hsifcn.measure import (
     peak_rss_bytes,
     reset_peak,
     rss_bytes,
+    spin_briefly,
     start_peak,
     usable_cores,
     versions,
@@ -66,3 +68,18 @@ def test_what_was_measured_on():
     assert facts["cores"] == usable_cores() >= 1
     assert facts["memory_bytes"] > 2**28
     assert facts["processor"]
+
+
+def test_who_sets_how_threads_wait_is_obeyed(monkeypatch):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.setenv(name, "")  # put back after the test, whatever happens in it
+        monkeypatch.delenv(name)
+    spin_briefly()
+    assert 100 <= int(os.environ["GOMP_SPINCOUNT"]) <= 10_000
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    spin_briefly()
+    assert os.environ["GOMP_SPINCOUNT"] == "7"
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    spin_briefly()
+    assert "GOMP_SPINCOUNT" not in os.environ
