@@ -31,7 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hsifcn import models, objectives, propagation
+from hsifcn import models, objectives, propagation, training_scenes
 from hsifcn.augment import transform, undo
 from hsifcn.io import open_labels, open_scene
 from hsifcn.measure import machine, versions
@@ -39,6 +39,7 @@ from hsifcn.metrics import Accuracy, confusion_matrix
 from hsifcn.models.layers import WholeSceneNetwork
 from hsifcn.objectives import SceneObjective
 from hsifcn.prediction import Predictor
+from hsifcn.propagation import PropagatedLabels
 from hsifcn.refinement import choose_weights
 from hsifcn.scene import default_class_names, default_colours
 from hsifcn.settings import default_settings
@@ -204,6 +205,31 @@ def smooth_jitter(x: Tensor, scale: float) -> Tensor:
 
 
 @contextmanager
+def probabilities_carried() -> Iterator[None]:
+    """Learn the probabilities that walks give, those of sure pixels above all, not the classes."""
+
+    def labels(
+        cube: Tensor, valid: Tensor | None, pixels: Tensor, targets: Tensor, classes: int
+    ) -> PropagatedLabels:
+        found = propagation.propagate(cube, valid, pixels, targets, classes).flatten(1)
+        sureness, best = found.max(0)
+        weights = sureness.square()
+        weights[pixels] = 0
+        mass = weights.new_zeros(classes).index_add_(0, best, weights)
+        weights *= mass.clamp(min=1).rsqrt()[best]
+        return PropagatedLabels(found, weights / weights.sum().clamp(min=1e-12))
+
+    def loss(logits: Tensor, probabilities: Tensor, weights: Tensor) -> Tensor:
+        return -(probabilities * F.log_softmax(logits.flatten(2)[0], dim=0)).sum(0) @ weights
+
+    with (
+        mock.patch.object(training_scenes, "propagated_labels", labels),
+        mock.patch.object(objectives, "propagated_cross_entropy", loss),
+    ):
+        yield
+
+
+@contextmanager
 def moving_average_teacher() -> Iterator[None]:
     """Learn, too, what a moving average of the network is sure of, each class the same number.
 
@@ -250,6 +276,10 @@ class Idea:
 IDEAS = {
     "recipe": Idea("the recipe as it is", by_network()),
     "labels": Idea("labels alone, nothing carried over the scene", by_network(propagation=0.0)),
+    "probabilities": Idea(
+        "probabilities carried over the scene, by their square, not classes",
+        by_network(probabilities_carried),
+    ),
     "carried3": Idea("carried labels count three times", by_network(propagation=3.0)),
     "carried03": Idea("carried labels count a third", by_network(propagation=0.3)),
     "walks": Idea("the walks alone, no network", by_walks()),

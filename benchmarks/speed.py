@@ -24,7 +24,13 @@ from benchmarks.cubes import mosaic, predict, write_model
 from hsifcn import blocks
 from hsifcn.bundle import load_model
 from hsifcn.io import open_scene
-from hsifcn.measure import ask_for_huge_pages, keep_memory_together, machine, versions
+from hsifcn.measure import (
+    ask_for_huge_pages,
+    keep_memory_together,
+    machine,
+    spin_briefly,
+    versions,
+)
 from hsifcn.models import DEFAULT_MODEL
 from hsifcn.models.flops import formula_forward, on_meta
 from hsifcn.prediction import Predictor, write_prediction
@@ -131,4 +137,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     ask_for_huge_pages()
+    spin_briefly()
     main()

@@ -1,4 +1,4 @@
-"""The losses: cross-entropy, at labelled pixels and against propagated labels."""
+"""The losses: cross-entropy, at labelled pixels and against labels carried to all others."""
 
 from __future__ import annotations
 
@@ -52,15 +52,16 @@ def scores_at(logits: Tensor, pixels: Tensor) -> Tensor:
     return logits.transpose(0, 1).flatten(1).index_select(1, pixels).t()
 
 
-def propagated_cross_entropy(logits: Tensor, probabilities: Tensor, weights: Tensor) -> Tensor:
-    """Weighted mean cross-entropy against probabilities at every pixel.
+def propagated_cross_entropy(logits: Tensor, classes: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean cross-entropy against a class of every pixel.
 
     Parameters
     ----------
     logits : Tensor, (1, classes, rows, cols)
-    probabilities : Tensor, (classes, rows * cols), float
+    classes : Tensor, (rows * cols,), int64
+        From 0.
     weights : Tensor, (rows * cols,), float
         Summing to 1.
     """
-    likelihoods = F.log_softmax(logits.flatten(2)[0], dim=0)
-    return -(probabilities * likelihoods).sum(0) @ weights
+    losses = F.cross_entropy(logits.flatten(2), classes[None], reduction="none")
+    return losses[0] @ weights

@@ -153,7 +153,7 @@ class SceneObjective(Generic[Drawn]):
         loss = loss / total
         if scene.carried is not None:
             loss = loss + self.propagation / parts * propagated_cross_entropy(
-                logits, scene.carried.probabilities, scene.carried.weights
+                logits, scene.carried.classes, scene.carried.weights
             )
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.item()

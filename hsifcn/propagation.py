@@ -4,8 +4,9 @@ Fields are seen in a scene without any label: their pixels resemble each other a
 lies behind the edge. Random walks over the pixels (Grady 2006, doi:10.1109/TPAMI.2006.233), which
 seldom cross an edge, carry the training labels through their fields; where no labelled pixel is
 near, a walk ends at what a spectral classifier that cannot see position says of the pixel it stands
-on (Kang et al. 2015, doi:10.1109/TGRS.2014.2319373). Networks are trained on the outcome as well
-as on the labels, so that the map itself comes from the network alone and needs no labels.
+on (Kang et al. 2015, doi:10.1109/TGRS.2014.2319373). Networks are trained on the class that most
+walks end at as well as on the labels, so that the map itself comes from the network alone and needs
+no labels.
 
 Edges are seen in the components of least noise (minimum noise fractions, Green et al. 1988,
 doi:10.1109/36.3001), noise being what neighbours differ by. The classifier is a linear discriminant
@@ -35,7 +36,7 @@ SHRINKAGE = 0.01  # of the covariance towards a multiple of the identity: few pi
 NOISE_FLOOR = 1e-3  # of the mean noise, added to that of each band
 NOISE_STRIP = 16  # rows whose differences are held at once
 SMOOTHED_AT_ONCE = 20  # components
-TOLERANCE = 1e-4  # of the probabilities
+TOLERANCE = 1e-2  # of the probabilities, so that next to no pixel's class is another
 MOST_ITERATIONS = 2000
 NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # (rows, cols) away; the other four are their mirror
 
@@ -46,13 +47,13 @@ class PropagatedLabels:
 
     Attributes
     ----------
-    probabilities : Tensor, (classes, pixels), float32
-        Of every pixel, in flat order.
+    classes : Tensor, (pixels,), int64
+        Class (from 0) of every pixel, in flat order.
     weights : Tensor, (pixels,), float32
-        How much each counts; 0 for labelled pixels, 1 in all.
+        How much each counts; 0 for labelled pixels and where there is no measurement, 1 in all.
     """
 
-    probabilities: Tensor
+    classes: Tensor
     weights: Tensor
 
 
@@ -61,16 +62,15 @@ def propagated_labels(
 ) -> PropagatedLabels:
     """Carry labels over a scene; sure pixels count more, and those of rare classes.
 
-    Parameters are those of ``propagate``. A pixel counts by the square of its greatest probability,
-    and by one over the root of what its class has in all, as classes of labels do.
+    Parameters are those of ``propagate``. A pixel counts by its greatest probability, and by one
+    over the root of what its class has in all, as classes of labels do. The network is told
+    classes: from probabilities it learnt to be unsure of whole fields, and erred there.
     """
-    probabilities = propagate(cube, valid, pixels, targets, classes).flatten(1)
-    sureness, best = probabilities.max(0)
-    weights = sureness.square()
+    weights, best = propagate(cube, valid, pixels, targets, classes).flatten(1).max(0)
     weights[pixels] = 0
     mass = weights.new_zeros(classes).index_add_(0, best, weights)
     weights *= mass.clamp(min=1).rsqrt()[best]
-    return PropagatedLabels(probabilities, weights / weights.sum().clamp(min=1e-12))
+    return PropagatedLabels(best, weights / weights.sum().clamp(min=1e-12))
 
 
 def propagate(

@@ -108,8 +108,20 @@ def test_pixels_without_a_measurement_take_no_part():
     for weight, (a, b, c, d) in zip(weights, steps(cube), strict=True):
         assert (weight[~(valid[0, 0, a, b] & valid[0, 0, c, d])] == 0).all()
     found = propagated_labels(cube, valid, pixels, targets, 3)
-    assert (found.probabilities.reshape(3, *truth.shape)[:, 4:6] == 0).all()
     assert (found.weights.reshape(truth.shape)[4:6] == 0).all()
+    assert (propagate(cube, valid, pixels, targets, 3)[:, 4:6] == 0).all()
+
+
+def test_pixels_are_told_the_likeliest_class_and_count_by_its_probability():
+    cube, truth = fields_scene(noise=1.0)
+    pixels, targets = label(truth, [(2, 2), (9, 10), (15, 20)])
+    probabilities = propagate(cube, None, pixels, targets, 3).flatten(1)
+    found = propagated_labels(cube, None, pixels, targets, 3)
+    assert (found.classes == probabilities.argmax(0)).all()
+    some = (found.classes == 1) & (found.weights > 0)
+    ratios = (found.weights / probabilities.max(0).values)[some]
+    assert some.sum() > 50
+    np.testing.assert_allclose(ratios, ratios[0], rtol=1e-4)
 
 
 def test_labelled_pixels_do_not_count_twice_and_weights_sum_to_one():

@@ -14,6 +14,7 @@ from types import TracebackType
 import click
 
 from hsifcn.errors import HsifcnError
+from hsifcn.measure import spin_briefly
 
 COMMANDS = ("demo", "info", "split", "train", "predict", "evaluate", "compare-patch-vs-fcn")
 INTERRUPTED = 130
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     warnings.showwarning = lambda message, *_, **__: None if quiet else _say(f"warning: {message}")
     if not debug:
         sys.excepthook = _report_bug
+    spin_briefly()  # before a command loads PyTorch, and for the processes that it starts
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character gets a "?"
     try:
