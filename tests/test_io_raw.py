@@ -32,9 +32,10 @@ def windows(draw, rows, cols):
     dtype=st.sampled_from(["u1", "<u2", ">i2", ">f4", "<f8", ">f8"]),
     buffer=st.sampled_from([1, 40, 2**20]),
     pixel=st.sampled_from([8, 16, 128]),
+    threaded=st.booleans(),
 )
 def test_any_window_is_a_slice_of_the_whole(
-    tmp_path_factory, gap, data, order, dtype, buffer, pixel
+    tmp_path_factory, gap, data, order, dtype, buffer, pixel, threaded
 ):
     shape = data.draw(st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 4)))
     window = data.draw(windows(*shape[:2]))
@@ -46,12 +47,22 @@ def test_any_window_is_a_slice_of_the_whole(
         patch.setattr(raw, "_GAP_BYTES", gap)
         patch.setattr(raw, "_BUFFER_BYTES", {"bil": buffer, "bsq": buffer})
         patch.setattr(raw, "_PIXEL_BYTES", pixel)
+        patch.setattr(raw, "_LARGE_BYTES", 0 if threaded else 2**30)
         block = array.read(window)
     np.testing.assert_array_equal(block, cube[window.slices])
     assert block.dtype == cube.dtype.newbyteorder("=")
     assert block.dtype.isnative
     assert block.flags.c_contiguous
     assert block.flags.owndata or block.base is None or block.size == 0
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 4, 3), (4, 1, 3), (4, 5, 3), (4, 5, 1)])
+def test_single_pixels(tmp_path, order, shape):
+    cube = sample_cube(shape)
+    array = stored(tmp_path / "raw", cube, order)
+    for row, col in np.ndindex(shape[:2]):
+        np.testing.assert_array_equal(array.read(Window(row, col, 1, 1))[0, 0], cube[row, col])
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -94,6 +105,16 @@ def test_no_more_is_read_than_the_window_and_in_few_pieces(
             buffer = array._buffer(window, bands, np.empty(0, "u1"))
             array._read_stored(file, window, bands, *buffer)
             assert sizes == expected
+
+
+@pytest.mark.parametrize("large", [0, 2**30])
+def test_a_file_that_ends_too_early_is_told_by_every_thread(tmp_path, monkeypatch, large):
+    array = stored(tmp_path / "raw", sample_cube((9, 8, 5)), "bil")
+    with open(array.path, "r+b") as file:
+        file.truncate(array.offset + array.nbytes - 1)
+    monkeypatch.setattr(raw, "_LARGE_BYTES", large)
+    with pytest.raises(UnreadableFileError, match="ends too early"):
+        array.read(Window(0, 0, 9, 8))
 
 
 def test_reads_that_stop_short_go_on(tmp_path, monkeypatch):
