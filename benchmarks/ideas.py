@@ -29,6 +29,8 @@ from unittest import mock
 import numpy as np
 import torch
 import torch.nn.functional as F
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 from torch import Tensor, nn
 
 from hsifcn import models, objectives, propagation, training_scenes
@@ -191,6 +193,28 @@ def principal_components(cube: Tensor, valid: Tensor | None) -> Tensor:
     return (torch.from_numpy(directions) @ spectra).reshape(-1, *cube.shape[2:])
 
 
+def by_three_walks(split: Split, seed: int) -> Labels:
+    """The map of the mean of walks that see edges half as steep, as they are, twice as steep."""
+    cube, pixels, targets = training_scene(split)
+    classes = int(split.labels.max())
+    found = []
+    for steepness in (2.0, 4.0, 8.0):
+        with mock.patch.object(propagation, "EDGE", steepness):
+            found.append(propagation.propagate(cube, None, pixels, targets, classes))
+    return np.asarray(torch.stack(found).mean(0).argmax(0) + 1)
+
+
+def by_support_vectors(image: Tensor, pixels: Tensor, targets: Tensor, classes: int) -> Tensor:
+    """In place of ``propagation.spectral_probabilities``: an SVM on the ten cleanest components."""
+    features = image[:10].flatten(1).t().numpy()
+    scaler = StandardScaler().fit(features)
+    fitted = SVC(C=100.0).fit(scaler.transform(features[pixels]), targets.numpy())
+    found = torch.zeros(len(features), classes)
+    scores = torch.from_numpy(fitted.decision_function(scaler.transform(features))).float()
+    found[:, torch.from_numpy(fitted.classes_)] = (2 * scores).softmax(1)
+    return found.t().reshape(classes, *image.shape[1:])
+
+
 def averaged_windows(image: Tensor, weights: list[Tensor]) -> Tensor:
     """In place of ``propagation.smoothed``: means of 3x3 pixels."""
     return F.avg_pool2d(image, 3, 1, 1, count_include_pad=False)
@@ -296,6 +320,18 @@ IDEAS = {
     "walks-2": Idea("walks alone, edges half as steep", by_walks(constants(propagation, EDGE=2))),
     "walks-20": Idea(
         "walks alone, edges in 20 components", by_walks(constants(propagation, EDGE_COMPONENTS=20))
+    ),
+    "walks-prior": Idea(
+        "walks alone, three times as likely to end at the discriminant",
+        by_walks(constants(propagation, PRIOR=3e-3)),
+    ),
+    "walks-far": Idea(
+        "walks alone, a third as likely to", by_walks(constants(propagation, PRIOR=3e-4))
+    ),
+    "walks-three": Idea("walks alone, mean of three steepnesses of edges", by_three_walks),
+    "walks-svm": Idea(
+        "walks alone, an SVM in place of the discriminant",
+        by_walks(constants(propagation, spectral_probabilities=by_support_vectors)),
     ),
     "no-jitter": Idea("no gain and offset of bands", by_network(spectral_jitter=0.0)),
     "smooth-jitter": Idea(
