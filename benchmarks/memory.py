@@ -143,11 +143,11 @@ def main() -> None:
         text = [
             "# Training within a ceiling of memory",
             "",
-            f"`hsifcn train -s {given.split}` on a mosaic of the bundled scene, {size}, int16, on "
-            f"{found['cores']} cores of {found['processor']}, torch {known['torch']}; a fresh "
-            "process a row; printed by `python -m benchmarks.memory`. Peak memory is that of the "
-            "whole process, from its start to the end of its report; what was planned is what it "
-            "said before the first step.",
+            f"`hsifcn train mosaic.img -s {given.split}` on a mosaic of the bundled scene, {size}, "
+            f"int16, on {found['cores']} cores of {found['processor']}, torch {known['torch']}; "
+            "a fresh process a row; printed by `python -m benchmarks.memory`. Peak memory is that "
+            "of the whole process, from its start to the end of its report; what was planned is "
+            "what it said before the first step.",
             "",
             "| " + " | ".join(HEAD) + " |",
             "|" + " --- |" * len(HEAD),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 # One thread a process, inherited by those that tests start: small networks gain nothing from more.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -11,6 +12,9 @@ from dataclasses import replace
 
 import pytest
 from hypothesis import settings
+
+# A shell starts what runs in the background deaf to Ctrl-C, and so would be what tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("hsifcn", deadline=None, derandomize=True)
 settings.load_profile("hsifcn")
