@@ -106,7 +106,7 @@ def spin_briefly() -> None:
     """Let PyTorch's threads (GNU's OpenMP) wait for each other asleep, but for the first moment.
 
     Else they wait at full speed for longer than a turn on the processor: where another program
-    runs beside, they take the core from the very thread they wait for, and prediction takes ten
+    runs beside, they take the core from the very thread they wait for, and prediction takes many
     times as long. To be called before PyTorch is loaded.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
