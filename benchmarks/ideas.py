@@ -164,8 +164,8 @@ def by_discriminant(split: Split, seed: int) -> Labels:
     """The map of the discriminant on smoothed components, without walks."""
     cube, pixels, targets = training_scene(split)
     components = propagation.clean_components(cube, None)
-    weights = propagation.step_weights(components[: propagation.EDGE_COMPONENTS], None)
-    image = propagation.smoothed(components, weights)
+    edges = propagation.spectral_edges(components[: propagation.EDGE_COMPONENTS])
+    image = propagation.smoothed(components, propagation.step_weights(edges, None))
     found = propagation.spectral_probabilities(image, pixels, targets, int(split.labels.max()))
     return np.asarray(found.argmax(0) + 1)
 
@@ -202,6 +202,39 @@ def by_three_walks(split: Split, seed: int) -> Labels:
         with mock.patch.object(propagation, "EDGE", steepness):
             found.append(propagation.propagate(cube, None, pixels, targets, classes))
     return np.asarray(torch.stack(found).mean(0).argmax(0) + 1)
+
+
+def by_taught_walks(split: Split, seed: int) -> Labels:
+    """The map of walks whose discriminant learnt what first walks were nine tenths sure of."""
+    cube, pixels, targets = training_scene(split)
+    classes = int(split.labels.max())
+    sureness, best = propagation.propagate(cube, None, pixels, targets, classes).flatten(1).max(0)
+    sure = (sureness > 0.9).nonzero()[:, 0]
+    say = propagation.spectral_probabilities
+
+    def taught(image: Tensor, pixels: Tensor, targets: Tensor, classes: int) -> Tensor:
+        return say(image, sure, best[sure], classes)
+
+    with mock.patch.object(propagation, "spectral_probabilities", taught):
+        found = propagation.propagate(cube, None, pixels, targets, classes)
+    return np.asarray(found.argmax(0) + 1)
+
+
+@contextmanager
+def softer_discriminant() -> Iterator[None]:
+    """Scores of the discriminant divided by ten."""
+    say = propagation.spectral_probabilities
+
+    def softer(*given: Any) -> Tensor:
+        return say(*given).clamp(min=1e-30).log().div(10).softmax(0)
+
+    with mock.patch.object(propagation, "spectral_probabilities", softer):
+        yield
+
+
+def equal_fields(labels: Labels) -> Labels:
+    """In place of ``propagation.fields``: every pixel one of its own."""
+    return np.arange(labels.size).reshape(labels.shape)
 
 
 def by_support_vectors(image: Tensor, pixels: Tensor, targets: Tensor, classes: int) -> Tensor:
@@ -316,24 +349,57 @@ IDEAS = {
         "walks alone, discriminant on means of 3x3 pixels",
         by_walks(constants(propagation, smoothed=averaged_windows)),
     ),
-    "walks-8": Idea("walks alone, edges twice as steep", by_walks(constants(propagation, EDGE=8))),
-    "walks-2": Idea("walks alone, edges half as steep", by_walks(constants(propagation, EDGE=2))),
+    "walks-spectra": Idea(
+        "walks alone, edges of spectra alone",
+        by_walks(constants(propagation, CLASS_EDGE=0.0)),
+    ),
+    "walks-spectra-prior": Idea(
+        "the same, three times as likely to end at the discriminant",
+        by_walks(constants(propagation, CLASS_EDGE=0.0, PRIOR=1e-3)),
+    ),
+    "walks-classes-2": Idea(
+        "walks alone, edges of classes half as steep",
+        by_walks(constants(propagation, CLASS_EDGE=2.0)),
+    ),
+    "walks-classes-8": Idea(
+        "walks alone, edges of classes twice as steep",
+        by_walks(constants(propagation, CLASS_EDGE=8.0)),
+    ),
+    "walks-8": Idea(
+        "walks alone, edges of spectra twice as steep", by_walks(constants(propagation, EDGE=8.0))
+    ),
+    "walks-2": Idea(
+        "walks alone, edges of spectra half as steep", by_walks(constants(propagation, EDGE=2.0))
+    ),
     "walks-20": Idea(
         "walks alone, edges in 20 components", by_walks(constants(propagation, EDGE_COMPONENTS=20))
     ),
     "walks-prior": Idea(
         "walks alone, three times as likely to end at the discriminant",
-        by_walks(constants(propagation, PRIOR=3e-3)),
+        by_walks(constants(propagation, PRIOR=1e-3)),
     ),
     "walks-far": Idea(
-        "walks alone, a third as likely to", by_walks(constants(propagation, PRIOR=3e-4))
+        "walks alone, a third as likely to", by_walks(constants(propagation, PRIOR=1e-4))
     ),
-    "walks-three": Idea("walks alone, mean of three steepnesses of edges", by_three_walks),
+    "walks-pixels": Idea(
+        "walks alone, all pixels count alike in the discriminant",
+        by_walks(constants(propagation, fields=equal_fields)),
+    ),
+    "walks-taught": Idea(
+        "walks alone, discriminant taught by first walks where these are sure", by_taught_walks
+    ),
+    "walks-softer": Idea("walks alone, a softer discriminant", by_walks(softer_discriminant)),
+    "walks-three": Idea(
+        "walks alone, mean of three steepnesses of edges of spectra", by_three_walks
+    ),
     "walks-svm": Idea(
         "walks alone, an SVM in place of the discriminant",
         by_walks(constants(propagation, spectral_probabilities=by_support_vectors)),
     ),
     "no-jitter": Idea("no gain and offset of bands", by_network(spectral_jitter=0.0)),
+    "rate-low": Idea("half the learning rate", by_network(learning_rate=2e-3)),
+    "rate-high": Idea("twice the learning rate", by_network(learning_rate=8e-3)),
+    "sharp": Idea("labels not smoothed", by_network(label_smoothing=0.0)),
     "smooth-jitter": Idea(
         "gain and offset smooth in wavelength",
         by_network(constants(objectives, jitter_bands=smooth_jitter)),

@@ -11,7 +11,8 @@ no labels.
 Edges are seen in the components of least noise (minimum noise fractions, Green et al. 1988,
 doi:10.1109/36.3001), noise being what neighbours differ by. The classifier is a linear discriminant
 (Fisher 1936, doi:10.1111/j.1469-1809.1936.tb02137.x) on more of these components, smoothed but
-across the same edges.
+across the same edges. What it says is then an edge as well: where it changes its mind between two
+neighbours, few walks pass.
 """
 
 from __future__ import annotations
@@ -25,11 +26,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from hsifcn.split_recipes import fields
+
 EDGE_COMPONENTS = 8  # that edges are seen in: more are noise
 COMPONENTS = 100  # that the classifier is given, smoothed; all where there are fewer
 EDGE = 4.0  # how steeply the weight of a step falls with the spectral distance; 1 = mean distance
+CLASS_EDGE = 4.0  # the same with what the classifier says; 1 = sure of two classes
 LEAK = 3e-4  # weight of the steepest edge, so that no pixel is cut off
-PRIOR = 1e-3  # chance, against that of a step, that a walk ends at what the classifier says
+PRIOR = 3e-4  # chance, against that of a step, that a walk ends at what the classifier says
 SMOOTHING = 20.0  # pull of a pixel's neighbours, all alike, on its components; 1 = its own
 SMOOTHING_ITERATIONS = 30
 SHRINKAGE = 0.01  # of the covariance towards a multiple of the identity: few pixels are labelled
@@ -95,8 +99,11 @@ def propagate(
         pixels without a measurement.
     """
     components = clean_components(cube, valid)
-    weights = step_weights(components[:EDGE_COMPONENTS], valid)
-    prior = spectral_probabilities(smoothed(components, weights), pixels, targets, classes)
+    edges = spectral_edges(components[:EDGE_COMPONENTS])
+    smooth = smoothed(components, step_weights(edges, valid))
+    prior = spectral_probabilities(smooth, pixels, targets, classes)
+    edges = [a + b for a, b in zip(edges, class_edges(prior), strict=True)]
+    weights = step_weights(edges, valid)
     labelled = torch.zeros_like(prior[0], dtype=torch.bool)
     labelled.view(-1)[pixels] = True
     known = torch.zeros_like(prior)
@@ -147,16 +154,31 @@ def noise_covariance(spectra: Tensor, valid: Tensor | None) -> npt.NDArray[np.fl
     return total / (2 * max(1, count))
 
 
-def step_weights(image: Tensor, valid: Tensor | None) -> list[Tensor]:
-    """Weights of the steps to four neighbours, each (rows, cols) less what the step leaves out."""
-    distances = [(image[:, a, b] - image[:, c, d]).square().sum(0) for a, b, c, d in steps(image)]
-    mean = torch.cat([distance.flatten() for distance in distances]).mean().clamp(min=1e-12)
+def spectral_edges(components: Tensor) -> list[Tensor]:
+    """Heights of the edges that steps to four neighbours cross, by the components' distances."""
+    found = distances(components)
+    mean = torch.cat([distance.flatten() for distance in found]).mean().clamp(min=1e-12)
+    return [EDGE * distance / mean for distance in found]
+
+
+def class_edges(probabilities: Tensor) -> list[Tensor]:
+    """Heights of the edges where neighbours have other probabilities (classes, rows, cols)."""
+    return [CLASS_EDGE / 2 * distance for distance in distances(probabilities)]
+
+
+def distances(image: Tensor) -> list[Tensor]:
+    """Squared distances to four neighbours, each (rows, cols) less what the step leaves out."""
+    return [(image[:, a, b] - image[:, c, d]).square().sum(0) for a, b, c, d in steps(image)]
+
+
+def step_weights(edges: list[Tensor], valid: Tensor | None) -> list[Tensor]:
+    """Weights of the steps that cross edges of these heights; 0 where a pixel is not valid."""
     weights = []
-    for distance, (row, col), (a, b, c, d) in zip(distances, NEIGHBOURS, steps(image), strict=True):
-        weight = torch.exp(-EDGE * distance / mean).add_(LEAK) / (row**2 + col**2) ** 0.5
-        if valid is not None:
-            weight = weight * (valid[0, 0, a, b] & valid[0, 0, c, d])
-        weights.append(weight)
+    for edge, (row, col) in zip(edges, NEIGHBOURS, strict=True):
+        weights.append(torch.exp(-edge).add_(LEAK) / (row**2 + col**2) ** 0.5)
+    if valid is not None:
+        for weight, (a, b, c, d) in zip(weights, steps(valid), strict=True):
+            weight *= valid[0, 0, a, b] & valid[0, 0, c, d]
     return weights
 
 
@@ -178,8 +200,13 @@ def smoothed(image: Tensor, weights: list[Tensor]) -> Tensor:
 def spectral_probabilities(image: Tensor, pixels: Tensor, targets: Tensor, classes: int) -> Tensor:
     """Probabilities (classes, rows, cols) by a linear discriminant on an image's components."""
     features = image.flatten(1).t()
+    taken, known = pixels.cpu().numpy(), targets.cpu().numpy()
+    labels = np.zeros(image.shape[1:], np.int64)
+    labels.flat[taken] = known + 1
+    own_field = fields(labels).flat[taken]
+    weights = 1 / np.sqrt(np.bincount(own_field)[own_field])  # pixels of a field are alike
     directions, offsets = discriminant(
-        features[pixels].double().cpu().numpy(), targets.cpu().numpy(), classes
+        features[pixels].double().cpu().numpy(), known, weights, classes
     )
     scores = features @ torch.from_numpy(directions).to(features)
     scores += torch.from_numpy(offsets).to(features)
@@ -187,19 +214,27 @@ def spectral_probabilities(image: Tensor, pixels: Tensor, targets: Tensor, class
 
 
 def discriminant(
-    seen: npt.NDArray[np.float64], targets: npt.NDArray[np.int64], classes: int
+    seen: npt.NDArray[np.float64],
+    targets: npt.NDArray[np.int64],
+    weights: npt.NDArray[np.float64],
+    classes: int,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Linear discriminants: directions (bands, classes) and offsets (classes,) of the scores."""
-    counts = np.bincount(targets, minlength=classes)
+    """Linear discriminants: directions (bands, classes) and offsets (classes,) of the scores.
+
+    Weights tell how much each pixel counts in the mean of its class and in the covariance.
+    """
+    weights = weights[:, None] / weights.sum()
     centres = np.zeros((classes, seen.shape[1]))
-    np.add.at(centres, targets, seen)
-    centres /= np.maximum(counts, 1)[:, None]
+    np.add.at(centres, targets, weights * seen)
+    shares = np.bincount(targets, weights[:, 0], minlength=classes)
+    centres /= np.where(shares > 0, shares, 1)[:, None]
     spread = seen - centres[targets]
-    covariance = (1 - SHRINKAGE) * spread.T @ spread / len(seen)
+    covariance = (1 - SHRINKAGE) * spread.T @ (weights * spread)
     level = max(np.trace(covariance) / len(covariance), 1e-6)
     directions = np.linalg.solve(
         covariance + SHRINKAGE * level * np.eye(len(covariance)), centres.T
     )
+    counts = np.bincount(targets, minlength=classes)
     with np.errstate(divide="ignore"):  # a class without a pixel has no chance
         offsets = np.log(counts / counts.sum()) - 0.5 * (centres.T * directions).sum(axis=0)
     return directions, offsets

@@ -9,14 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hsifcn.propagation import (
+    CLASS_EDGE,
     EDGE_COMPONENTS,
+    LEAK,
     PRIOR,
     SMOOTHING,
+    class_edges,
     clean_components,
+    discriminant,
     noise_covariance,
     propagate,
     propagated_labels,
     smoothed,
+    spectral_edges,
     spectral_probabilities,
     step_weights,
     steps,
@@ -51,9 +56,11 @@ def dense_solution(cube, valid, pixels, targets, classes):
     """The same linear system, written out and solved directly in float64."""
     rows, cols = cube.shape[2:]
     components = clean_components(cube, valid)
-    weights = step_weights(components[:EDGE_COMPONENTS], valid)
-    graph = dense_graph(weights, rows, cols)
-    prior = spectral_probabilities(smoothed(components, weights), pixels, targets, classes)
+    edges = spectral_edges(components[:EDGE_COMPONENTS])
+    smooth = smoothed(components, step_weights(edges, valid))
+    prior = spectral_probabilities(smooth, pixels, targets, classes)
+    edges = [a + b for a, b in zip(edges, class_edges(prior), strict=True)]
+    graph = dense_graph(step_weights(edges, valid), rows, cols)
     prior = prior.flatten(1).numpy()
     known = np.zeros((classes, rows * cols))
     known[targets.numpy(), pixels.numpy()] = 1
@@ -104,7 +111,7 @@ def test_pixels_without_a_measurement_take_no_part():
     pixels, targets = label(truth, [(2, 2), (9, 10), (15, 20)])
     valid = torch.ones(1, 1, *truth.shape, dtype=torch.bool)
     valid[..., 4:6, :] = False
-    weights = step_weights(cube[0], valid)
+    weights = step_weights(spectral_edges(cube[0]), valid)
     for weight, (a, b, c, d) in zip(weights, steps(cube), strict=True):
         assert (weight[~(valid[0, 0, a, b] & valid[0, 0, c, d])] == 0).all()
     found = propagated_labels(cube, valid, pixels, targets, 3)
@@ -134,10 +141,48 @@ def test_labelled_pixels_do_not_count_twice_and_weights_sum_to_one():
 
 def test_an_edge_holds_back_what_a_lawn_lets_through():
     cube, truth = fields_scene(noise=0.1)
-    weights = step_weights(clean_components(cube, None)[:EDGE_COMPONENTS], None)
+    weights = step_weights(spectral_edges(clean_components(cube, None)[:EDGE_COMPONENTS]), None)
     inside, across, *_ = weights[0].split([6, 1, 14], dim=1)
     assert across.median() < inside.median() / 3
     assert truth[0, 6] != truth[0, 7]
+
+
+def test_few_walks_pass_where_the_classifier_changes_its_mind():
+    sure = torch.zeros(2, 3, 4)
+    sure[0, :, :2] = sure[1, :, 2:] = 1
+    edges = class_edges(sure)
+    right, down, *_ = edges
+    assert (right == torch.tensor([0, CLASS_EDGE, 0])).all()
+    assert (down == 0).all()
+    weights = step_weights(edges, None)
+    np.testing.assert_allclose(weights[0][:, 1], np.exp(-CLASS_EDGE) + LEAK, rtol=1e-5)
+    unsure = 0.5 + 0.2 * (sure - 0.5)
+    np.testing.assert_allclose(class_edges(unsure)[0].max(), 0.2**2 * CLASS_EDGE, rtol=1e-5)
+
+
+def test_a_weight_of_two_is_a_pixel_seen_twice():
+    rng = np.random.default_rng(3)
+    seen, targets = rng.normal(0, 1, (12, 4)), np.repeat([0, 1, 3], 4)
+    times = np.tile([1, 2], 6)
+    weighted = discriminant(seen, targets, times, 4)
+    twice = discriminant(seen.repeat(times, 0), targets.repeat(times), np.ones(times.sum()), 4)
+    for found, expected in zip(weighted, twice, strict=True):  # of each class one half counts twice
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+    assert weighted[1][2] == -np.inf
+
+
+def test_a_field_of_four_pixels_counts_twice_as_much_as_one_pixel():
+    rng = np.random.default_rng(5)
+    image = torch.from_numpy(rng.normal(0, 1, (3, 6, 6)).astype(np.float32))
+    rows, cols = [0, 0, 1, 1, 5, 3, 4], [0, 1, 0, 1, 0, 3, 5]  # a square, a corner; two of another
+    pixels, targets = torch.tensor(rows) * 6 + torch.tensor(cols), torch.tensor([0] * 5 + [1] * 2)
+    seen = image.flatten(1).t()[pixels].double().numpy()
+    directions, offsets = discriminant(
+        seen, targets.numpy(), np.array([0.5, 0.5, 0.5, 0.5, 1, 1, 1]), 2
+    )
+    scores = torch.from_numpy(image.flatten(1).t().double().numpy() @ directions + offsets)
+    found = spectral_probabilities(image, pixels, targets, 2).flatten(1).t()
+    np.testing.assert_allclose(found, scores.softmax(1), atol=1e-5)
 
 
 def test_noise_is_what_neighbours_differ_by():
@@ -160,7 +205,7 @@ def test_components_are_clean_first_and_their_noise_is_one():
 def test_smoothing_agrees_with_a_direct_solution():
     cube, _ = fields_scene(rows=9, cols=22)
     components = clean_components(cube, None)
-    weights = step_weights(components, None)
+    weights = step_weights(spectral_edges(components), None)
     graph = dense_graph(weights, 9, 22)
     system = np.eye(9 * 22) + SMOOTHING * (np.diag(graph.sum(1)) - graph)
     expected = np.linalg.solve(system, components.flatten(1).t().double().numpy())
