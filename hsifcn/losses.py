@@ -57,11 +57,12 @@ def propagated_cross_entropy(logits: Tensor, classes: Tensor, weights: Tensor) -
 
     Parameters
     ----------
-    logits : Tensor, (1, classes, rows, cols)
-    classes : Tensor, (rows * cols,), int64
+    logits : Tensor, (scenes, classes, rows, cols)
+    classes : Tensor, (scenes * rows * cols,), int64
         From 0.
-    weights : Tensor, (rows * cols,), float
+    weights : Tensor, (scenes * rows * cols,), float
         Summing to 1.
     """
-    losses = F.cross_entropy(logits.flatten(2), classes[None], reduction="none")
-    return losses[0] @ weights
+    scores = logits.flatten(2)
+    losses = F.cross_entropy(scores, classes.view(len(scores), -1), reduction="none")
+    return losses.flatten() @ weights

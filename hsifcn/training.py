@@ -245,6 +245,7 @@ def plan_steps(
         settings.steps // settings.evaluate_every,
         lambda held: make_objective(held, spec, trial),
         max_memory,
+        carries=settings.propagation > 0,
     )
 
 
@@ -279,13 +280,12 @@ def make_objective(
     """The objective that suits a network."""
     smoothing, jitter = settings.label_smoothing, settings.spectral_jitter
     patch = MODELS[spec.name].patch
-    if isinstance(source, CroppedScenes):
-        return SceneObjective(source, spec.classes, smoothing, jitter)
     if patch is not None:
+        assert isinstance(source, WholeScenes)  # no plan gives patch CNNs crops
         return PatchObjective(source, spec.classes, smoothing, jitter, patch, settings.materialised)
     if settings.propagation:
         source = source.carry_labels(spec.classes)
-    return SceneObjective(source, spec.classes, smoothing, jitter, settings.propagation)
+    return SceneObjective[Any](source, spec.classes, smoothing, jitter, settings.propagation)
 
 
 def initial_state(

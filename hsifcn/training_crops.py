@@ -10,6 +10,7 @@ that lie as those of prediction do, with a halo.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -18,7 +19,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from hsifcn.carrying import HALO, MOST_WINDOWS, Carried, LabelledWindow, carry_over_windows, cut
 from hsifcn.errors import LabelError
+from hsifcn.propagation import PropagatedLabels
 from hsifcn.scaling import Scaling, read_bands, strips, valid_pixels
 from hsifcn.scene import Scene, Window, class_targets
 from hsifcn.splits import Split
@@ -48,6 +51,8 @@ class CropSize:
         Crops a step, and crops that the network is given at once.
     core, halo, stride : int
         Of the tiles that are looked at; see ``tiles.plan_tiles``.
+    carried : int
+        Side of the core of the windows that labels are carried over; 0 where none fits.
     """
 
     side: int
@@ -56,6 +61,7 @@ class CropSize:
     core: int
     halo: int
     stride: int
+    carried: int = 0
 
     @property
     def tile_pixels(self) -> int:
@@ -191,6 +197,7 @@ class CroppedScenes:
         self.firsts = np.cumsum([0, *(len(pixels) for pixels in self.pixels)])
         self.validation = self._validation_tiles()
         self.settling = self._settling_tiles()
+        self.carried: list[Carried] = []
         self.n_validation = sum(len(crops.targets) for crops in self.validation)
 
     def counts(self, classes: int) -> npt.NDArray[np.int64]:
@@ -203,6 +210,13 @@ class CroppedScenes:
         return CroppedScenes(
             scenes, self.bands, self.scaling, self.size, seed=self.seed, device=self.device
         )
+
+    def carry_labels(self, classes: int) -> CroppedScenes:
+        """The same scenes, their labels carried over the windows that hold most of them."""
+        other = copy.copy(self)
+        if self.size.carried:
+            other.carried = carry_over_windows(self._windows(), self._read_window, classes)
+        return other
 
     def draw(self, rng: np.random.Generator) -> list[DrawnCrops]:
         """The crops of a step; those of one size are given to the network together."""
@@ -231,6 +245,20 @@ class CroppedScenes:
         core, halo, stride = self.size.core, self.size.halo, self.size.stride
         tiles = plan_tiles(rows, cols, tile=(core, core), halo=halo, stride=stride)
         return tiles, -(-cols // core)
+
+    def _windows(self) -> list[LabelledWindow]:
+        """Windows with training pixels; of too many those with more, rare classes counting more."""
+        found, worth = [], []
+        side = self.size.carried
+        for number, held in enumerate(self.scenes):
+            rows, cols, _ = held.scene.shape
+            for tile in plan_tiles(rows, cols, tile=(side, side), halo=HALO, stride=1):
+                labels = held.training[tile.core.slices]
+                if labels.any():
+                    found.append(LabelledWindow(number, tile, held.training[tile.read.slices]))
+                    worth.append((1 / self.class_counts[labels[labels > 0]]).sum())
+        order = np.argsort(-np.array(worth), kind="stable")
+        return [found[place] for place in order[:MOST_WINDOWS]]
 
     def _validation_tiles(self) -> list[DrawnCrops]:
         """Tiles with validation pixels, the same at every look."""
@@ -295,19 +323,45 @@ class CroppedScenes:
         cube = np.empty((*shape, int(self.bands.sum())), np.float32)
         counted = np.empty(shape, bool)
         for place, (number, tile) in enumerate(zip(crops.scenes, crops.tiles, strict=True)):
-            held = self.scenes[number]
-            block = read_bands(held.scene, tile.read, self.bands)
-            valid = valid_pixels(block, held.scene.nodata)
-            cube[place] = self.scaling.apply(block, valid)
-            counted[place] = valid if held.counted is None else held.counted[tile.read.slices]
+            cube[place], counted[place] = self._read(number, tile.read)
             if cores_only:
-                core = np.zeros_like(valid)
+                core = np.zeros_like(counted[place])
                 core[crop(tile)] = True
                 counted[place] &= core
         mask = None if counted.all() else torch.from_numpy(counted)[:, None].to(self.device)
         labelled = crops.pixels.to(self.device), crops.targets.to(self.device)
         channels_last = torch.from_numpy(cube).permute(0, 3, 1, 2)
-        return TrainingScene(channels_last.to(self.device), mask, *labelled, *labelled)
+        carried = self._carried(crops) if self.carried else None
+        return TrainingScene(channels_last.to(self.device), mask, *labelled, *labelled, carried)
+
+    def _read(
+        self, number: int, window: Window
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Standardised spectra (rows, cols, bands), and which count in batch statistics."""
+        held = self.scenes[number]
+        block = read_bands(held.scene, window, self.bands)
+        valid = valid_pixels(block, held.scene.nodata)
+        counted = valid if held.counted is None else held.counted[window.slices]
+        return self.scaling.apply(block, valid), counted
+
+    def _read_window(self, window: LabelledWindow) -> tuple[Tensor, Tensor | None]:
+        """Cube (1, bands, rows, cols) and valid pixels (1, 1, rows, cols), None for all."""
+        spectra, valid = self._read(window.scene, window.tile.read)
+        cube = torch.from_numpy(spectra).permute(2, 0, 1)[None].to(self.device)
+        return cube, None if valid.all() else torch.from_numpy(valid)[None, None].to(self.device)
+
+    def _carried(self, crops: DrawnCrops) -> PropagatedLabels:
+        """What was carried over crops; the weights sum to one, or are 0 where nothing was."""
+        pairs = [
+            cut(self.carried, number, tile.read)
+            for number, tile in zip(crops.scenes, crops.tiles, strict=True)
+        ]
+        weights = np.concatenate([own.ravel() for _, own in pairs])
+        classes = np.concatenate([own.ravel() for own, _ in pairs])
+        return PropagatedLabels(
+            torch.from_numpy(classes).to(self.device),
+            torch.from_numpy(weights / max(weights.sum(), 1e-12)).to(self.device),
+        )
 
 
 def crop_round(

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hsifcn.carrying import HALO, MOST_WINDOWS
 from hsifcn.errors import MemoryCeilingError
 from hsifcn.measure import Stopwatch, keep_memory_together, rss_bytes
 from hsifcn.models import MODELS, ModelSpec, build, geometry
@@ -27,6 +28,8 @@ STEP_PIXELS = 2**16  # of the crops of a step
 SIDES = (128, 64, 32)  # of crops
 WIDE_HALO = 32  # beyond which crops have the largest side
 TILE_SIDES = (256, 128, 96, 64, 32)  # of tiles that are looked at
+WINDOW_SIDES = (192, 96)  # of the cores of windows that labels are carried over
+CARRYING_SECONDS = 6e-5  # a pixel of them, on one core
 HALO_SHARE = 4  # of the side of a tile, a quarter at most is halo on each side
 LOOK_SHARE = 1 / 3  # of the time and of the memory of a step takes what has no backward pass
 TRIAL_SIDE = 64  # pixels; of the scene on which a step is counted and timed
@@ -85,7 +88,7 @@ class Need:
     step : float
         A pixel that a step sees, beside the cube.
     carrying : int
-        A pixel, while labels are carried over whole scenes.
+        A pixel, while labels are carried over it.
     reading : int
         A pixel of the crop that is read.
     """
@@ -100,6 +103,10 @@ class Need:
     def whole(self, sizes: Sequence[int]) -> int:
         """Memory for scenes of so many pixels, one of which the network is given at once."""
         return int(self.fixed + sum(sizes) * self.cube + max(sizes) * max(self.step, self.carrying))
+
+    def window(self, side: int) -> int:
+        """Memory for a window that labels are carried over."""
+        return side**2 * (self.cube + self.carrying + self.reading)
 
     def learning(self, crops: int, side: int) -> int:
         """Memory for so many crops at once."""
@@ -117,6 +124,7 @@ def plan_training(
     looks: int,
     objective_of: Callable[[WholeScenes], Objective],
     max_memory: int | None = None,
+    carries: bool = True,
 ) -> TrainingPlan:
     """How to train so that the process stays within ``max_memory`` bytes.
 
@@ -130,6 +138,8 @@ def plan_training(
         What a step on held scenes computes.
     max_memory : int, optional
         By default a share of what is free.
+    carries : bool
+        Labels are carried over the scenes.
 
     Raises
     ------
@@ -150,6 +160,9 @@ def plan_training(
         return TrainingPlan(None, need.whole(sizes), seconds)
     crops, peak = choose_crops(spec, need, min(STEP_PIXELS, sum(sizes)), ceiling, scenes[0].path)
     seconds = pace * (crops.count * crops.side**2 * steps + LOOK_SHARE * LOOK_PIXELS * looks)
+    if carries:
+        crops, peak = choose_windows(crops, peak, need, ceiling)
+        seconds += CARRYING_SECONDS * carried_pixels(crops.carried, scenes)
     return TrainingPlan(crops, peak, seconds)
 
 
@@ -228,6 +241,23 @@ def choose_crops(
         f"{path} cannot be trained on within the memory given",
         f"the smallest crops take --max-memory {ceiling_for(ceiling - room + least)}",
     )
+
+
+def choose_windows(crops: CropSize, peak: int, need: Need, ceiling: int) -> tuple[CropSize, int]:
+    """The crops with the largest windows that labels can be carried over, and the peak then."""
+    held = need.fixed + need.labels
+    for side in WINDOW_SIDES:
+        if held + need.window(side + 2 * HALO) <= ceiling:
+            return replace(crops, carried=side), max(peak, held + need.window(side + 2 * HALO))
+    return crops, peak
+
+
+def carried_pixels(side: int, scenes: Sequence[Scene]) -> int:
+    """Pixels read at most for labels to be carried over windows of such a core; none for 0."""
+    if not side:
+        return 0
+    windows = sum(-(-scene.shape[0] // side) * -(-scene.shape[1] // side) for scene in scenes)
+    return min(MOST_WINDOWS, windows) * (side + 2 * HALO) ** 2
 
 
 def ceiling_for(peak: int) -> str:

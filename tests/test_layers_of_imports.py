@@ -19,7 +19,8 @@ PACKAGE = Path(hsifcn.__file__).parent
 LAYERS = (
     {"errors"},
     {"scene"},
-    {"augment", "bands", "bundled", "calibration", "contenders", "crf", "graph_cuts", "intervals"}
+    {"augment", "bands", "bundled", "calibration", "carrying", "contenders", "crf", "graph_cuts"}
+    | {"intervals"}
     | {"io", "losses", "mapped_tile", "measure", "metrics", "models", "optimiser", "propagation"}
     | {"quicklook", "scaling", "settings"}
     | {"spectra", "split_recipes", "splits", "stream", "tiles"},
@@ -48,7 +49,7 @@ ONLY = {  # units that look at few others
     "splits": {"errors", "split_recipes"},
 }
 WITH_TORCH = (
-    {"augment", "crf", "losses", "mapped_tile", "models", "optimiser", "propagation"}
+    {"augment", "carrying", "crf", "losses", "mapped_tile", "models", "optimiser", "propagation"}
     | LAYERS[3]
     | {"band_matching", "map_files", "tile_plan", "training_plan"}
     | {"patch_prediction", "prediction", "refinement_choice", "run", "run_memory", "training"}

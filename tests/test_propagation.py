@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,12 +14,16 @@ from hsifcn.propagation import (
     CLASS_EDGE,
     EDGE_COMPONENTS,
     LEAK,
+    MOST_HASTE,
     PRIOR,
     SMOOTHING,
+    KnownSpectra,
     class_edges,
     clean_components,
     discriminant,
-    noise_covariance,
+    haste_of,
+    known_spectra,
+    noise_sums,
     propagate,
     propagated_labels,
     smoothed,
@@ -44,6 +50,11 @@ def label(truth, places):
     return pixels, truth.flatten()[pixels]
 
 
+def noise_covariance(image):
+    noise, steps_taken = noise_sums(image, None)
+    return noise / steps_taken
+
+
 def dense_graph(weights, rows, cols):
     index = np.arange(rows * cols).reshape(rows, cols)
     graph = np.zeros((rows * cols, rows * cols))
@@ -61,13 +72,14 @@ def dense_solution(cube, valid, pixels, targets, classes):
     prior = spectral_probabilities(smooth, pixels, targets, classes)
     edges = [a + b for a, b in zip(edges, class_edges(prior), strict=True)]
     graph = dense_graph(step_weights(edges, valid), rows, cols)
+    chance = PRIOR * haste_of(known_spectra(smooth, pixels, targets))
     prior = prior.flatten(1).numpy()
     known = np.zeros((classes, rows * cols))
     known[targets.numpy(), pixels.numpy()] = 1
     free = np.ones(rows * cols, bool)
     free[pixels.numpy()] = False
-    system = np.diag(graph.sum(1) + PRIOR) - graph
-    right = (graph @ known.T + PRIOR * prior.T)[free]
+    system = np.diag(graph.sum(1) + chance) - graph
+    right = (graph @ known.T + chance * prior.T)[free]
     found = known.T.copy()
     found[free] = np.linalg.solve(system[np.ix_(free, free)], right)
     return found.T.reshape(classes, rows, cols)
@@ -185,6 +197,31 @@ def test_a_field_of_four_pixels_counts_twice_as_much_as_one_pixel():
     np.testing.assert_allclose(found, scores.softmax(1), atol=1e-5)
 
 
+def spectra_of(errors, fields=100, size=4):
+    """Two classes of fields far apart, but for some fields that look like the other class."""
+    rng = np.random.default_rng(0)
+    targets = np.arange(fields) % 2
+    looks = targets.copy()
+    looks[:errors] = 1 - looks[:errors]
+    features = np.repeat(looks * 20.0, size)[:, None] + rng.normal(0, 1, (fields * size, 3))
+    return KnownSpectra(features, np.repeat(targets, size), np.repeat(np.arange(fields), size))
+
+
+def test_walks_end_sooner_where_the_classifier_never_errs():
+    assert haste_of(spectra_of(0)) == MOST_HASTE
+    assert haste_of(spectra_of(1)) == pytest.approx(2)  # 1 % of errors
+    assert haste_of(spectra_of(2)) == pytest.approx(1)
+    assert haste_of(spectra_of(20)) == 1
+
+
+def test_haste_asks_for_fields_unseen_and_classes_known():
+    one_field_each = spectra_of(0, fields=2, size=30)
+    assert haste_of(one_field_each) == 1  # nothing can be asked
+    pixels = spectra_of(30, fields=100, size=1)
+    fields = replace(pixels, fields=np.arange(100) // 2)
+    assert haste_of(fields) == haste_of(pixels) == 1
+
+
 def test_noise_is_what_neighbours_differ_by():
     rng = np.random.default_rng(0)
     mixing = rng.normal(0, 1, (5, 5))
@@ -192,14 +229,14 @@ def test_noise_is_what_neighbours_differ_by():
     spectra = ramp + rng.normal(0, 1, (60, 70, 5)) @ mixing
     image = torch.from_numpy(spectra.astype(np.float32)).permute(2, 0, 1)
     true = mixing.T @ mixing
-    np.testing.assert_allclose(noise_covariance(image, None), true, atol=0.1 * true.max())
+    np.testing.assert_allclose(noise_covariance(image), true, atol=0.1 * true.max())
 
 
 def test_components_are_clean_first_and_their_noise_is_one():
     cube, _ = fields_scene(rows=60, cols=22, noise=1.0)
     components = clean_components(cube, None)
     assert (components.square().mean((1, 2)).diff() <= 1e-3).all()
-    np.testing.assert_allclose(noise_covariance(components, None), np.eye(8), atol=0.02)
+    np.testing.assert_allclose(noise_covariance(components), np.eye(8), atol=0.02)
 
 
 def test_smoothing_agrees_with_a_direct_solution():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scenes import ArrayScene, field_labels, field_scene, randomise
+from scenes import ArrayScene, field_cube, field_labels, field_scene, randomise
 
 from hsifcn import training_crops, training_plan
 from hsifcn.errors import LabelError, SettingError
@@ -165,6 +165,46 @@ def test_what_a_tile_holds():
     np.testing.assert_array_equal(labels, np.where(split.validation, split.labels, 0))
 
 
+def test_crops_hold_what_was_carried_over_the_scene():
+    pairs = [pair(), pair(20, 40, seed=1)]
+    source = cropped(pairs, replace(SMALL, carried=24)).carry_labels(3)
+    assert len(source.carried) == 9 + 2
+    for crops in source.draw(np.random.default_rng(1)):
+        carried = source.read(crops).carried
+        assert carried.weights.sum().item() == pytest.approx(1, abs=1e-5)
+        shape = len(crops.tiles), 16, 16
+        for i, (number, tile) in enumerate(zip(crops.scenes, crops.tiles, strict=True)):
+            split = pairs[number][1]
+            learnt = split.train[tile.read.slices]
+            truth = split.labels[tile.read.slices].astype(int)
+            own = carried.classes.view(shape)[i].numpy() + 1
+            counts = carried.weights.view(shape)[i].numpy()
+            assert (counts[learnt] == 0).all()
+            assert (counts[~learnt] > 0).all()
+            assert (own == truth)[~learnt & (truth > 0)].mean() > 0.8
+
+
+def test_nothing_is_carried_where_no_window_fits():
+    source = cropped([pair()], SMALL).carry_labels(3)
+    (crops, *_) = source.draw(np.random.default_rng(1))
+    assert source.read(crops).carried is None
+
+
+def test_of_too_many_windows_those_of_rare_classes_are_kept(monkeypatch):
+    monkeypatch.setattr(training_crops, "MOST_WINDOWS", 3)
+    scene, split = pair()
+    row, col = np.argwhere(split.train)[-1]
+    labels = np.where(split.labels == 3, 1, split.labels)
+    labels[row, col] = 3
+    rare = scene, replace(split, labels=labels)
+    source = cropped([rare], replace(SMALL, carried=24))
+    windows = source._windows()
+    assert len(windows) == 3
+    core = windows[0].tile.core
+    assert core.row <= row < core.row_stop
+    assert core.col <= col < core.col_stop
+
+
 @pytest.mark.usefixtures("small_models")
 @pytest.mark.parametrize("inductive", [False, True])
 def test_a_crop_that_is_the_scene_teaches_what_the_scene_teaches(inductive):
@@ -293,8 +333,9 @@ class TestTraining:
     def fit(pairs, steps=12, classes=3, **options):
         changes = {name: options.pop(name) for name in ("seed", "inductive") if name in options}
         settings = replace(default_settings(steps=steps, **changes), evaluate_every=3)
-        if "learning_rate" in options:
-            settings = replace(settings, learning_rate=options.pop("learning_rate"))
+        for name in ("learning_rate", "propagation"):
+            if name in options:
+                settings = replace(settings, **{name: options.pop(name)})
         return train(
             [scene for scene, _ in pairs], [split for _, split in pairs], settings,
             class_names=[f"class {i + 1}" for i in range(classes)],
@@ -312,6 +353,17 @@ class TestTraining:
         labels = Predictor(trained.bundle).label_map(scene)
         assert (labels == split.labels)[split.test].mean() > 0.9
         assert trained.bundle.settings["crops"]["side"] == 24
+
+    def test_labels_carried_over_the_scene_teach_too(self):
+        labels = field_labels(60, 71, field=15)
+        scene = ArrayScene(field_cube(labels, noise=1.0))
+        split = make_split(labels, "per-class:4")
+        found = []
+        for propagation in (1.0, 0.0):
+            trained = self.fit([(scene, split)], steps=60, propagation=propagation)
+            mapped = Predictor(trained.bundle).label_map(scene)
+            found.append((mapped == labels)[split.test].mean())
+        assert found[0] > found[1] + 0.03
 
     def test_the_same_seed_gives_the_same_bytes(self):
         first, again, other = (

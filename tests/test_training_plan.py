@@ -95,9 +95,24 @@ class TestPlans:
     def test_time_and_memory_do_not_grow_with_the_scene(self, monkeypatch):
         monkeypatch.setattr(training_plan, "try_step", lambda *_: training_plan.Trial(10**6, 1e-3))
         monkeypatch.setattr(training_plan, "rss_bytes", lambda: 10**8)
-        near, far = plan(shapes=((300, 300),)), plan(shapes=((3000, 900),))
+        near, far = plan(shapes=((1300, 1300),)), plan(shapes=((3000, 2900),))
         assert near.seconds == far.seconds
-        assert 0 < far.peak_bytes - near.peak_bytes < 10 * 3000 * 900
+        assert 0 < far.peak_bytes - near.peak_bytes < 10 * 3000 * 2900
+
+    def test_windows_that_labels_are_carried_over_fit(self, monkeypatch):
+        monkeypatch.setattr(training_plan, "try_step", lambda *_: training_plan.Trial(10**6, 1e-3))
+        monkeypatch.setattr(training_plan, "rss_bytes", lambda: 10**8)
+        found = [
+            plan(shapes=((700, 700),), bands=200, ceiling=megabytes * 10**6)
+            for megabytes in (900, 350, 200)
+        ]
+        assert [plan.crops.carried for plan in found] == [192, 96, 0]
+        assert [plan.seconds for plan in found] == sorted(
+            (plan.seconds for plan in found), reverse=True
+        )
+        without = plan(shapes=((700, 700),), bands=200, ceiling=900 * 10**6, propagation=0.0)
+        assert without.crops.carried == 0
+        assert without.peak_bytes <= found[0].peak_bytes
 
     def test_patch_cnns_are_not_cut(self):
         whole = plan("patch5", shapes=((600, 600),))

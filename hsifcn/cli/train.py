@@ -154,9 +154,11 @@ def crops_message(crops: CropSize) -> str:
     """The crops of a step, and the tiles of a look at the validation pixels."""
     at_once = "" if crops.batch == crops.count else f", {crops.batch} at once"
     tile = crops.core + 2 * crops.halo
+    side = crops.carried
+    carried = f"; labels carried over windows of {side}x{side}" if side else ""
     return (
         f"{crops.count} crops of {crops.side}x{crops.side} pixels a step{at_once}; validation in "
-        f"tiles of {tile}x{tile}, halo {crops.halo}"
+        f"tiles of {tile}x{tile}, halo {crops.halo}{carried}"
     )
 
 

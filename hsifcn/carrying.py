@@ -1,0 +1,186 @@
+"""Labels carried over scenes too large to be held: window by window, as ``propagation.py`` does.
+
+Components and discriminant are those of all windows together, so that a class looks the same in
+each; edges and walks are those of one window, which is given a halo about as wide as walks go.
+Only windows that hold training pixels are looked at, as many as keep the time within bounds, and
+only they are held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from hsifcn.propagation import (
+    KnownSpectra,
+    clean_directions,
+    counting_by_class,
+    discriminated,
+    haste_of,
+    known_spectra,
+    noise_sums,
+    projected,
+    seen_in,
+    signal_sums,
+    walks,
+)
+from hsifcn.scene import Window, class_targets
+from hsifcn.tiles import Tile, crop
+
+HALO = 32  # pixels round the core of a window
+MOST_WINDOWS = 36  # about a million pixels: a minute or two
+
+Labels = npt.NDArray[np.uint16]
+
+
+@dataclass(frozen=True)
+class LabelledWindow:
+    """A part of a scene that labels are carried over.
+
+    Attributes
+    ----------
+    scene : int
+        Number of the scene.
+    tile : Tile
+        What is read, and its core, of which something is learnt.
+    labels : ndarray, (rows, cols) of ``tile.read``, uint16
+        Of the training pixels, 0 elsewhere.
+    """
+
+    scene: int
+    tile: Tile
+    labels: Labels
+
+    def known(self) -> tuple[Tensor, Tensor]:
+        """Flat indices and classes (from 0) of the training pixels, core and halo."""
+        pixels = np.flatnonzero(self.labels)
+        return torch.from_numpy(pixels), torch.from_numpy(class_targets(self.labels.flat[pixels]))
+
+
+Read = Callable[[LabelledWindow], tuple[Tensor, Tensor | None]]
+"""Standardised cube of a window, and its valid pixels or None: as ``propagate`` takes them."""
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Classes carried over the core of a window.
+
+    Attributes
+    ----------
+    scene : int
+        Number of the scene.
+    core : Window
+    classes : ndarray, (rows, cols), uint16
+        From 0.
+    weights : ndarray, (rows, cols), float32
+        How much each pixel counts; 0 where labelled or without a measurement.
+    """
+
+    scene: int
+    core: Window
+    classes: Labels
+    weights: npt.NDArray[np.float32]
+
+
+def carry_over_windows(
+    windows: Sequence[LabelledWindow], read: Read, classes: int
+) -> list[Carried]:
+    """Carry labels over windows, all of which hold training pixels in their cores.
+
+    A pixel counts by its probability and by how rare its class is in all windows together; see
+    ``propagation.propagated_labels``.
+    """
+    directions = shared_directions(windows, read)
+    learnt = shared_spectra(windows, read, directions)
+    classifier, haste = learnt.learn(classes), haste_of(learnt)
+    found = []
+    for window in windows:
+        pixels, targets = window.known()
+        cube, valid = read(window)
+        edges, image = seen_in(projected(cube, directions), valid)
+        pixels, targets = pixels.to(cube.device), targets.to(cube.device)
+        said = walks(edges, discriminated(image, *classifier), valid, pixels, targets, haste)
+        weights, best = said.max(0)
+        weights.view(-1)[pixels] = 0
+        found.append((weights[crop(window.tile)].cpu(), best[crop(window.tile)].cpu()))
+    sizes = [weights.numel() for weights, _ in found]
+    likeliest = torch.cat([best.flatten() for _, best in found])
+    counting = counting_by_class(
+        likeliest, torch.cat([weights.flatten() for weights, _ in found]), classes
+    )
+    return [
+        Carried(
+            window.scene,
+            window.tile.core,
+            best.reshape(own.shape).numpy().astype(np.uint16),
+            weights.reshape(own.shape).numpy(),
+        )
+        for window, (own, _), best, weights in zip(
+            windows, found, torch.split(likeliest, sizes), torch.split(counting, sizes), strict=True
+        )
+    ]
+
+
+def shared_directions(windows: Sequence[LabelledWindow], read: Read) -> npt.NDArray[np.float32]:
+    """Directions of the minimum noise fractions of all windows together."""
+    sums = []
+    for window in windows:
+        cube, valid = read(window)
+        sums.append((*noise_sums(cube[0], valid), signal_sums(cube[0])))
+    noises, counts, signals = zip(*sums, strict=True)
+    return clean_directions(np.sum(noises, axis=0) / max(1, sum(counts)), np.sum(signals, axis=0))
+
+
+def shared_spectra(
+    windows: Sequence[LabelledWindow], read: Read, directions: npt.NDArray[np.float32]
+) -> KnownSpectra:
+    """What the classifier learns from: the training pixels of all cores."""
+    found: list[KnownSpectra] = []
+    for window in windows:
+        cube, valid = read(window)
+        _, image = seen_in(projected(cube, directions), valid)
+        labels = window.labels[crop(window.tile)]
+        pixels = np.flatnonzero(labels)
+        targets = torch.from_numpy(class_targets(labels.flat[pixels])).to(cube.device)
+        core = image[:, *crop(window.tile)]
+        found.append(known_spectra(core, torch.from_numpy(pixels).to(cube.device), targets))
+    firsts = np.cumsum([0, *(known.fields.max() + 1 for known in found)])  # of another each
+    return KnownSpectra(
+        np.concatenate([known.features for known in found]),
+        np.concatenate([known.targets for known in found]),
+        np.concatenate([f + known.fields for f, known in zip(firsts, found, strict=False)]),
+    )
+
+
+def cut(
+    carried: Sequence[Carried], scene: int, window: Window
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Classes and weights of a window of a scene, both (rows, cols); weight 0 where none are."""
+    classes = np.zeros((window.rows, window.cols), np.int64)
+    weights = np.zeros((window.rows, window.cols), np.float32)
+    for one in carried:
+        if one.scene == scene:
+            for to, source in overlap(window, one.core):
+                classes[to], weights[to] = one.classes[source], one.weights[source]
+    return classes, weights
+
+
+def overlap(
+    window: Window, core: Window
+) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:
+    """Where two windows lie over each other, as indices into each; nothing where they do not."""
+    top, bottom = max(window.row, core.row), min(window.row_stop, core.row_stop)
+    left, right = max(window.col, core.col), min(window.col_stop, core.col_stop)
+    if top < bottom and left < right:
+        yield (
+            (
+                slice(top - window.row, bottom - window.row),
+                slice(left - window.col, right - window.col),
+            ),
+            (slice(top - core.row, bottom - core.row), slice(left - core.col, right - core.col)),
+        )
