@@ -465,14 +465,20 @@ def work(job: Job, threads: int) -> str:
 def table(seeds: int) -> list[str]:
     """The Markdown table of what has been measured: the recipe, then differences from it."""
     lines = [
-        "| idea | " + " | ".join(f"{name}, OA / AA" for name in RECIPES.values()) + " |",
-        "|---" * (len(RECIPES) + 1) + "|",
+        "| idea | draws | " + " | ".join(f"{name}, OA / AA" for name in RECIPES.values()) + " |",
+        "|---" * (len(RECIPES) + 2) + "|",
     ]
     for name, idea in IDEAS.items():
         cells = [cell(name, recipe, seeds) for recipe in RECIPES]
         if any(cells):
-            lines.append(f"| {idea.text} | " + " | ".join(cells) + " |")
+            lines.append(f"| {idea.text} | {draws_of(name, seeds)} | " + " | ".join(cells) + " |")
     return lines
+
+
+def draws_of(idea: str, seeds: int) -> int:
+    """How many draws of each recipe an idea has been measured on, at least."""
+    draws = range(FIRST_SEED, FIRST_SEED + seeds)
+    return min(sum(Job(idea, recipe, seed).file.exists() for seed in draws) for recipe in RECIPES)
 
 
 def cell(idea: str, recipe: str, seeds: int) -> str:
@@ -519,7 +525,8 @@ def main() -> None:
         f"Indian Pines, seeds {draws[0]} to {draws[-1]} (of split and training), on "
         f"{found['cores']} cores of {found['processor']}, torch {known['torch']}; printed by "
         f"`python -m benchmarks.ideas --seeds {given.seeds}`. Points of OA and AA in per cent: the "
-        "recipe's own in the first row, below it how far each idea is above or below it.",
+        "recipe's own in the first row, below it how far each idea is above or below it on "
+        "the same draws.",
         "",
         *table(given.seeds),
     ]
