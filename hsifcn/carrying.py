@@ -33,7 +33,7 @@ from hsifcn.scene import Window, class_targets
 from hsifcn.tiles import Tile, crop
 
 HALO = 32  # pixels round the core of a window
-MOST_WINDOWS = 12  # 440,000 pixels: about a minute on two cores
+MOST_WINDOWS = 24  # 880,000 pixels: about a minute on two cores
 
 Labels = npt.NDArray[np.uint16]
 

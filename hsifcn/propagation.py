@@ -43,6 +43,9 @@ SHRINKAGE = 0.01  # of the covariance towards a multiple of the identity: few pi
 NOISE_FLOOR = 1e-3  # of the mean noise, added to that of each band
 NOISE_STRIP = 16  # rows whose differences are held at once
 SMOOTHED_AT_ONCE = 20  # components
+# Values in an array. Larger ones are mapped anew each time (``measure.keep_memory_together``),
+# which takes longer than what is computed with them.
+HEAP_VALUES = 700_000
 TOLERANCE = 1e-2  # of the probabilities, so that next to no pixel's class is another
 MOST_ITERATIONS = 2000
 NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # (rows, cols) away; the other four are their mirror
@@ -152,15 +155,20 @@ def walks(
     if valid is not None:
         free = free * valid[0, 0]
     degree = degrees(weights) + chance
-    right = free * (around(known, weights) + chance * prior)
 
     def remaining(x: Tensor) -> Tensor:
         return degree * x - free * around(x, weights)
 
-    found = conjugate_gradients(
-        remaining, right, degree, prior * free, TOLERANCE * PRIOR, MOST_ITERATIONS
-    )
-    return ((found + known) * (free + labelled)).clamp(0, 1)
+    at_once = max(1, HEAP_VALUES // free.numel())  # classes
+    found = []
+    for said, own in zip(torch.split(prior, at_once), torch.split(known, at_once), strict=True):
+        right = free * (around(own, weights) + chance * said)
+        found.append(
+            conjugate_gradients(
+                remaining, right, degree, said * free, TOLERANCE * PRIOR, MOST_ITERATIONS
+            )
+        )
+    return ((torch.cat(found) + known) * (free + labelled)).clamp(0, 1)
 
 
 def clean_components(cube: Tensor, valid: Tensor | None) -> Tensor:
@@ -254,10 +262,11 @@ def smoothed(image: Tensor, weights: list[Tensor]) -> Tensor:
     def strained(x: Tensor) -> Tensor:
         return pull * x - SMOOTHING * around(x, weights)
 
+    at_once = max(1, min(SMOOTHED_AT_ONCE, HEAP_VALUES // pull.numel()))
     return torch.cat(
         [
             conjugate_gradients(strained, part, pull, part, 0.0, SMOOTHING_ITERATIONS)
-            for part in torch.split(image, SMOOTHED_AT_ONCE)
+            for part in torch.split(image, at_once)
         ]
     )
 
