@@ -147,7 +147,9 @@ def main() -> None:
             f"int16, on {found['cores']} cores of {found['processor']}, torch {known['torch']}; "
             "a fresh process a row; printed by `python -m benchmarks.memory`. Peak memory is that "
             "of the whole process, from its start to the end of its report; what was planned is "
-            "what it said before the first step.",
+            "what it said before the first step. Read no accuracy for other scenes from copies of "
+            "one: a field without a label in one copy has one in another, so that labels alone do "
+            "better here than with what walks carry within a window.",
             "",
             "| " + " | ".join(HEAD) + " |",
             "|" + " --- |" * len(HEAD),
