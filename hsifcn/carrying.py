@@ -8,7 +8,7 @@ only they are held.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -164,23 +164,9 @@ def cut(
     classes = np.zeros((window.rows, window.cols), np.int64)
     weights = np.zeros((window.rows, window.cols), np.float32)
     for one in carried:
-        if one.scene == scene:
-            for to, source in overlap(window, one.core):
-                classes[to], weights[to] = one.classes[source], one.weights[source]
+        common = window.intersection(one.core)
+        if one.scene == scene and common.rows > 0 and common.cols > 0:
+            there = common.slices_in(one.core)
+            classes[common.slices_in(window)] = one.classes[there]
+            weights[common.slices_in(window)] = one.weights[there]
     return classes, weights
-
-
-def overlap(
-    window: Window, core: Window
-) -> Iterator[tuple[tuple[slice, slice], tuple[slice, slice]]]:
-    """Where two windows lie over each other, as indices into each; nothing where they do not."""
-    top, bottom = max(window.row, core.row), min(window.row_stop, core.row_stop)
-    left, right = max(window.col, core.col), min(window.col_stop, core.col_stop)
-    if top < bottom and left < right:
-        yield (
-            (
-                slice(top - window.row, bottom - window.row),
-                slice(left - window.col, right - window.col),
-            ),
-            (slice(top - core.row, bottom - core.row), slice(left - core.col, right - core.col)),
-        )

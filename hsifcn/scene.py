@@ -37,6 +37,16 @@ class Window:
         """The window as an index into a ``(rows, cols, ...)`` array."""
         return slice(self.row, self.row_stop), slice(self.col, self.col_stop)
 
+    def slices_in(self, outer: Window) -> tuple[slice, slice]:
+        """The same as an index into an array of the pixels of a window that holds this one."""
+        return Window(self.row - outer.row, self.col - outer.col, self.rows, self.cols).slices
+
+    def intersection(self, other: Window) -> Window:
+        """The pixels that lie in both windows; of no or fewer rows or columns where none do."""
+        row, col = max(self.row, other.row), max(self.col, other.col)
+        row_stop, col_stop = min(self.row_stop, other.row_stop), min(self.col_stop, other.col_stop)
+        return Window(row, col, row_stop - row, col_stop - col)
+
 
 @dataclass(frozen=True)
 class Grid:

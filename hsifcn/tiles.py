@@ -80,8 +80,7 @@ def plan_tiles(
 
 def crop(tile: Tile) -> tuple[slice, slice]:
     """Where the core lies inside the read window, as an index into the scores of the tile."""
-    core, read = tile.core, tile.read
-    return Window(core.row - read.row, core.col - read.col, core.rows, core.cols).slices
+    return tile.core.slices_in(tile.read)
 
 
 def _widened(start: int, stop: int, end: int, halo: int, stride: int) -> tuple[int, int]:

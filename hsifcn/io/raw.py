@@ -132,9 +132,9 @@ class RawArray:
             for part, bands in parts:
                 memory, buffer = self._buffer(part, bands, memory)
                 self._read_stored(file, part, bands, memory, buffer)
-                common = _intersection(part, window)
-                found = buffer.transpose(axes)[_slices(common, part)]
-                _turn(found, result[_slices(common, window)][:, :, bands])
+                common = part.intersection(window)
+                found = buffer.transpose(axes)[common.slices_in(part)]
+                _turn(found, result[common.slices_in(window)][:, :, bands])
 
         if result.nbytes < _LARGE_BYTES:
             fill(parts)
@@ -255,15 +255,3 @@ def _turn(found: npt.NDArray[Any], result: npt.NDArray[Any]) -> None:
     for source, target in zip(found, result, strict=True):
         apart[:] = source.T
         target[:] = apart.T
-
-
-def _intersection(one: Window, other: Window) -> Window:
-    """The pixels that lie in both of two windows."""
-    row, col = max(one.row, other.row), max(one.col, other.col)
-    row_stop = min(one.row_stop, other.row_stop)
-    return Window(row, col, row_stop - row, min(one.col_stop, other.col_stop) - col)
-
-
-def _slices(window: Window, of: Window) -> tuple[slice, slice]:
-    """A window as an index into the pixels of another that holds it."""
-    return Window(window.row - of.row, window.col - of.col, window.rows, window.cols).slices
