@@ -217,7 +217,7 @@ def main() -> None:
         f"{found['processor']}, torch {known['torch']}; printed by `python benchmarks/accuracy.py "
         f"--splits DIR`. Seeds draw the split (of whole fields: {FIELD_DRAWS} draws, which share "
         "labels) and the initial weights; the fixed splits are always the same pixels. Training "
-        "pixels include those that the network keeps for validation.",
+        "pixels include those that a network holds back for validation, at first or to the end.",
         "",
         *table(given.results, given.seeds),
     ]

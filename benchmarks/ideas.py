@@ -93,6 +93,13 @@ def by_network(change: Change = nullcontext, **settings: Any) -> Map:
     return run
 
 
+def by_all_labels(split: Split, seed: int) -> Labels:
+    """The map of a network that holds no validation pixels back."""
+    known = split.train | split.validation
+    nothing = np.zeros_like(split.validation)
+    return by_network()(replace(split, train=known, validation=nothing), seed)
+
+
 def by_members(count: int) -> Map:
     """The map of the mean logits of several seeds."""
 
@@ -337,6 +344,10 @@ IDEAS = {
         "probabilities carried over the scene, by their square, not classes",
         by_network(probabilities_carried),
     ),
+    "held-back": Idea(
+        "validation pixels held back to the end", by_network(learn_validation=False)
+    ),
+    "all-labels": Idea("validation pixels learnt from the start", by_all_labels),
     "carried3": Idea("carried labels count three times", by_network(propagation=3.0)),
     "carried03": Idea("carried labels count a third", by_network(propagation=0.3)),
     "walks": Idea("the walks alone, no network", by_walks()),

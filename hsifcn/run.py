@@ -134,6 +134,8 @@ def train_run(
         ``progress``, ``resume`` and ``start`` of ``training.train``, as the others are.
     """
     baseline = rss_bytes()
+    if refine != "none":  # the validation pixels choose its weights
+        settings = replace(settings, learn_validation=False)
     with removed_where_nothing_came_of_it(out):
         later = later_peak(inputs, settings, members, max_memory, refine)
         trained = train_ensemble(

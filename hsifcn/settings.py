@@ -36,6 +36,9 @@ class Settings:
     propagation : float
         Weight of the loss against labels carried over the scene (``propagation.py``), that of the
         labels being 1; whole-scene networks only.
+    learn_validation : bool
+        Learn the validation pixels too in the last steps, where labels are carried over whole
+        scenes: ``training.HELD_BACK`` says when.
     evaluate_every : int
         Steps between two looks at the validation pixels.
     inductive : bool
@@ -56,6 +59,7 @@ class Settings:
     label_smoothing: float = 0.1
     spectral_jitter: float = 0.1
     propagation: float = 1.0
+    learn_validation: bool = True
     evaluate_every: int = 10
     inductive: bool = False
     materialised: bool = False

@@ -36,6 +36,7 @@ from hsifcn.training_scenes import WholeScenes, scene_scaling, usable_bands
 from hsifcn.transfer import inherited, origin, require_same_input
 
 SELECT_FROM = 0.8  # share of the steps before which no state is kept: the rate is still high
+HELD_BACK = 0.8  # share of the steps before which validation pixels are never learnt
 FEWEST_TO_CALIBRATE = 20  # validation pixels under which the temperature is cross-fitted
 CROSS_FIT_SHARE = 0.25  # of the steps, for each half of the training pixels
 SAVE_EVERY_S = 60.0  # seconds between two saved states
@@ -48,7 +49,7 @@ class Trained:
     Attributes
     ----------
     bundle : Bundle
-        The model of the best state.
+        The model of the state kept.
     log : list of dict
         ``step, loss, lr, validation_oa, seconds``, a row each look at the validation pixels.
     best_step : int
@@ -108,18 +109,35 @@ def train(
     job = prepare(scenes, splits, settings, **options)
     if checkpoint and resume:
         job.state.load(checkpoint, job.identity)
+    source, all_labels = job.source, job.all_labels
+    if all_labels is not None:
+        if job.state.step < job.held_back_steps:
+            learn(job, source, job.held_back_steps, progress, checkpoint)
+        source = all_labels
+    objective = learn(job, source, settings.steps, progress, checkpoint)
+    return finished(job, objective)
+
+
+def learn(
+    job: Job,
+    source: WholeScenes | CroppedScenes,
+    until: int,
+    progress: Progress,
+    checkpoint: Path | None,
+) -> Objective:
+    """Train to a step on what ``source`` holds of the scenes; returns what was learnt from."""
     with Stopwatch() as watch:  # carrying labels over the scenes is part of training
-        objective = make_objective(job.source, job.untrained.spec, settings)
+        objective = make_objective(source, job.untrained.spec, job.settings)
     job.state.seconds += watch.seconds
     try:
-        run_steps(job.state, objective, settings, progress, checkpoint, job.identity)
+        run_steps(job.state, objective, job.settings, until, progress, checkpoint, job.identity)
     except KeyboardInterrupt:
         if checkpoint and job.state.step:
             job.state.save(checkpoint, job.identity)
             model = finish(job.untrained, job.state.averaged, objective)
             model.save(checkpoint / "model.safetensors", overwrite=True)
         raise
-    return finished(job, objective)
+    return objective
 
 
 @dataclass(frozen=True)
@@ -143,6 +161,19 @@ class Job:
     settings: Settings
     device: str
     weights: Mapping[str, Tensor]
+
+    @property
+    def all_labels(self) -> WholeScenes | None:
+        """The scenes of the last steps, where validation pixels are learnt too; None if never."""
+        asked = self.settings.learn_validation and self.settings.propagation > 0
+        if not (asked and isinstance(self.source, WholeScenes) and self.source.n_validation):
+            return None
+        return self.source.with_validation()
+
+    @property
+    def held_back_steps(self) -> int:
+        """Steps before those, in which the validation pixels are held back."""
+        return round(HELD_BACK * self.settings.steps)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -219,18 +250,31 @@ def prepare(
 
 
 def finished(job: Job, objective: Objective) -> Trained:
-    """Take the best state, settle its batch statistics and calibrate its probabilities."""
+    """Settle the batch statistics of the state kept and calibrate its probabilities.
+
+    Kept is the state that validated best, or that of the last step where the validation pixels were
+    learnt in the end; its temperature is then that of the last state that had not learnt them.
+    """
     state = job.state
-    state.averaged.load_state_dict(state.best)
-    model = finish(job.untrained, state.averaged, objective)
+    if job.all_labels is None:
+        state.averaged.load_state_dict(state.best)
+        model, kept, judge = (
+            finish(job.untrained, state.averaged, objective),
+            state.best_step,
+            objective,
+        )
+    else:
+        model, kept = finish(job.untrained, state.averaged, objective), state.step
+        state.averaged.load_state_dict(state.best)
+        judge = make_objective(job.source, job.untrained.spec, replace(job.settings, propagation=0))
     with Stopwatch() as watch:
-        if objective.n_validation >= FEWEST_TO_CALIBRATE:
-            scores, targets = objective.validation_scores(state.averaged)
+        if judge.n_validation >= FEWEST_TO_CALIBRATE:
+            scores, targets = judge.validation_scores(state.averaged)
         else:
             scores, targets = cross_fitted_scores(job)
         temperature = fit_temperature(scores.cpu().numpy(), targets.cpu().numpy())
     model = replace(model, temperature=temperature)
-    return Trained(model, state.log, state.best_step, state.seconds + watch.seconds)
+    return Trained(model, state.log, kept, state.seconds + watch.seconds)
 
 
 def plan_steps(
@@ -260,7 +304,9 @@ def cross_fitted_scores(job: Job) -> tuple[Tensor, Tensor]:
     for half in (0, 1):
         objective = make_objective(job.source.halved(half), spec, short)
         state = initial_state(spec, short, job.device, job.weights)
-        run_steps(state, objective, short, lambda step, loss, validation_oa: None, None, {})
+        run_steps(
+            state, objective, short, short.steps, lambda step, loss, validation_oa: None, None, {}
+        )
         reestimate(state.averaged, objective.run, objective.calls)
         found.append(objective.validation_scores(state.averaged))
     return torch.cat([scores for scores, _ in found]), torch.cat([own for _, own in found])
@@ -305,18 +351,19 @@ def run_steps(
     state: TrainingState,
     objective: Objective,
     settings: Settings,
+    until: int,
     progress: Progress,
     checkpoint: Path | None,
     identity: dict[str, Any],
 ) -> None:
-    """Train from ``state.step`` to the last step, keeping the averaged weights that validate best.
+    """Train from ``state.step`` to step ``until``, keeping the averaged weights that validate best.
 
     Of equally good ones the latest are kept; without validation pixels, those of the last step.
     """
     started = time.perf_counter() - state.seconds
     saved = time.perf_counter()
     validation_oa = None
-    while state.step < settings.steps:
+    while state.step < until:
         rng = np.random.default_rng([settings.seed, state.step])  # so that a resumed run agrees
         torch.manual_seed(int(rng.integers(2**31)))
         lr = learning_rate(state.step, settings)
@@ -332,7 +379,7 @@ def run_steps(
         state.optimiser.step(lr)
         state.step += 1
         average(state, settings.averaging)
-        last = state.step == settings.steps
+        last = state.step == until
         if last or state.step % settings.evaluate_every == 0:
             validation_oa = evaluate(state, objective)
             late = state.step >= SELECT_FROM * settings.steps

@@ -99,6 +99,10 @@ class WholeScenes:
             ]
         )
 
+    def with_validation(self) -> WholeScenes:
+        """The same scenes, their validation pixels among those that are learnt from."""
+        return WholeScenes([with_validation(scene) for scene in self.scenes])
+
     def halved(self, half: int) -> WholeScenes:
         """The same scenes, half of the training pixels of each class for validation."""
         return WholeScenes([halved(scene, half) for scene in self.scenes])
@@ -243,6 +247,17 @@ def load_training_scene(
     mask = None if counted.all() else torch.from_numpy(counted)[None, None].to(device)
     return TrainingScene(
         cube.to(device), mask, *learn_from(split.train), *learn_from(split.validation)
+    )
+
+
+def with_validation(scene: TrainingScene) -> TrainingScene:
+    """The scene with its validation pixels behind the training pixels, and none left."""
+    return replace(
+        scene,
+        pixels=torch.cat([scene.pixels, scene.validation_pixels]),
+        targets=torch.cat([scene.targets, scene.validation_targets]),
+        validation_pixels=scene.validation_pixels[:0],
+        validation_targets=scene.validation_targets[:0],
     )
 
 

@@ -23,8 +23,8 @@ from hsifcn.prediction import Predictor
 from hsifcn.scene import default_colours
 from hsifcn.settings import Settings, default_settings, learning_rate, stage
 from hsifcn.splits import Split, make_split
-from hsifcn.training import FEWEST_TO_CALIBRATE, SELECT_FROM, initial_state, train
-from hsifcn.training_scenes import WholeScenes, load_training_scene, scene_scaling
+from hsifcn.training import FEWEST_TO_CALIBRATE, HELD_BACK, SELECT_FROM, initial_state, train
+from hsifcn.training_scenes import WholeScenes, load_training_scene, scene_scaling, usable_bands
 
 pytestmark = pytest.mark.usefixtures("small_models")
 
@@ -229,12 +229,73 @@ def test_without_validation_the_last_state_is_kept(scene, model):
 
 @pytest.mark.parametrize("model", TRAINED)
 def test_the_temperature_is_fitted_on_validation_pixels(scene, split, model):
-    trained = fit(scene, split, short(model, 30))
-    logits = Predictor(trained.bundle).whole_scene_logits(scene) * trained.bundle.temperature
+    trained = fit(scene, split, short(model, 30, learn_validation=False))
+    assert trained.bundle.temperature == pytest.approx(
+        temperature_at_validation_pixels(trained.bundle, scene, split), rel=0.011
+    )
+
+
+def temperature_at_validation_pixels(bundle, scene, split):
+    """That of a bundle's scores at the validation pixels."""
+    logits = Predictor(bundle).whole_scene_logits(scene) * bundle.temperature
     held = split.validation
-    fitted = fit_temperature(logits[:, held].T, split.labels[held].astype(int) - 1)
     assert held.sum() >= FEWEST_TO_CALIBRATE
-    assert trained.bundle.temperature == pytest.approx(fitted, rel=0.011)
+    return fit_temperature(logits[:, held].T, split.labels[held].astype(int) - 1)
+
+
+class TestValidationPixelsLearntInTheEnd:
+    STEPS = 30
+    HELD_BACK = round(HELD_BACK * STEPS)
+
+    def test_are_held_back_until_then(self, scene, split):
+        blind = scrambled(split, split.validation)
+        settings = short(steps=self.STEPS)
+        losses = [
+            {row["step"]: row["loss"] for row in fit(scene, one, settings).log}
+            for one in (split, blind)
+        ]
+        for step, loss in losses[0].items():
+            assert (loss == losses[1][step]) == (step <= self.HELD_BACK)
+
+    def test_validate_until_then_and_the_last_state_is_kept(self, scene, split):
+        trained = fit(scene, split, short(steps=self.STEPS))
+        for row in trained.log:
+            assert (row["validation_oa"] is None) == (row["step"] > self.HELD_BACK)
+        assert trained.best_step == self.STEPS
+
+    def test_calibrate_the_state_before(self, tmp_path, scene, split):
+        settings = short(steps=self.STEPS)
+        with pytest.raises(KeyboardInterrupt):
+            fit(scene, split, settings, checkpoint=tmp_path, progress=stop_at(self.HELD_BACK))
+        before = load_model(tmp_path / "model.safetensors")
+        assert fit(scene, split, settings).bundle.temperature == pytest.approx(
+            temperature_at_validation_pixels(before, scene, split), rel=0.011
+        )
+
+    @pytest.mark.parametrize(
+        ("model", "changes"),
+        [("hsifcn", {"learn_validation": False}), ("hsifcn", {"propagation": 0.0}), ("patch5", {})],
+    )
+    def test_or_never(self, scene, split, model, changes):
+        settings = short(model, self.STEPS, **changes)
+        trained, blind = (
+            fit(scene, one, settings) for one in (split, scrambled(split, split.validation))
+        )
+        assert [row["loss"] for row in trained.log] == [row["loss"] for row in blind.log]
+        assert all(row["validation_oa"] is not None for row in trained.log)
+
+    def test_are_pixels_of_training_scenes(self, scene, split):
+        bands = usable_bands([scene])
+        scaling = scene_scaling([scene], [split], bands, inductive=False)
+        held = load_training_scene(
+            scene, split, bands, scaling, inductive=False, device=torch.device("cpu")
+        )
+        (learnt,) = WholeScenes([held]).with_validation().scenes
+        known = split.train | split.validation
+        assert sorted(learnt.pixels.tolist()) == np.flatnonzero(known).tolist()
+        assert (learnt.targets + 1).tolist() == split.labels.flat[learnt.pixels].tolist()
+        assert not len(learnt.validation_pixels)
+        assert not len(learnt.validation_targets)
 
 
 @pytest.mark.parametrize("model", TRAINED)
@@ -257,7 +318,7 @@ def test_without_validation_pixels_the_temperature_is_cross_fitted(scene, model,
 
 
 def test_the_kept_state_is_one_that_validated_best(scene, split):
-    trained = fit(scene, split, short(steps=30))
+    trained = fit(scene, split, short(steps=30, learn_validation=False))
     by_step = {row["step"]: row["validation_oa"] for row in trained.log}
     late = {step: oa for step, oa in by_step.items() if step >= SELECT_FROM * 30}
     assert late[trained.best_step] == max(late.values())

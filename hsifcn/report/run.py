@@ -172,6 +172,9 @@ def _training_sentence(log: Sequence[Values]) -> str:
             f" The highest validation accuracy, {formats.percent(best['validation_oa'])} %, "
             f"came at step {formats.count(best['step'])}."
         )
+        if checked[-1] is not log[-1]:
+            held_back = formats.count(checked[-1]["step"])
+            sentence += f" After step {held_back} the validation pixels were learnt too."
     return sentence.strip()
 
 
