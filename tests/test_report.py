@@ -315,8 +315,10 @@ COMPARISON = sample_comparison(TRUTH, MAPS, NAMES)
 IMAGES = sample_images(TRUTH, MAPS, COMPARISON["colours"])
 
 
-def run_page(path: Path, metrics: dict[str, Any] = METRICS, images: Any = IMAGES) -> str:
-    write_run_report(path, metrics=metrics, log=sample_log(), images=images)
+def run_page(
+    path: Path, metrics: dict[str, Any] = METRICS, images: Any = IMAGES, log: Any = None
+) -> str:
+    write_run_report(path, metrics=metrics, log=log or sample_log(), images=images)
     return path.read_text("utf-8")
 
 
@@ -358,6 +360,17 @@ def test_run_page_shows_its_numbers(pages: dict[str, Path]) -> None:
         expected += [str(figures["n_train"]), str(figures["n_test"])]
     expected += [str(count) for row in METRICS["confusion"] for count in row if count]
     assert_all_shown(expected, text)
+
+
+@pytest.mark.parametrize("learnt", [False, True])
+def test_run_page_says_whether_the_last_steps_learnt_the_validation_pixels(
+    tmp_path: Path, learnt: bool
+) -> None:
+    log = [row for row in sample_log() if row["validation_oa"] is not None]
+    if learnt:
+        log[-1]["validation_oa"] = None
+    text = Page(run_page(tmp_path / "run.html", log=log)).text
+    assert ("The last steps learnt the validation pixels too." in text) == learnt
 
 
 def test_comparison_page_shows_its_numbers(pages: dict[str, Path]) -> None:

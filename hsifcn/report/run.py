@@ -173,8 +173,7 @@ def _training_sentence(log: Sequence[Values]) -> str:
             f"came at step {formats.count(best['step'])}."
         )
         if checked[-1] is not log[-1]:
-            held_back = formats.count(checked[-1]["step"])
-            sentence += f" After step {held_back} the validation pixels were learnt too."
+            sentence += " The last steps learnt the validation pixels too."
     return sentence.strip()
 
 
