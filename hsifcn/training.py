@@ -257,16 +257,14 @@ def finished(job: Job, objective: Objective) -> Trained:
     """
     state = job.state
     if job.all_labels is None:
+        kept, judge = state.best_step, objective
         state.averaged.load_state_dict(state.best)
-        model, kept, judge = (
-            finish(job.untrained, state.averaged, objective),
-            state.best_step,
-            objective,
-        )
+        model = finish(job.untrained, state.averaged, objective)
     else:
-        model, kept = finish(job.untrained, state.averaged, objective), state.step
+        labels_alone = replace(job.settings, propagation=0.0)
+        kept, judge = state.step, make_objective(job.source, job.untrained.spec, labels_alone)
+        model = finish(job.untrained, state.averaged, objective)
         state.averaged.load_state_dict(state.best)
-        judge = make_objective(job.source, job.untrained.spec, replace(job.settings, propagation=0))
     with Stopwatch() as watch:
         if judge.n_validation >= FEWEST_TO_CALIBRATE:
             scores, targets = judge.validation_scores(state.averaged)
