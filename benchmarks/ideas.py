@@ -1,6 +1,6 @@
 """What each idea of the recipe brings, those included that were left out: ``docs/ideas.md``.
 
-    python -m benchmarks.ideas [--seeds 2] [--workers 1] [--only NAME,NAME]
+    python -m benchmarks.ideas [--seeds 2] [--workers 1] [--only NAME,NAME] [--splits-like TEXT]
 
 Every idea alone against the recipe as it is, on draws of Indian Pines that no table of accuracy
 uses (seeds from 100 on). Every training is a fresh process that leaves a JSON file under
@@ -33,7 +33,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from torch import Tensor, nn
 
-from hsifcn import models, objectives, propagation, training_scenes
+from hsifcn import models, objectives, propagation, spectral_classifier, training_scenes
 from hsifcn.augment import transform, undo
 from hsifcn.io import open_labels, open_scene
 from hsifcn.measure import machine, versions
@@ -45,6 +45,7 @@ from hsifcn.propagation import PropagatedLabels
 from hsifcn.refinement import choose_weights
 from hsifcn.scene import default_class_names, default_colours
 from hsifcn.settings import default_settings
+from hsifcn.spectral_classifier import KnownSpectra, Seen, SpectralClassifier
 from hsifcn.splits import Split, make_split
 from hsifcn.training import Trained, train
 from hsifcn.training_scenes import read_standardised, scene_scaling, usable_bands
@@ -59,6 +60,7 @@ RECIPES = {
     "random:0.05": "random, 5 %",
     "blocks:14:gap=3:train=0.5": "blocks of 14, gap 3",
     "fields:0.2:gap=2": "whole fields",
+    "fields:0.05:gap=2": "a field a class",
 }
 FIGURES = re.compile(r"(?<=<!-- figures -->\n).*(?=<!-- end of figures -->)", re.DOTALL)
 Labels = np.ndarray[Any, np.dtype[np.integer[Any]]]
@@ -131,7 +133,7 @@ def by_renewed_walks(split: Split, seed: int) -> Labels:
     scene = open_scene(str(SCENE))
     logits = Predictor(trained(split, seed).bundle).whole_scene_logits(scene)
     said = torch.from_numpy(logits).softmax(0)
-    with mock.patch.object(propagation, "spectral_probabilities", return_value=said):
+    with mock.patch.object(SpectralClassifier, "probabilities", return_value=said):
         return Predictor(trained(split, seed).bundle).label_map(scene)
 
 
@@ -167,13 +169,12 @@ def by_walks(change: Change = nullcontext) -> Map:
     return run
 
 
-def by_discriminant(split: Split, seed: int) -> Labels:
-    """The map of the discriminant on smoothed components, without walks."""
+def by_classifier(split: Split, seed: int) -> Labels:
+    """The map of the spectral classifier, without walks."""
     cube, pixels, targets = training_scene(split)
-    components = propagation.clean_components(cube, None)
-    edges = propagation.spectral_edges(components[: propagation.EDGE_COMPONENTS])
-    image = propagation.smoothed(components, propagation.step_weights(edges, None))
-    found = propagation.spectral_probabilities(image, pixels, targets, int(split.labels.max()))
+    _, seen = propagation.seen_in(propagation.clean_components(cube, None), None)
+    known = spectral_classifier.known_spectra(seen, pixels, targets)
+    found = known.learn(int(split.labels.max())).probabilities(seen)
     return np.asarray(found.argmax(0) + 1)
 
 
@@ -212,50 +213,72 @@ def by_three_walks(split: Split, seed: int) -> Labels:
 
 
 def by_taught_walks(split: Split, seed: int) -> Labels:
-    """The map of walks whose discriminant learnt what first walks were nine tenths sure of."""
+    """The map of walks whose classifier learnt what first walks were nine tenths sure of."""
     cube, pixels, targets = training_scene(split)
     classes = int(split.labels.max())
     sureness, best = propagation.propagate(cube, None, pixels, targets, classes).flatten(1).max(0)
     sure = (sureness > 0.9).nonzero()[:, 0]
-    say = propagation.spectral_probabilities
+    known = spectral_classifier.known_spectra
 
-    def taught(image: Tensor, pixels: Tensor, targets: Tensor, classes: int) -> Tensor:
-        return say(image, sure, best[sure], classes)
+    def taught(seen: Seen, pixels: Tensor, targets: Tensor) -> KnownSpectra:
+        return known(seen, sure, best[sure])
 
-    with mock.patch.object(propagation, "spectral_probabilities", taught):
+    with mock.patch.object(propagation, "known_spectra", taught):
         found = propagation.propagate(cube, None, pixels, targets, classes)
     return np.asarray(found.argmax(0) + 1)
 
 
 @contextmanager
-def softer_discriminant() -> Iterator[None]:
-    """Scores of the discriminant divided by ten."""
-    say = propagation.spectral_probabilities
+def softer_classifier() -> Iterator[None]:
+    """Scores of the classifier divided by ten."""
+    say = SpectralClassifier.scores
 
-    def softer(*given: Any) -> Tensor:
-        return say(*given).clamp(min=1e-30).log().div(10).softmax(0)
+    def softer(self: SpectralClassifier, smooth: Tensor, scatter: Tensor) -> Tensor:
+        return say(self, smooth, scatter) / 10
 
-    with mock.patch.object(propagation, "spectral_probabilities", softer):
+    with mock.patch.object(SpectralClassifier, "scores", softer):
         yield
 
 
-def equal_fields(labels: Labels) -> Labels:
-    """In place of ``propagation.fields``: every pixel one of its own."""
-    return np.arange(labels.size).reshape(labels.shape)
+def trusted(share: float) -> Change:
+    """How much the rich discriminant counts, however many fields are known."""
+    return lambda: mock.patch.object(KnownSpectra, "trust", return_value=share)
 
 
-def by_support_vectors(image: Tensor, pixels: Tensor, targets: Tensor, classes: int) -> Tensor:
-    """In place of ``propagation.spectral_probabilities``: an SVM on the ten cleanest components."""
-    features = image[:10].flatten(1).t().numpy()
-    scaler = StandardScaler().fit(features)
-    fitted = SVC(C=100.0).fit(scaler.transform(features[pixels]), targets.numpy())
-    found = torch.zeros(len(features), classes)
-    scores = torch.from_numpy(fitted.decision_function(scaler.transform(features))).float()
-    found[:, torch.from_numpy(fitted.classes_)] = (2 * scores).softmax(1)
-    return found.t().reshape(classes, *image.shape[1:])
+def pixels_alike() -> AbstractContextManager[Any]:
+    """Every pixel counts as one in the classifier, however many its field has."""
+    return mock.patch.object(KnownSpectra, "weights", lambda self: np.ones(len(self.targets)))
 
 
-def averaged_windows(image: Tensor, weights: list[Tensor]) -> Tensor:
+@dataclass(frozen=True)
+class SupportVectors:
+    """In place of ``SpectralClassifier``: an SVM on the ten cleanest components."""
+
+    scaler: StandardScaler
+    fitted: SVC
+    classes: int
+
+    def probabilities(self, seen: Seen) -> Tensor:
+        """In place of ``SpectralClassifier.probabilities``."""
+        smooth = seen.smooth.flatten(1).t()
+        return self.scores(smooth, smooth).softmax(1).t().reshape(-1, *seen.smooth.shape[1:])
+
+    def scores(self, smooth: Tensor, scatter: Tensor) -> Tensor:
+        """In place of ``SpectralClassifier.scores``."""
+        found = torch.full((len(smooth), self.classes), -torch.inf)
+        decisions = self.fitted.decision_function(self.scaler.transform(smooth[:, :10].numpy()))
+        found[:, torch.from_numpy(self.fitted.classes_)] = torch.from_numpy(2 * decisions).float()
+        return found
+
+
+def support_vectors(known: KnownSpectra, classes: int) -> SupportVectors:
+    """In place of ``KnownSpectra.learn``."""
+    scaler = StandardScaler().fit(known.smooth[:, :10])
+    fitted = SVC(C=100.0).fit(scaler.transform(known.smooth[:, :10]), known.targets)
+    return SupportVectors(scaler, fitted, classes)
+
+
+def averaged_windows(image: Tensor, *given: Any) -> Tensor:
     """In place of ``propagation.smoothed``: means of 3x3 pixels."""
     return F.avg_pool2d(image, 3, 1, 1, count_include_pad=False)
 
@@ -351,13 +374,23 @@ IDEAS = {
     "carried3": Idea("carried labels count three times", by_network(propagation=3.0)),
     "carried03": Idea("carried labels count a third", by_network(propagation=0.3)),
     "walks": Idea("the walks alone, no network", by_walks()),
-    "discriminant": Idea("the discriminant alone, no walks, no network", by_discriminant),
+    "classifier": Idea("the spectral classifier alone, no walks, no network", by_classifier),
+    "walks-plain": Idea("walks alone, the plain discriminant alone", by_walks(trusted(0.0))),
+    "walks-rich": Idea("walks alone, the rich discriminant alone", by_walks(trusted(1.0))),
+    "walks-no-scatter": Idea(
+        "walks alone, the rich discriminant does not see scatter",
+        by_walks(constants(spectral_classifier, SCATTER_UNIT=0.0)),
+    ),
+    "walks-no-likeness": Idea(
+        "walks alone, the rich discriminant does not see likeness",
+        by_walks(constants(spectral_classifier, LIKENESS_UNIT=0.0)),
+    ),
     "walks-pc": Idea(
-        "walks alone, edges and discriminant on principal components",
+        "walks alone, edges and classifier on principal components",
         by_walks(constants(propagation, clean_components=principal_components)),
     ),
     "walks-3x3": Idea(
-        "walks alone, discriminant on means of 3x3 pixels",
+        "walks alone, classifier on means of 3x3 pixels",
         by_walks(constants(propagation, smoothed=averaged_windows)),
     ),
     "walks-spectra": Idea(
@@ -365,7 +398,7 @@ IDEAS = {
         by_walks(constants(propagation, CLASS_EDGE=0.0)),
     ),
     "walks-spectra-prior": Idea(
-        "the same, three times as likely to end at the discriminant",
+        "the same, three times as likely to end at the classifier",
         by_walks(constants(propagation, CLASS_EDGE=0.0, PRIOR=1e-3)),
     ),
     "walks-classes-2": Idea(
@@ -386,26 +419,25 @@ IDEAS = {
         "walks alone, edges in 20 components", by_walks(constants(propagation, EDGE_COMPONENTS=20))
     ),
     "walks-prior": Idea(
-        "walks alone, three times as likely to end at the discriminant",
+        "walks alone, three times as likely to end at the classifier",
         by_walks(constants(propagation, PRIOR=1e-3)),
     ),
     "walks-far": Idea(
         "walks alone, a third as likely to", by_walks(constants(propagation, PRIOR=1e-4))
     ),
     "walks-pixels": Idea(
-        "walks alone, all pixels count alike in the discriminant",
-        by_walks(constants(propagation, fields=equal_fields)),
+        "walks alone, all pixels count alike in the classifier", by_walks(pixels_alike)
     ),
     "walks-taught": Idea(
-        "walks alone, discriminant taught by first walks where these are sure", by_taught_walks
+        "walks alone, classifier taught by first walks where these are sure", by_taught_walks
     ),
-    "walks-softer": Idea("walks alone, a softer discriminant", by_walks(softer_discriminant)),
+    "walks-softer": Idea("walks alone, a softer classifier", by_walks(softer_classifier)),
     "walks-three": Idea(
         "walks alone, mean of three steepnesses of edges of spectra", by_three_walks
     ),
     "walks-svm": Idea(
-        "walks alone, an SVM in place of the discriminant",
-        by_walks(constants(propagation, spectral_probabilities=by_support_vectors)),
+        "walks alone, an SVM in place of the classifier",
+        by_walks(constants(KnownSpectra, learn=support_vectors)),
     ),
     "no-jitter": Idea("no gain and offset of bands", by_network(spectral_jitter=0.0)),
     "rate-low": Idea("half the learning rate", by_network(learning_rate=2e-3)),
@@ -487,9 +519,10 @@ def table(seeds: int) -> list[str]:
 
 
 def draws_of(idea: str, seeds: int) -> int:
-    """How many draws of each recipe an idea has been measured on, at least."""
+    """How many draws of the recipes that an idea has been measured on, at least."""
     draws = range(FIRST_SEED, FIRST_SEED + seeds)
-    return min(sum(Job(idea, recipe, seed).file.exists() for seed in draws) for recipe in RECIPES)
+    counts = [sum(Job(idea, recipe, seed).file.exists() for seed in draws) for recipe in RECIPES]
+    return min(count for count in counts if count)
 
 
 def cell(idea: str, recipe: str, seeds: int) -> str:
@@ -515,6 +548,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2, help="draws of each recipe")
     parser.add_argument("--workers", type=int, default=1, help="processes beside each other")
     parser.add_argument("--only", default=",".join(IDEAS), help="ideas, with commas between")
+    parser.add_argument("--splits-like", default="", help="recipes that hold this text")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "ideas.md")
     given = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
@@ -524,6 +558,7 @@ def main() -> None:
         for seed in draws
         for idea in given.only.split(",")
         for recipe in RECIPES
+        if given.splits_like in recipe
     ]
     jobs = [job for job in wanted if not job.file.exists()]
     threads = max(1, (os.cpu_count() or 1) // given.workers)

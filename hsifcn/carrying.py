@@ -1,6 +1,6 @@
 """Labels carried over scenes too large to be held: window by window, as ``propagation.py`` does.
 
-Components and discriminant are those of all windows together, so that a class looks the same in
+Components and classifier are those of all windows together, so that a class looks the same in
 each; edges and walks are those of one window, which is given a halo about as wide as walks go.
 Only windows that hold training pixels are looked at, as many as keep the time within bounds, and
 only they are held.
@@ -17,12 +17,9 @@ import torch
 from torch import Tensor
 
 from hsifcn.propagation import (
-    KnownSpectra,
     clean_directions,
     counting_by_class,
-    discriminated,
     haste_of,
-    known_spectra,
     noise_sums,
     projected,
     seen_in,
@@ -30,6 +27,7 @@ from hsifcn.propagation import (
     walks,
 )
 from hsifcn.scene import Window, class_targets
+from hsifcn.spectral_classifier import KnownSpectra, known_spectra
 from hsifcn.tiles import Tile, crop
 
 HALO = 32  # pixels round the core of a window
@@ -102,9 +100,9 @@ def carry_over_windows(
     for window in windows:
         pixels, targets = window.known()
         cube, valid = read(window)
-        edges, image = seen_in(projected(cube, directions), valid)
+        edges, seen = seen_in(projected(cube, directions), valid)
         pixels, targets = pixels.to(cube.device), targets.to(cube.device)
-        said = walks(edges, discriminated(image, *classifier), valid, pixels, targets, haste)
+        said = walks(edges, classifier.probabilities(seen), valid, pixels, targets, haste)
         weights, best = said.max(0)
         weights.view(-1)[pixels] = 0
         found.append((weights[crop(window.tile)].cpu(), best[crop(window.tile)].cpu()))
@@ -143,15 +141,16 @@ def shared_spectra(
     found: list[KnownSpectra] = []
     for window in windows:
         cube, valid = read(window)
-        _, image = seen_in(projected(cube, directions), valid)
+        _, seen = seen_in(projected(cube, directions), valid)
         labels = window.labels[crop(window.tile)]
         pixels = np.flatnonzero(labels)
         targets = torch.from_numpy(class_targets(labels.flat[pixels])).to(cube.device)
-        core = image[:, *crop(window.tile)]
+        core = seen.crop(*crop(window.tile))
         found.append(known_spectra(core, torch.from_numpy(pixels).to(cube.device), targets))
     firsts = np.cumsum([0, *(known.fields.max() + 1 for known in found)])  # of another each
     return KnownSpectra(
-        np.concatenate([known.features for known in found]),
+        np.concatenate([known.smooth for known in found]),
+        np.concatenate([known.scatter for known in found]),
         np.concatenate([known.targets for known in found]),
         np.concatenate([f + known.fields for f, known in zip(firsts, found, strict=False)]),
     )

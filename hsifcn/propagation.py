@@ -9,10 +9,10 @@ walks end at as well as on the labels, so that the map itself comes from the net
 no labels.
 
 Edges are seen in the components of least noise (minimum noise fractions, Green et al. 1988,
-doi:10.1109/36.3001), noise being what neighbours differ by. The classifier is a linear discriminant
-(Fisher 1936, doi:10.1111/j.1469-1809.1936.tb02137.x) on more of these components, smoothed but
-across the same edges. What it says is then an edge as well: where it changes its mind between two
-neighbours, few walks pass.
+doi:10.1109/36.3001), noise being what neighbours differ by. The classifier
+(``spectral_classifier.py``) is given more of these components, smoothed but across the same edges,
+and how far the pixels of a field scatter round them. What it says is then an edge as well: where it
+changes its mind between two neighbours, few walks pass.
 """
 
 from __future__ import annotations
@@ -26,7 +26,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hsifcn.split_recipes import fields
+from hsifcn.spectral_classifier import (
+    KnownSpectra,
+    Seen,
+    errors_at_unseen_fields,
+    known_spectra,
+)
 
 EDGE_COMPONENTS = 8  # that edges are seen in: more are noise
 COMPONENTS = 100  # that the classifier is given, smoothed; all where there are fewer
@@ -36,10 +41,12 @@ LEAK = 3e-4  # weight of the steepest edge, so that no pixel is cut off
 PRIOR = 3e-4  # chance, against that of a step, that a walk ends at what the classifier says
 MOST_HASTE = 4.0  # times as likely walks are to end there if the classifier never errs
 SMALL_ERROR = 0.02  # share of errors at fields unseen, from which on they are not more likely
-FOLDS = 5  # of the fields, of which the classifier is taught all but one
 SMOOTHING = 20.0  # pull of a pixel's neighbours, all alike, on its components; 1 = its own
 SMOOTHING_ITERATIONS = 30
-SHRINKAGE = 0.01  # of the covariance towards a multiple of the identity: few pixels are labelled
+SCATTER_COMPONENTS = 3  # whose scatter the classifier is given
+SCATTER_SMOOTHING = 500.0  # pull of a pixel's neighbours on it: variances ask for many pixels
+SCATTER_ITERATIONS = 60
+LEAST_SCATTER = 0.01  # noise being 1
 NOISE_FLOOR = 1e-3  # of the mean noise, added to that of each band
 NOISE_STRIP = 16  # rows whose differences are held at once
 SMOOTHED_AT_ONCE = 20  # components
@@ -109,18 +116,20 @@ def propagate(
         One where labelled, and summing to one everywhere; 0 for classes without a label, and at
         pixels without a measurement.
     """
-    components = clean_components(cube, valid)
-    edges, smooth = seen_in(components, valid)
-    prior = spectral_probabilities(smooth, pixels, targets, classes)
-    return walks(
-        edges, prior, valid, pixels, targets, haste_of(known_spectra(smooth, pixels, targets))
-    )
+    edges, seen = seen_in(clean_components(cube, valid), valid)
+    known = known_spectra(seen, pixels, targets)
+    prior = known.learn(classes).probabilities(seen)
+    return walks(edges, prior, valid, pixels, targets, haste_of(known))
 
 
-def seen_in(components: Tensor, valid: Tensor | None) -> tuple[list[Tensor], Tensor]:
-    """Heights of the edges between neighbours, and the components smoothed but across these."""
+def seen_in(components: Tensor, valid: Tensor | None) -> tuple[list[Tensor], Seen]:
+    """Heights of the edges between neighbours, and what a classifier sees inside these."""
     edges = spectral_edges(components[:EDGE_COMPONENTS])
-    return edges, smoothed(components, step_weights(edges, valid))
+    weights = step_weights(edges, valid)
+    smooth = smoothed(components, weights, SMOOTHING, SMOOTHING_ITERATIONS)
+    squares = (components[:SCATTER_COMPONENTS] - smooth[:SCATTER_COMPONENTS]).square()
+    scatter = smoothed(squares, weights, SCATTER_SMOOTHING, SCATTER_ITERATIONS)
+    return edges, Seen(smooth, (scatter.clamp(min=0) + LEAST_SCATTER).log())
 
 
 def walks(
@@ -255,120 +264,31 @@ def step_weights(edges: list[Tensor], valid: Tensor | None) -> list[Tensor]:
     return weights
 
 
-def smoothed(image: Tensor, weights: list[Tensor]) -> Tensor:
-    """Smooth (n, rows, cols) but across edges: a pixel is drawn to its own value and neighbours."""
-    pull = 1 + SMOOTHING * degrees(weights)
+def smoothed(image: Tensor, weights: list[Tensor], pull: float, iterations: int) -> Tensor:
+    """Smooth (n, rows, cols) but across edges: a pixel is drawn to its own value and neighbours.
+
+    ``pull`` is that of the neighbours, all alike, where its own is 1.
+    """
+    strain = 1 + pull * degrees(weights)
 
     def strained(x: Tensor) -> Tensor:
-        return pull * x - SMOOTHING * around(x, weights)
+        return strain * x - pull * around(x, weights)
 
-    at_once = max(1, min(SMOOTHED_AT_ONCE, HEAP_VALUES // pull.numel()))
+    at_once = max(1, min(SMOOTHED_AT_ONCE, HEAP_VALUES // strain.numel()))
     return torch.cat(
         [
-            conjugate_gradients(strained, part, pull, part, 0.0, SMOOTHING_ITERATIONS)
+            conjugate_gradients(strained, part, strain, part, 0.0, iterations)
             for part in torch.split(image, at_once)
         ]
     )
 
 
-@dataclass(frozen=True)
-class KnownSpectra:
-    """What a classifier learns from.
-
-    Attributes
-    ----------
-    features : ndarray, (n, components), float64
-    targets : ndarray, (n,), int64
-        Classes from 0.
-    fields : ndarray, (n,), int64
-        Number of the field that each pixel lies in.
-    """
-
-    features: npt.NDArray[np.float64]
-    targets: npt.NDArray[np.int64]
-    fields: npt.NDArray[np.int64]
-
-    def learn(self, classes: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Linear discriminants; the pixels of a field are alike, so each counts less."""
-        weights = 1 / np.sqrt(np.bincount(self.fields)[self.fields])
-        return discriminant(self.features, self.targets, weights, classes)
-
-    def taken(self, which: npt.NDArray[np.bool_]) -> KnownSpectra:
-        """Some of the pixels."""
-        return KnownSpectra(self.features[which], self.targets[which], self.fields[which])
-
-
-def known_spectra(image: Tensor, pixels: Tensor, targets: Tensor) -> KnownSpectra:
-    """The components (components, rows, cols) of labelled pixels."""
-    places, known = pixels.cpu().numpy(), targets.cpu().numpy()
-    labels = np.zeros(image.shape[1:], np.int64)
-    labels.flat[places] = known + 1
-    features = image.flatten(1).t()[pixels].double().cpu().numpy()
-    return KnownSpectra(features, known, fields(labels).flat[places].astype(np.int64))
-
-
-def spectral_probabilities(image: Tensor, pixels: Tensor, targets: Tensor, classes: int) -> Tensor:
-    """Probabilities (classes, rows, cols) by a linear discriminant on an image's components."""
-    return discriminated(image, *known_spectra(image, pixels, targets).learn(classes))
-
-
 def haste_of(known: KnownSpectra) -> float:
-    """How much sooner walks end where the classifier hardly ever errs: 1 to ``MOST_HASTE``.
-
-    It is asked for fields that it was not taught; those of classes that it then knows no other
-    field of are left out.
-    """
-    classes = int(known.targets.max(initial=0)) + 1
-    asked = right = 0
-    for fold in range(FOLDS):
-        held = known.fields % FOLDS == fold
-        taught = known.taken(~held)
-        held &= np.isin(known.targets, taught.targets)
-        if held.any():
-            directions, offsets = taught.learn(classes)
-            said = (known.features[held] @ directions + offsets).argmax(axis=1)
-            asked += len(said)
-            right += int((said == known.targets[held]).sum())
-    if not asked:
+    """How much sooner walks end where the classifier hardly ever errs: 1 to ``MOST_HASTE``."""
+    errors = errors_at_unseen_fields(known)
+    if errors is None:
         return 1.0
-    return min(MOST_HASTE, max(1.0, SMALL_ERROR / max(1 - right / asked, 1e-12)))
-
-
-def discriminated(
-    image: Tensor, directions: npt.NDArray[np.float64], offsets: npt.NDArray[np.float64]
-) -> Tensor:
-    """Probabilities (classes, rows, cols) of an image's components by linear discriminants."""
-    features = image.flatten(1).t()
-    scores = features @ torch.from_numpy(directions).to(features)
-    scores += torch.from_numpy(offsets).to(features)
-    return scores.softmax(1).t().reshape(-1, *image.shape[1:])
-
-
-def discriminant(
-    seen: npt.NDArray[np.float64],
-    targets: npt.NDArray[np.int64],
-    weights: npt.NDArray[np.float64],
-    classes: int,
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Linear discriminants: directions (bands, classes) and offsets (classes,) of the scores.
-
-    Weights tell how much each pixel counts in the mean of its class and in the covariance.
-    """
-    weights = weights[:, None] / weights.sum()
-    centres = np.zeros((classes, seen.shape[1]))
-    np.add.at(centres, targets, weights * seen)
-    shares = np.bincount(targets, weights[:, 0], minlength=classes)
-    centres /= np.where(shares > 0, shares, 1)[:, None]
-    spread = seen - centres[targets]
-    covariance = (1 - SHRINKAGE) * spread.T @ (weights * spread)
-    level = max(np.trace(covariance) / len(covariance), 1e-6)
-    directions = np.linalg.solve(
-        covariance + SHRINKAGE * level * np.eye(len(covariance)), centres.T
-    )
-    counts = np.bincount(targets, minlength=classes)
-    with np.errstate(divide="ignore"):  # a class without a pixel has no chance
-        offsets = np.log(counts / counts.sum()) - 0.5 * (centres.T * directions).sum(axis=0)
-    return directions, offsets
+    return min(MOST_HASTE, max(1.0, SMALL_ERROR / max(errors, 1e-12)))
 
 
 def steps(image: Tensor) -> Iterator[tuple[slice, slice, slice, slice]]:

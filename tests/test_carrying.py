@@ -68,7 +68,9 @@ def test_windows_agree_with_the_whole_scene():
     classes, weights = cut(carried, 0, Window(0, 0, 90, 110))
     cube = torch.from_numpy(spectra).permute(2, 0, 1)[None]
     whole = propagate(cube, None, *known(training), 3).argmax(0).numpy()
-    assert (classes == whole).mean() > 0.99
+    other = classes != whole
+    assert not other[labels > 0].any()
+    assert other.mean() < 0.03  # where no class is, and what is likeliest hangs by a hair
     assert (weights[training > 0] == 0).all()
     assert (weights[training == 0] > 0).all()
 

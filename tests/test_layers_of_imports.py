@@ -23,7 +23,7 @@ LAYERS = (
     | {"intervals"}
     | {"io", "losses", "mapped_tile", "measure", "metrics", "models", "optimiser", "propagation"}
     | {"quicklook", "scaling", "settings"}
-    | {"spectra", "split_recipes", "splits", "stream", "tiles"},
+    | {"spectra", "spectral_classifier", "split_recipes", "splits", "stream", "tiles"},
     {"blocks", "bundle", "checkpoint", "objectives", "refinement", "training_crops"}
     | {"training_scenes"},
     {"band_matching", "tile_plan", "training_plan"},
@@ -50,6 +50,7 @@ ONLY = {  # units that look at few others
 }
 WITH_TORCH = (
     {"augment", "carrying", "crf", "losses", "mapped_tile", "models", "optimiser", "propagation"}
+    | {"spectral_classifier"}
     | LAYERS[3]
     | {"band_matching", "map_files", "tile_plan", "training_plan"}
     | {"patch_prediction", "prediction", "refinement_choice", "run", "run_memory", "training"}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -16,22 +14,19 @@ from hsifcn.propagation import (
     LEAK,
     MOST_HASTE,
     PRIOR,
-    SMOOTHING,
-    KnownSpectra,
     class_edges,
     clean_components,
-    discriminant,
     haste_of,
-    known_spectra,
     noise_sums,
     propagate,
     propagated_labels,
+    seen_in,
     smoothed,
     spectral_edges,
-    spectral_probabilities,
     step_weights,
     steps,
 )
+from hsifcn.spectral_classifier import KnownSpectra, known_spectra
 
 
 def fields_scene(rows=18, cols=22, bands=8, noise=0.3, seed=0):
@@ -66,13 +61,12 @@ def dense_graph(weights, rows, cols):
 def dense_solution(cube, valid, pixels, targets, classes):
     """The same linear system, written out and solved directly in float64."""
     rows, cols = cube.shape[2:]
-    components = clean_components(cube, valid)
-    edges = spectral_edges(components[:EDGE_COMPONENTS])
-    smooth = smoothed(components, step_weights(edges, valid))
-    prior = spectral_probabilities(smooth, pixels, targets, classes)
+    edges, seen = seen_in(clean_components(cube, valid), valid)
+    known_pixels = known_spectra(seen, pixels, targets)
+    prior = known_pixels.learn(classes).probabilities(seen)
     edges = [a + b for a, b in zip(edges, class_edges(prior), strict=True)]
     graph = dense_graph(step_weights(edges, valid), rows, cols)
-    chance = PRIOR * haste_of(known_spectra(smooth, pixels, targets))
+    chance = PRIOR * haste_of(known_pixels)
     prior = prior.flatten(1).numpy()
     known = np.zeros((classes, rows * cols))
     known[targets.numpy(), pixels.numpy()] = 1
@@ -172,39 +166,17 @@ def test_few_walks_pass_where_the_classifier_changes_its_mind():
     np.testing.assert_allclose(class_edges(unsure)[0].max(), 0.2**2 * CLASS_EDGE, rtol=1e-5)
 
 
-def test_a_weight_of_two_is_a_pixel_seen_twice():
-    rng = np.random.default_rng(3)
-    seen, targets = rng.normal(0, 1, (12, 4)), np.repeat([0, 1, 3], 4)
-    times = np.tile([1, 2], 6)
-    weighted = discriminant(seen, targets, times, 4)
-    twice = discriminant(seen.repeat(times, 0), targets.repeat(times), np.ones(times.sum()), 4)
-    for found, expected in zip(weighted, twice, strict=True):  # of each class one half counts twice
-        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
-    assert weighted[1][2] == -np.inf
-
-
-def test_a_field_of_four_pixels_counts_twice_as_much_as_one_pixel():
-    rng = np.random.default_rng(5)
-    image = torch.from_numpy(rng.normal(0, 1, (3, 6, 6)).astype(np.float32))
-    rows, cols = [0, 0, 1, 1, 5, 3, 4], [0, 1, 0, 1, 0, 3, 5]  # a square, a corner; two of another
-    pixels, targets = torch.tensor(rows) * 6 + torch.tensor(cols), torch.tensor([0] * 5 + [1] * 2)
-    seen = image.flatten(1).t()[pixels].double().numpy()
-    directions, offsets = discriminant(
-        seen, targets.numpy(), np.array([0.5, 0.5, 0.5, 0.5, 1, 1, 1]), 2
-    )
-    scores = torch.from_numpy(image.flatten(1).t().double().numpy() @ directions + offsets)
-    found = spectral_probabilities(image, pixels, targets, 2).flatten(1).t()
-    np.testing.assert_allclose(found, scores.softmax(1), atol=1e-5)
-
-
 def spectra_of(errors, fields=100, size=4):
     """Two classes of fields far apart, but for some fields that look like the other class."""
     rng = np.random.default_rng(0)
     targets = np.arange(fields) % 2
     looks = targets.copy()
     looks[:errors] = 1 - looks[:errors]
-    features = np.repeat(looks * 20.0, size)[:, None] + rng.normal(0, 1, (fields * size, 3))
-    return KnownSpectra(features, np.repeat(targets, size), np.repeat(np.arange(fields), size))
+    smooth = np.repeat(looks * 20.0, size)[:, None] + rng.normal(0, 1, (fields * size, 3))
+    scatter = rng.normal(0, 0.01, (fields * size, 1))
+    return KnownSpectra(
+        smooth, scatter, np.repeat(targets, size), np.repeat(np.arange(fields), size)
+    )
 
 
 def test_walks_end_sooner_where_the_classifier_never_errs():
@@ -214,12 +186,8 @@ def test_walks_end_sooner_where_the_classifier_never_errs():
     assert haste_of(spectra_of(20)) == 1
 
 
-def test_haste_asks_for_fields_unseen_and_classes_known():
-    one_field_each = spectra_of(0, fields=2, size=30)
-    assert haste_of(one_field_each) == 1  # nothing can be asked
-    pixels = spectra_of(30, fields=100, size=1)
-    fields = replace(pixels, fields=np.arange(100) // 2)
-    assert haste_of(fields) == haste_of(pixels) == 1
+def test_walks_do_not_end_sooner_where_nothing_can_be_asked():
+    assert haste_of(spectra_of(0, fields=2, size=30)) == 1
 
 
 def test_noise_is_what_neighbours_differ_by():
@@ -239,12 +207,26 @@ def test_components_are_clean_first_and_their_noise_is_one():
     np.testing.assert_allclose(noise_covariance(components), np.eye(8), atol=0.02)
 
 
-def test_smoothing_agrees_with_a_direct_solution():
+@pytest.mark.parametrize(("pull", "iterations"), [(20.0, 30), (2000.0, 150)])
+def test_smoothing_agrees_with_a_direct_solution(pull, iterations):
     cube, _ = fields_scene(rows=9, cols=22)
     components = clean_components(cube, None)
     weights = step_weights(spectral_edges(components), None)
     graph = dense_graph(weights, 9, 22)
-    system = np.eye(9 * 22) + SMOOTHING * (np.diag(graph.sum(1)) - graph)
+    system = np.eye(9 * 22) + pull * (np.diag(graph.sum(1)) - graph)
     expected = np.linalg.solve(system, components.flatten(1).t().double().numpy())
-    found = smoothed(components, weights).flatten(1).t().numpy()
+    found = smoothed(components, weights, pull, iterations).flatten(1).t().numpy()
     np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())
+
+
+def test_scatter_tells_rough_fields_from_smooth_ones():
+    rng = np.random.default_rng(2)
+    rough = np.broadcast_to(np.where(np.arange(40) < 20, 1.0, 4.0), (30, 40))
+    components = torch.from_numpy(rough * rng.normal(0, 1, (3, 30, 40))).float()
+    components[0] += torch.from_numpy(np.where(rough > 1, 40.0, 0.0)).float()  # an edge
+    valid = torch.ones(1, 1, 30, 40, dtype=torch.bool)
+    valid[..., :3, :] = False
+    _, seen = seen_in(components, valid)
+    assert torch.isfinite(seen.scatter).all()
+    left, right = seen.scatter[:, 3:, :20], seen.scatter[:, 3:, 20:]
+    assert (right.amin((1, 2)) > left.amax((1, 2))).all()
