@@ -10,6 +10,7 @@ class, so its vote counts the more, the more fields are known than there are cla
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,8 +100,8 @@ class KnownSpectra:
         """Learn both discriminants."""
         few = self.at_most(MOST_TAUGHT)
         likeness = Likeness.to(self.smooth, self.at_most(MOST_LIKENED).smooth)
-        smooth, scatter = torch.from_numpy(few.smooth), torch.from_numpy(few.scatter)
-        rich = rich_features(smooth, scatter, likeness).numpy()
+        parts = in_parts(torch.from_numpy(few.smooth), torch.from_numpy(few.scatter))
+        rich = torch.cat([rich_features(*part, likeness) for part in parts]).numpy()
         return SpectralClassifier(
             Discriminant.of(self.smooth, self.targets, self.weights(), classes),
             Discriminant.of(rich, few.targets, few.weights(), classes),
@@ -121,8 +122,7 @@ class SpectralClassifier:
     def probabilities(self, seen: Seen) -> Tensor:
         """Probability of each class at each pixel, (classes, rows, cols), float32."""
         smooth, scatter = seen.smooth.flatten(1).t(), seen.scatter.flatten(1).t()
-        parts = zip(torch.split(smooth, AT_ONCE), torch.split(scatter, AT_ONCE), strict=True)
-        found = torch.cat([self.scores(*part).softmax(1) for part in parts])
+        found = torch.cat([self.scores(*part).softmax(1) for part in in_parts(smooth, scatter)])
         return found.t().reshape(-1, *seen.smooth.shape[1:])
 
     def scores(self, smooth: Tensor, scatter: Tensor) -> Tensor:
@@ -157,12 +157,11 @@ def errors_at_unseen_fields(known: KnownSpectra) -> float | None:
         taught = known.taken(~held)
         held &= np.isin(known.targets, taught.targets)
         if held.any():
-            test = known.taken(held)
-            said = taught.learn(classes).scores(
-                torch.from_numpy(test.smooth), torch.from_numpy(test.scatter)
-            )
-            asked += len(test.targets)
-            wrong += int((said.argmax(1).numpy() != test.targets).sum())
+            classifier, test = taught.learn(classes), known.taken(held)
+            parts = in_parts(torch.from_numpy(test.smooth), torch.from_numpy(test.scatter))
+            said = torch.cat([classifier.scores(*part).argmax(1) for part in parts])
+            asked += len(said)
+            wrong += int((said.numpy() != test.targets).sum())
     return wrong / asked if asked else None
 
 
@@ -212,6 +211,11 @@ class Likeness:
         return (products / len(centre)).exp() @ axes
 
 
+def in_parts(smooth: Tensor, scatter: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """A few pixels at a time, of (n, components) and (n, k): their features are many."""
+    return zip(torch.split(smooth, AT_ONCE), torch.split(scatter, AT_ONCE), strict=True)
+
+
 def rich_features(smooth: Tensor, scatter: Tensor, likeness: Likeness) -> Tensor:
     """What the rich discriminant sees of n pixels: (n, components + k + r)."""
     return torch.cat([smooth, SCATTER_UNIT * scatter, LIKENESS_UNIT * likeness.of(smooth)], dim=1)
@@ -239,13 +243,14 @@ class Discriminant:
 
         Weights (n,) tell how much each counts in the mean of its class and in the covariance.
         """
-        weights = weights[:, None] / weights.sum()
-        centres = np.zeros((classes, features.shape[1]))
-        np.add.at(centres, targets, weights * features)
-        shares = np.bincount(targets, weights[:, 0], minlength=classes)
-        centres /= np.where(shares > 0, shares, 1)[:, None]
-        spread = features - centres[targets]
-        covariance = (1 - SHRINKAGE) * spread.T @ (weights * spread)
+        members = np.zeros((len(targets), classes))
+        members[np.arange(len(targets)), targets] = weights / weights.sum()
+        shares = members.sum(axis=0)
+        centres = members.T @ features / np.where(shares > 0, shares, 1)[:, None]
+        spread = centres[targets]  # all in one array: it is as large as the features
+        np.subtract(features, spread, out=spread)
+        spread *= np.sqrt(weights / weights.sum())[:, None]
+        covariance = (1 - SHRINKAGE) * (spread.T @ spread)
         level = max(np.trace(covariance) / len(covariance), 1e-6)
         directions = np.linalg.solve(
             covariance + SHRINKAGE * level * np.eye(len(covariance)), centres.T
