@@ -129,7 +129,10 @@ def shared_directions(windows: Sequence[LabelledWindow], read: Read) -> npt.NDAr
     sums = []
     for window in windows:
         cube, valid = read(window)
-        sums.append((*noise_sums(cube[0], valid), signal_sums(cube[0])))
+        rows, cols = crop(window.tile)  # so that no pixel counts twice
+        core = cube[0, :, rows, cols]
+        measured = None if valid is None else valid[:, :, rows, cols]
+        sums.append((*noise_sums(core, measured), signal_sums(core)))
     noises, counts, signals = zip(*sums, strict=True)
     return clean_directions(np.sum(noises, axis=0) / max(1, sum(counts)), np.sum(signals, axis=0))
 
@@ -137,8 +140,13 @@ def shared_directions(windows: Sequence[LabelledWindow], read: Read) -> npt.NDAr
 def shared_spectra(
     windows: Sequence[LabelledWindow], read: Read, directions: npt.NDArray[np.float32]
 ) -> KnownSpectra:
-    """What the classifier learns from: the training pixels of all cores."""
+    """What the classifier learns from: the training pixels of all cores.
+
+    They come in the order of the scenes, so that where only some are taken, windows of any size
+    take the same.
+    """
     found: list[KnownSpectra] = []
+    places: list[npt.NDArray[np.int64]] = []
     for window in windows:
         cube, valid = read(window)
         _, seen = seen_in(projected(cube, directions), valid)
@@ -147,13 +155,16 @@ def shared_spectra(
         targets = torch.from_numpy(class_targets(labels.flat[pixels])).to(cube.device)
         core = seen.crop(*crop(window.tile))
         found.append(known_spectra(core, torch.from_numpy(pixels).to(cube.device), targets))
+        rows, cols = np.unravel_index(pixels, labels.shape)
+        first = window.tile.core
+        places.append(np.stack([cols + first.col, rows + first.row, rows * 0 + window.scene]))
     firsts = np.cumsum([0, *(known.fields.max() + 1 for known in found)])  # of another each
     return KnownSpectra(
         np.concatenate([known.smooth for known in found]),
         np.concatenate([known.scatter for known in found]),
         np.concatenate([known.targets for known in found]),
         np.concatenate([f + known.fields for f, known in zip(firsts, found, strict=False)]),
-    )
+    ).taken(np.lexsort(np.concatenate(places, axis=1)))
 
 
 def cut(

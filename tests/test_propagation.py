@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,10 @@ from hsifcn.propagation import (
     LEAK,
     MOST_HASTE,
     PRIOR,
+    SCATTER_ITERATIONS,
+    SCATTER_SMOOTHING,
+    SMOOTHING,
+    SMOOTHING_ITERATIONS,
     class_edges,
     clean_components,
     haste_of,
@@ -190,6 +196,12 @@ def test_walks_do_not_end_sooner_where_nothing_can_be_asked():
     assert haste_of(spectra_of(0, fields=2, size=30)) == 1
 
 
+def test_errors_of_fields_hasten_walks_no_more_than_those_of_pixels():
+    pixels = spectra_of(30, fields=100, size=1)
+    fields = replace(pixels, fields=np.arange(100) // 2)
+    assert haste_of(fields) == haste_of(pixels) == 1
+
+
 def test_noise_is_what_neighbours_differ_by():
     rng = np.random.default_rng(0)
     mixing = rng.normal(0, 1, (5, 5))
@@ -207,7 +219,10 @@ def test_components_are_clean_first_and_their_noise_is_one():
     np.testing.assert_allclose(noise_covariance(components), np.eye(8), atol=0.02)
 
 
-@pytest.mark.parametrize(("pull", "iterations"), [(20.0, 30), (2000.0, 150)])
+@pytest.mark.parametrize(
+    ("pull", "iterations"),
+    [(SMOOTHING, SMOOTHING_ITERATIONS), (SCATTER_SMOOTHING, SCATTER_ITERATIONS)],
+)
 def test_smoothing_agrees_with_a_direct_solution(pull, iterations):
     cube, _ = fields_scene(rows=9, cols=22)
     components = clean_components(cube, None)

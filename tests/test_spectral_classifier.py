@@ -66,6 +66,12 @@ def test_a_field_of_four_pixels_counts_twice_as_much_as_one_pixel():
     np.testing.assert_array_equal(known.targets, targets)
     np.testing.assert_array_equal(known.smooth, image[:, rows, cols].t())
     np.testing.assert_array_equal(known.scatter[:, 0], image[0, rows, cols])
+    learnt = known.learn(2).plain
+    weighted = Discriminant.of(known.smooth, known.targets, known.weights(), 2)
+    np.testing.assert_array_equal(learnt.directions, weighted.directions)
+    np.testing.assert_array_equal(learnt.offsets, weighted.offsets)
+    alike = Discriminant.of(known.smooth, known.targets, np.ones(7), 2)
+    assert not np.allclose(learnt.directions, alike.directions)
 
 
 def test_classes_that_no_plane_parts_are_told_where_many_fields_are_known():
