@@ -157,14 +157,15 @@ def shared_spectra(
         found.append(known_spectra(core, torch.from_numpy(pixels).to(cube.device), targets))
         rows, cols = np.unravel_index(pixels, labels.shape)
         first = window.tile.core
-        places.append(np.stack([cols + first.col, rows + first.row, rows * 0 + window.scene]))
+        scenes = np.full_like(rows, window.scene)
+        places.append(np.stack([cols + first.col, rows + first.row, scenes]))
     firsts = np.cumsum([0, *(known.fields.max() + 1 for known in found)])  # of another each
     return KnownSpectra(
         np.concatenate([known.smooth for known in found]),
         np.concatenate([known.scatter for known in found]),
         np.concatenate([known.targets for known in found]),
         np.concatenate([f + known.fields for f, known in zip(firsts, found, strict=False)]),
-    ).taken(np.lexsort(np.concatenate(places, axis=1)))
+    ).taken(np.lexsort(np.concatenate(places, axis=1)))  # by scene, row, column
 
 
 def cut(
