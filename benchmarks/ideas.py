@@ -178,7 +178,9 @@ def by_walks(change: Change = nullcontext) -> Map:
 def by_classifier(split: Split, seed: int) -> Labels:
     """The map of the spectral classifier, without walks."""
     cube, pixels, targets = training_scene(split)
-    _, seen = propagation.seen_in(propagation.clean_components(cube, None), None)
+    labels = spectral_classifier.labels_at(pixels, targets, split.labels.shape)
+    covered = spectral_classifier.coverage([labels])
+    _, seen = propagation.seen_in(propagation.clean_components(cube, None), None, covered)
     known = spectral_classifier.known_spectra(seen, pixels, targets)
     found = known.learn(int(split.labels.max())).probabilities(seen)
     return np.asarray(found.argmax(0) + 1)
@@ -190,6 +192,17 @@ def by_classifier(split: Split, seed: int) -> Labels:
 def constants(module: Any, **values: Any) -> Change:
     """Other values for constants of a module."""
     return lambda: mock.patch.multiple(module, **values)
+
+
+def edges_times(factor: float) -> Change:
+    """Edges of spectra that are steeper, for walks and for smoothing."""
+    return times(factor, "WALK_EDGE", "SMOOTHING_EDGE")
+
+
+def times(factor: float, *names: str) -> Change:
+    """Constants of walks, at either end of the coverage, so many times as large."""
+    known = {name: getattr(propagation, name) for name in names}
+    return constants(propagation, **{n: (factor * a, factor * b) for n, (a, b) in known.items()})
 
 
 def network_of(stem: tuple[int, ...], widths: tuple[int, ...]) -> Change:
@@ -212,8 +225,8 @@ def by_three_walks(split: Split, seed: int) -> Labels:
     cube, pixels, targets = training_scene(split)
     classes = int(split.labels.max())
     found = []
-    for steepness in (2.0, 4.0, 8.0):
-        with mock.patch.object(propagation, "EDGE", steepness):
+    for factor in (0.5, 1.0, 2.0):
+        with edges_times(factor)():
             found.append(propagation.propagate(cube, None, pixels, targets, classes))
     return np.asarray(torch.stack(found).mean(0).argmax(0) + 1)
 
@@ -248,7 +261,12 @@ def softer_classifier() -> Iterator[None]:
 
 def trusted(share: float) -> Change:
     """How much the rich discriminant counts, below 1, however many fields are known."""
-    return lambda: mock.patch.object(KnownSpectra, "trust", return_value=share)
+    learn = KnownSpectra.learn
+
+    def trusting(self: KnownSpectra, classes: int) -> SpectralClassifier:
+        return replace(learn(self, classes), trust=share)
+
+    return lambda: mock.patch.object(KnownSpectra, "learn", trusting)
 
 
 def pixels_alike() -> AbstractContextManager[Any]:
@@ -405,7 +423,11 @@ IDEAS = {
     ),
     "walks-spectra-prior": Idea(
         "the same, three times as likely to end at the classifier",
-        by_walks(constants(propagation, CLASS_EDGE=0.0, PRIOR=1e-3)),
+        by_walks(
+            constants(
+                propagation, CLASS_EDGE=0.0, PRIOR=tuple(3 * value for value in propagation.PRIOR)
+            )
+        ),
     ),
     "walks-classes-2": Idea(
         "walks alone, edges of classes half as steep",
@@ -416,20 +438,28 @@ IDEAS = {
         by_walks(constants(propagation, CLASS_EDGE=8.0)),
     ),
     "walks-8": Idea(
-        "walks alone, edges of spectra twice as steep", by_walks(constants(propagation, EDGE=8.0))
+        "walks alone, edges of spectra twice as steep", by_walks(edges_times(2.0))
     ),
     "walks-2": Idea(
-        "walks alone, edges of spectra half as steep", by_walks(constants(propagation, EDGE=2.0))
+        "walks alone, edges of spectra half as steep", by_walks(edges_times(0.5))
+    ),
+    "walks-fewest": Idea(
+        "walks alone, as if a field of each class were labelled everywhere",
+        by_walks(constants(propagation, between=lambda ends, covered: ends[0])),
+    ),
+    "walks-most": Idea(
+        "walks alone, as if all fields were labelled everywhere",
+        by_walks(constants(propagation, between=lambda ends, covered: ends[1])),
     ),
     "walks-20": Idea(
         "walks alone, edges in 20 components", by_walks(constants(propagation, EDGE_COMPONENTS=20))
     ),
     "walks-prior": Idea(
         "walks alone, three times as likely to end at the classifier",
-        by_walks(constants(propagation, PRIOR=1e-3)),
+        by_walks(times(3.0, "PRIOR")),
     ),
     "walks-far": Idea(
-        "walks alone, a third as likely to", by_walks(constants(propagation, PRIOR=1e-4))
+        "walks alone, a third as likely to", by_walks(times(1 / 3, "PRIOR"))
     ),
     "walks-pixels": Idea(
         "walks alone, all pixels count alike in the classifier", by_walks(pixels_alike)

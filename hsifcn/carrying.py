@@ -19,15 +19,15 @@ from torch import Tensor
 from hsifcn.propagation import (
     clean_directions,
     counting_by_class,
-    haste_of,
     noise_sums,
+    pace_of,
     projected,
     seen_in,
     signal_sums,
     walks,
 )
 from hsifcn.scene import Window, class_targets
-from hsifcn.spectral_classifier import KnownSpectra, known_spectra
+from hsifcn.spectral_classifier import KnownSpectra, coverage, known_spectra
 from hsifcn.tiles import Tile, crop
 
 HALO = 32  # pixels round the core of a window
@@ -94,15 +94,16 @@ def carry_over_windows(
     ``propagation.propagated_labels``.
     """
     directions = shared_directions(windows, read)
-    learnt = shared_spectra(windows, read, directions)
-    classifier, haste = learnt.learn(classes), haste_of(learnt)
+    covered = coverage(window.labels[crop(window.tile)] for window in windows)
+    learnt = shared_spectra(windows, read, directions, covered)
+    classifier, pace = learnt.learn(classes), pace_of(learnt)
     found = []
     for window in windows:
         pixels, targets = window.known()
         cube, valid = read(window)
-        edges, seen = seen_in(projected(cube, directions), valid)
+        edges, seen = seen_in(projected(cube, directions), valid, covered)
         pixels, targets = pixels.to(cube.device), targets.to(cube.device)
-        said = walks(edges, classifier.probabilities(seen), valid, pixels, targets, haste)
+        said = walks(edges, classifier.probabilities(seen), valid, pixels, targets, pace)
         weights, best = said.max(0)
         weights.view(-1)[pixels] = 0
         found.append((weights[crop(window.tile)].cpu(), best[crop(window.tile)].cpu()))
@@ -138,7 +139,10 @@ def shared_directions(windows: Sequence[LabelledWindow], read: Read) -> npt.NDAr
 
 
 def shared_spectra(
-    windows: Sequence[LabelledWindow], read: Read, directions: npt.NDArray[np.float32]
+    windows: Sequence[LabelledWindow],
+    read: Read,
+    directions: npt.NDArray[np.float32],
+    covered: float,
 ) -> KnownSpectra:
     """What the classifier learns from: the training pixels of all cores.
 
@@ -149,7 +153,7 @@ def shared_spectra(
     places: list[npt.NDArray[np.int64]] = []
     for window in windows:
         cube, valid = read(window)
-        _, seen = seen_in(projected(cube, directions), valid)
+        _, seen = seen_in(projected(cube, directions), valid, covered)
         labels = window.labels[crop(window.tile)]
         pixels = np.flatnonzero(labels)
         targets = torch.from_numpy(class_targets(labels.flat[pixels])).to(cube.device)

@@ -13,6 +13,10 @@ doi:10.1109/36.3001), noise being what neighbours differ by. The classifier
 (``spectral_classifier.py``) is given more of these components, smoothed but across the same edges,
 and how far the pixels of a field scatter round them. What it says is then an edge as well: where it
 changes its mind between two neighbours, few walks pass.
+
+Where many fields of each class are labelled, a label lies near every pixel, so walks may go on for
+longer and cross more; where few are, they had better stay in their field. How many are is the
+coverage of the labels (``spectral_classifier.coverage``).
 """
 
 from __future__ import annotations
@@ -29,16 +33,20 @@ from torch import Tensor
 from hsifcn.spectral_classifier import (
     KnownSpectra,
     Seen,
+    coverage,
     errors_at_unseen_fields,
     known_spectra,
+    labels_at,
 )
 
 EDGE_COMPONENTS = 8  # that edges are seen in: more are noise
 COMPONENTS = 100  # that the classifier is given, smoothed; all where there are fewer
-EDGE = 4.0  # how steeply the weight of a step falls with the spectral distance; 1 = mean distance
-CLASS_EDGE = 4.0  # the same with what the classifier says; 1 = sure of two classes
+# Values where the labels cover one field of each class, and where they cover all.
+WALK_EDGE = 4.0, 3.0  # how steeply the weight of a step falls with the spectral distance; 1 = mean
+SMOOTHING_EDGE = 6.0, 3.0  # the same for smoothing
+PRIOR = 3e-4, 1.5e-4  # chance, against that of a step, that a walk ends at what the classifier says
+CLASS_EDGE = 4.0  # steepness of the edges of what the classifier says; 1 = sure of two classes
 LEAK = 3e-4  # weight of the steepest edge, so that no pixel is cut off
-PRIOR = 3e-4  # chance, against that of a step, that a walk ends at what the classifier says
 MOST_HASTE = 4.0  # times as likely walks are to end there if the classifier never errs
 SMALL_ERROR = 0.02  # share of errors at fields unseen, from which on they are not more likely
 SMOOTHING = 20.0  # pull of a pixel's neighbours, all alike, on its components; 1 = its own
@@ -72,6 +80,22 @@ class PropagatedLabels:
 
     classes: Tensor
     weights: Tensor
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How walks go.
+
+    Attributes
+    ----------
+    edge : float
+        How steeply the weight of a step falls with the spectral distance; 1 = mean distance.
+    chance : float
+        Against that of a step, that a walk ends at what the classifier says.
+    """
+
+    edge: float
+    chance: float
 
 
 def propagated_labels(
@@ -116,16 +140,20 @@ def propagate(
         One where labelled, and summing to one everywhere; 0 for classes without a label, and at
         pixels without a measurement.
     """
-    edges, seen = seen_in(clean_components(cube, valid), valid)
+    covered = coverage([labels_at(pixels, targets, cube.shape[2:])])
+    edges, seen = seen_in(clean_components(cube, valid), valid, covered)
     known = known_spectra(seen, pixels, targets)
     prior = known.learn(classes).probabilities(seen)
-    return walks(edges, prior, valid, pixels, targets, haste_of(known))
+    return walks(edges, prior, valid, pixels, targets, pace_of(known))
 
 
-def seen_in(components: Tensor, valid: Tensor | None) -> tuple[list[Tensor], Seen]:
-    """Heights of the edges between neighbours, and what a classifier sees inside these."""
+def seen_in(components: Tensor, valid: Tensor | None, covered: float) -> tuple[list[Tensor], Seen]:
+    """Edges between neighbours, and what a classifier sees inside these.
+
+    ``covered`` is the coverage of the labels; how high edges are, see ``spectral_edges``.
+    """
     edges = spectral_edges(components[:EDGE_COMPONENTS])
-    weights = step_weights(edges, valid)
+    weights = step_weights(steeper(edges, between(SMOOTHING_EDGE, covered)), valid)
     smooth = smoothed(components, weights, SMOOTHING, SMOOTHING_ITERATIONS)
     squares = (components[:SCATTER_COMPONENTS] - smooth[:SCATTER_COMPONENTS]).square()
     scatter = smoothed(squares, weights, SCATTER_SMOOTHING, SCATTER_ITERATIONS)
@@ -138,24 +166,23 @@ def walks(
     valid: Tensor | None,
     pixels: Tensor,
     targets: Tensor,
-    haste: float,
+    pace: Pace,
 ) -> Tensor:
     """What walks end at, (classes, rows, cols): labels, or what a classifier says.
 
     Parameters
     ----------
     edges : list of Tensor
-        Heights, of ``spectral_edges``.
+        Of ``spectral_edges``.
     prior : Tensor, (classes, rows, cols)
         What the classifier says.
     valid, pixels, targets
         Of ``propagate``.
-    haste : float
-        How many times as likely walks are to end at what the classifier says; of ``haste_of``.
+    pace : Pace
     """
-    chance = haste * PRIOR
-    edges = [a + b for a, b in zip(edges, class_edges(prior), strict=True)]
-    weights = step_weights(edges, valid)
+    spectral = steeper(edges, pace.edge)
+    both = [a + b for a, b in zip(spectral, class_edges(prior), strict=True)]
+    weights = step_weights(both, valid)
     labelled = torch.zeros_like(prior[0], dtype=torch.bool)
     labelled.view(-1)[pixels] = True
     known = torch.zeros_like(prior)
@@ -163,7 +190,7 @@ def walks(
     free = (~labelled).float()
     if valid is not None:
         free = free * valid[0, 0]
-    degree = degrees(weights) + chance
+    degree = degrees(weights) + pace.chance
 
     def remaining(x: Tensor) -> Tensor:
         return degree * x - free * around(x, weights)
@@ -171,10 +198,10 @@ def walks(
     at_once = max(1, HEAP_VALUES // free.numel())  # classes
     found = []
     for said, own in zip(torch.split(prior, at_once), torch.split(known, at_once), strict=True):
-        right = free * (around(own, weights) + chance * said)
+        right = free * (around(own, weights) + pace.chance * said)
         found.append(
             conjugate_gradients(
-                remaining, right, degree, said * free, TOLERANCE * PRIOR, MOST_ITERATIONS
+                remaining, right, degree, said * free, TOLERANCE * pace.chance, MOST_ITERATIONS
             )
         )
     return ((torch.cat(found) + known) * (free + labelled)).clamp(0, 1)
@@ -237,10 +264,18 @@ def noise_sums(spectra: Tensor, valid: Tensor | None) -> tuple[npt.NDArray[np.fl
 
 
 def spectral_edges(components: Tensor) -> list[Tensor]:
-    """Heights of the edges that steps to four neighbours cross, by the components' distances."""
+    """Heights of the edges that steps to four neighbours cross, by the components' distances.
+
+    Their mean is 1.
+    """
     found = distances(components)
     mean = torch.cat([distance.flatten() for distance in found]).mean().clamp(min=1e-12)
-    return [EDGE * distance / mean for distance in found]
+    return [distance / mean for distance in found]
+
+
+def steeper(edges: list[Tensor], steepness: float) -> list[Tensor]:
+    """Edges so many times as high."""
+    return [steepness * edge for edge in edges]
 
 
 def class_edges(probabilities: Tensor) -> list[Tensor]:
@@ -283,12 +318,23 @@ def smoothed(image: Tensor, weights: list[Tensor], pull: float, iterations: int)
     )
 
 
+def pace_of(known: KnownSpectra) -> Pace:
+    """How walks go where this is known."""
+    covered = known.coverage()
+    return Pace(between(WALK_EDGE, covered), haste_of(known) * between(PRIOR, covered))
+
+
 def haste_of(known: KnownSpectra) -> float:
     """How much sooner walks end where the classifier hardly ever errs: 1 to ``MOST_HASTE``."""
     errors = errors_at_unseen_fields(known)
     if errors is None:
         return 1.0
     return min(MOST_HASTE, max(1.0, SMALL_ERROR / max(errors, 1e-12)))
+
+
+def between(ends: tuple[float, float], covered: float) -> float:
+    """The value at a coverage between 0 and 1, from those at both ends."""
+    return ends[0] + (ends[1] - ends[0]) * covered
 
 
 def steps(image: Tensor) -> Iterator[tuple[slice, slice, slice, slice]]:

@@ -10,8 +10,9 @@ class, so its vote counts the more, the more fields are known than there are cla
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -91,10 +92,9 @@ class KnownSpectra:
         """How much each pixel counts, (n,): those of a field are alike, so each counts less."""
         return 1 / np.sqrt(np.bincount(self.fields)[self.fields])
 
-    def trust(self) -> float:
-        """How much the rich discriminant counts: 0 where one field of each class is known, to 1."""
-        known_fields, known_classes = len(np.unique(self.fields)), len(np.unique(self.targets))
-        return (1 - known_classes / max(known_fields, known_classes, 1)) ** 2
+    def coverage(self) -> float:
+        """Coverage by these pixels, see ``coverage``."""
+        return coverage_of(len(np.unique(self.fields)), len(np.unique(self.targets)))
 
     def learn(self, classes: int) -> SpectralClassifier:
         """Learn both discriminants."""
@@ -106,13 +106,13 @@ class KnownSpectra:
             Discriminant.of(self.smooth, self.targets, self.weights(), classes),
             Discriminant.of(rich, few.targets, few.weights(), classes),
             likeness,
-            self.trust(),
+            self.coverage(),
         )
 
 
 @dataclass(frozen=True)
 class SpectralClassifier:
-    """Two discriminants, and how much the rich one counts."""
+    """Two discriminants, and how much the rich one counts: as much as labels cover fields."""
 
     plain: Discriminant
     rich: Discriminant
@@ -134,15 +134,38 @@ class SpectralClassifier:
         return (1 - self.trust) * plain + self.trust * rich
 
 
+def coverage(parts: Iterable[npt.NDArray[np.integer[Any]]]) -> float:
+    """How well labels cover the fields of a scene, or of parts of it: (rows, cols), 0 = none.
+
+    It is 0 where one field of each class is labelled and nears 1 the more are.
+    """
+    labelled = list(parts)
+    found = {int(label) for part in labelled for label in np.unique(part) if label}
+    return coverage_of(sum(int(fields(part).max(initial=0)) for part in labelled), len(found))
+
+
+def coverage_of(labelled_fields: int, classes: int) -> float:
+    """The same, from how many fields of how many classes are labelled."""
+    return float((1 - max(classes, 1) / max(labelled_fields, classes, 1)) ** 2)
+
+
+def labels_at(pixels: Tensor, targets: Tensor, shape: Sequence[int]) -> npt.NDArray[np.int64]:
+    """Labels (rows, cols), 0 = none, of pixels: flat indices (n,) and classes (n,) from 0."""
+    labels = np.zeros(tuple(shape), np.int64)
+    labels.flat[pixels.cpu().numpy()] = targets.cpu().numpy() + 1
+    return labels
+
+
 def known_spectra(seen: Seen, pixels: Tensor, targets: Tensor) -> KnownSpectra:
     """What is seen of labelled pixels: flat indices (n,) and classes (n,) from 0."""
-    places, known = pixels.cpu().numpy(), targets.cpu().numpy()
-    labels = np.zeros(seen.smooth.shape[1:], np.int64)
-    labels.flat[places] = known + 1
+    labels = labels_at(pixels, targets, seen.smooth.shape[1:])
+    places = pixels.cpu().numpy()
     smooth, scatter = (
         image.flatten(1).t()[pixels].double().cpu().numpy() for image in (seen.smooth, seen.scatter)
     )
-    return KnownSpectra(smooth, scatter, known, fields(labels).flat[places].astype(np.int64))
+    return KnownSpectra(
+        smooth, scatter, targets.cpu().numpy(), fields(labels).flat[places].astype(np.int64)
+    )
 
 
 def errors_at_unseen_fields(known: KnownSpectra) -> float | None:

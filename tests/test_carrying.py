@@ -89,7 +89,7 @@ def test_the_classifier_learns_every_training_pixel_once_in_the_order_of_the_sce
     windows, read = windows_of(spectra, training, side)
     order = np.random.default_rng(0).permutation(len(windows))  # of the windows: of no account
     directions = np.eye(8, spectra.shape[2], dtype=np.float32)
-    learnt = shared_spectra([windows[i] for i in order], read, directions)
+    learnt = shared_spectra([windows[i] for i in order], read, directions, 0.5)
     np.testing.assert_array_equal(learnt.targets, known(training)[1])
     assert len(np.unique(learnt.smooth, axis=0)) == np.count_nonzero(training)
 
