@@ -194,15 +194,15 @@ def constants(module: Any, **values: Any) -> Change:
     return lambda: mock.patch.multiple(module, **values)
 
 
-def edges_times(factor: float) -> Change:
-    """Edges of spectra that are steeper, for walks and for smoothing."""
-    return times(factor, "WALK_EDGE", "SMOOTHING_EDGE")
-
-
-def times(factor: float, *names: str) -> Change:
+def larger(factor: float, *names: str) -> dict[str, tuple[float, float]]:
     """Constants of walks, at either end of the coverage, so many times as large."""
-    known = {name: getattr(propagation, name) for name in names}
-    return constants(propagation, **{n: (factor * a, factor * b) for n, (a, b) in known.items()})
+    ends = {name: getattr(propagation, name) for name in names}
+    return {name: (factor * few, factor * many) for name, (few, many) in ends.items()}
+
+
+def edges_times(factor: float) -> Change:
+    """Edges of spectra so many times as steep, for walks and for smoothing."""
+    return constants(propagation, **larger(factor, "WALK_EDGE", "SMOOTHING_EDGE"))
 
 
 def network_of(stem: tuple[int, ...], widths: tuple[int, ...]) -> Change:
@@ -423,11 +423,7 @@ IDEAS = {
     ),
     "walks-spectra-prior": Idea(
         "the same, three times as likely to end at the classifier",
-        by_walks(
-            constants(
-                propagation, CLASS_EDGE=0.0, PRIOR=tuple(3 * value for value in propagation.PRIOR)
-            )
-        ),
+        by_walks(constants(propagation, CLASS_EDGE=0.0, **larger(3.0, "PRIOR"))),
     ),
     "walks-classes-2": Idea(
         "walks alone, edges of classes half as steep",
@@ -456,10 +452,11 @@ IDEAS = {
     ),
     "walks-prior": Idea(
         "walks alone, three times as likely to end at the classifier",
-        by_walks(times(3.0, "PRIOR")),
+        by_walks(constants(propagation, **larger(3.0, "PRIOR"))),
     ),
     "walks-far": Idea(
-        "walks alone, a third as likely to", by_walks(times(1 / 3, "PRIOR"))
+        "walks alone, a third as likely to",
+        by_walks(constants(propagation, **larger(1 / 3, "PRIOR"))),
     ),
     "walks-pixels": Idea(
         "walks alone, all pixels count alike in the classifier", by_walks(pixels_alike)
