@@ -1,0 +1,120 @@
+"""How walks of either length carry labels over made scenes, by the width of their fields.
+
+    python -m benchmarks.field_sizes [--seeds 4]
+
+Scenes are made of fields of one class each, whose spectra vary about that of the class, and noise.
+Labels are carried over them (``hsifcn/propagation.py``) as the recipe does, and with the constants
+that it has where the labels cover few fields or all, whatever they cover; no network is trained.
+Writes ``docs/field_sizes.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.ndimage import gaussian_filter, gaussian_filter1d
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from hsifcn import propagation
+from hsifcn.measure import machine, versions
+from hsifcn.splits import make_split
+
+OUT = Path(__file__).parent.parent / "docs" / "field_sizes.md"
+SIDE, BANDS, CLASSES = 100, 100, 8
+WIDTHS = (10, 14, 20)  # of fields, in pixels
+SPLITS = ("random:0.01", "per-class:5")
+NOISE = 1.5  # the spread of the classes' spectra being 1; half of it is smooth
+FIELD_SPREAD = 0.6  # of the fields' spectra about that of their class
+UNLABELLED = 0.3  # of the fields
+PACES = {
+    "as where few fields are labelled": lambda ends, covered: ends[0],
+    "as where all fields are labelled": lambda ends, covered: ends[1],
+}  # in place of ``propagation.between``
+
+
+def made_scene(width: int, seed: int) -> tuple[Tensor, npt.NDArray[np.uint16]]:
+    """Standardised cube (1, bands, rows, cols) and labels (rows, cols) of fields so wide."""
+    rng = np.random.default_rng(seed)
+    count = (SIDE // width) ** 2
+    classes = rng.permutation(np.arange(count) % CLASSES)
+    places = np.moveaxis(np.mgrid[:SIDE, :SIDE], 0, -1)
+    _, field = cKDTree(rng.uniform(0, SIDE, (count, 2))).query(places)
+    spectra = smooth_spectra(rng, CLASSES)[classes] + FIELD_SPREAD * smooth_spectra(rng, count)
+    rough = rng.normal(0, 1, (SIDE, SIDE, BANDS))
+    smooth = gaussian_filter(rng.normal(0, 1, rough.shape), (1, 1, BANDS / 20))
+    cube = spectra[field] + NOISE * (rough + 0.7 * smooth / smooth.std())
+    cube = (cube - cube.mean((0, 1))) / cube.std((0, 1))
+    labels = (classes + 1) * (rng.random(count) >= UNLABELLED)
+    image = torch.from_numpy(cube.astype(np.float32)).permute(2, 0, 1)[None]
+    return image, labels[field].astype(np.uint16)
+
+
+def smooth_spectra(rng: np.random.Generator, count: int) -> npt.NDArray[np.float64]:
+    """So many spectra (count, bands), smooth in wavelength, whose spread is 1."""
+    spectra = gaussian_filter1d(rng.normal(0, 1, (count, BANDS)), BANDS / 12, axis=1)
+    return np.asarray(spectra / spectra.std())
+
+
+def accuracies(width: int, recipe: str, seed: int) -> list[float]:
+    """OA of the recipe, then of every one of ``PACES``, on one draw."""
+    cube, labels = made_scene(width, seed)
+    split = make_split(labels, recipe, seed=seed)
+    known = split.train | split.validation
+    pixels = torch.from_numpy(np.flatnonzero(known))
+    targets = torch.from_numpy(labels[known].astype(np.int64) - 1)
+    found = []
+    for between in (propagation.between, *PACES.values()):
+        with mock.patch.object(propagation, "between", between):
+            carried = propagation.propagate(cube, None, pixels, targets, CLASSES).argmax(0) + 1
+        found.append(float((carried.numpy() == labels)[split.test].mean()))
+    return found
+
+
+def row(width: int, recipe: str, seeds: int) -> str:
+    """One line of the table."""
+    recipes, *others = np.transpose([accuracies(width, recipe, seed) for seed in range(seeds)])
+    cells: list[Any] = [f"{width} px", f"`{recipe}`", f"{100 * mean(recipes):.1f}"]
+    for other in others:
+        gained = 100 * (other - recipes)
+        cells.append(f"{mean(gained):+.1f} ± {stdev(gained):.1f}")
+    return "| " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=4)
+    given = parser.parse_args()
+    warnings.simplefilter("ignore")
+    lines = [
+        "# Walks, by the width of fields",
+        "",
+        f"Labels carried by random walks ([Design](../DESIGN.md), 26 and 36) over made scenes of "
+        f"{SIDE} x {SIDE} pixels, {BANDS} bands and {CLASSES} classes, {100 * UNLABELLED:.0f} % of the "
+        f"fields without a label; {given.seeds} scenes a row, on {machine()['cores']} cores of "
+        f"{machine()['processor']}, torch {versions()['torch']}; printed by "
+        "`python -m benchmarks.field_sizes`. OA of the walks in per cent, no network; behind it "
+        "how far it is above or below that where walks and smoothing go as the recipe has them "
+        "where the labels cover one field of each class, or all of them (mean and standard "
+        "deviation over scenes).",
+        "",
+        f"| width of fields | split | recipe | {' | '.join(PACES)} |",
+        "|---|---|---|" + "---|" * len(PACES),
+    ]
+    for width in WIDTHS:
+        for recipe in SPLITS:
+            lines.append(row(width, recipe, given.seeds))
+            print(lines[-1], flush=True)
+    OUT.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
