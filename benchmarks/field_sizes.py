@@ -98,8 +98,8 @@ def main() -> None:
         "# Walks, by the width of fields",
         "",
         f"Labels carried by random walks ([Design](../DESIGN.md), 26 and 36) over made scenes of "
-        f"{SIDE} x {SIDE} pixels, {BANDS} bands and {CLASSES} classes, {100 * UNLABELLED:.0f} % of the "
-        f"fields without a label; {given.seeds} scenes a row, on {machine()['cores']} cores of "
+        f"{SIDE} x {SIDE} pixels, {BANDS} bands and {CLASSES} classes, {100 * UNLABELLED:.0f} % of "
+        f"the fields without a label; {given.seeds} scenes a row, on {machine()['cores']} cores of "
         f"{machine()['processor']}, torch {versions()['torch']}; printed by "
         "`python -m benchmarks.field_sizes`. OA of the walks in per cent, no network; behind it "
         "how far it is above or below that where walks and smoothing go as the recipe has them "
