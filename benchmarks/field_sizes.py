@@ -1,10 +1,11 @@
-"""How walks of either length carry labels over made scenes, by the width of their fields.
+"""How walks of several kinds carry labels over made scenes, by the width of their fields.
 
     python -m benchmarks.field_sizes [--seeds 4]
 
 Scenes are made of fields of one class each, whose spectra vary about that of the class, and noise.
-Labels are carried over them (``hsifcn/propagation.py``) as the recipe does, and with the constants
-that it has where the labels cover few fields or all, whatever they cover; no network is trained.
+Labels are carried over them (``hsifcn/propagation.py``) as the recipe does, with the edges that it
+has where the labels cover few fields or all, whatever they cover, and with walks that end at the
+classifier more or less often; no network is trained.
 Writes ``docs/field_sizes.md``.
 """
 
@@ -30,15 +31,17 @@ from hsifcn.splits import make_split
 
 OUT = Path(__file__).parent.parent / "docs" / "field_sizes.md"
 SIDE, BANDS, CLASSES = 100, 100, 8
-WIDTHS = (10, 14, 20)  # of fields, in pixels
+WIDTHS = (7, 10, 14, 20)  # of fields, in pixels
 SPLITS = ("random:0.01", "per-class:5")
 NOISE = 1.5  # the spread of the classes' spectra being 1; half of it is smooth
 FIELD_SPREAD = 0.6  # of the fields' spectra about that of their class
 UNLABELLED = 0.3  # of the fields
-PACES = {
-    "as where few fields are labelled": lambda ends, covered: ends[0],
-    "as where all fields are labelled": lambda ends, covered: ends[1],
-}  # in place of ``propagation.between``
+OTHERS: dict[str, dict[str, Any]] = {
+    "edges as where few fields are labelled": {"between": lambda ends, covered: ends[0]},
+    "edges as where all are": {"between": lambda ends, covered: ends[1]},
+    "half as likely to end at the classifier": {"PRIOR": propagation.PRIOR / 2},
+    "twice as likely": {"PRIOR": 2 * propagation.PRIOR},
+}  # in place of what ``propagation`` has
 
 
 def made_scene(width: int, seed: int) -> tuple[Tensor, npt.NDArray[np.uint16]]:
@@ -65,15 +68,15 @@ def smooth_spectra(rng: np.random.Generator, count: int) -> npt.NDArray[np.float
 
 
 def accuracies(width: int, recipe: str, seed: int) -> list[float]:
-    """OA of the recipe, then of every one of ``PACES``, on one draw."""
+    """OA of the recipe, then of every one of ``OTHERS``, on one draw."""
     cube, labels = made_scene(width, seed)
     split = make_split(labels, recipe, seed=seed)
     known = split.train | split.validation
     pixels = torch.from_numpy(np.flatnonzero(known))
     targets = torch.from_numpy(labels[known].astype(np.int64) - 1)
     found = []
-    for between in (propagation.between, *PACES.values()):
-        with mock.patch.object(propagation, "between", between):
+    for changed in ({"PRIOR": propagation.PRIOR}, *OTHERS.values()):
+        with mock.patch.multiple(propagation, **changed):
             carried = propagation.propagate(cube, None, pixels, targets, CLASSES).argmax(0) + 1
         found.append(float((carried.numpy() == labels)[split.test].mean()))
     return found
@@ -102,12 +105,12 @@ def main() -> None:
         f"the fields without a label; {given.seeds} scenes a row, on {machine()['cores']} cores of "
         f"{machine()['processor']}, torch {versions()['torch']}; printed by "
         "`python -m benchmarks.field_sizes`. OA of the walks in per cent, no network; behind it "
-        "how far it is above or below that where walks and smoothing go as the recipe has them "
-        "where the labels cover one field of each class, or all of them (mean and standard "
-        "deviation over scenes).",
+        "how far it is above or below that with other edges of spectra, those that the recipe has "
+        "where the labels cover one field of each class, or all of them, and with walks that end "
+        "at the classifier half or twice as often (mean and standard deviation over scenes).",
         "",
-        f"| width of fields | split | recipe | {' | '.join(PACES)} |",
-        "|---|---|---|" + "---|" * len(PACES),
+        f"| width of fields | split | recipe | {' | '.join(OTHERS)} |",
+        "|---|---|---|" + "---|" * len(OTHERS),
     ]
     for width in WIDTHS:
         for recipe in SPLITS:

@@ -58,6 +58,7 @@ FIRST_SEED = 100
 RECIPES = {
     "random:0.01": "random, 1 %",
     "random:0.05": "random, 5 %",
+    "random:0.1": "random, 10 %",
     "blocks:14:gap=3:train=0.5": "blocks of 14, gap 3",
     "fields:0.2:gap=2": "whole fields",
     "fields:0.05:gap=2": "a field a class",
@@ -194,15 +195,11 @@ def constants(module: Any, **values: Any) -> Change:
     return lambda: mock.patch.multiple(module, **values)
 
 
-def larger(factor: float, *names: str) -> dict[str, tuple[float, float]]:
-    """Constants of walks, at either end of the coverage, so many times as large."""
-    ends = {name: getattr(propagation, name) for name in names}
-    return {name: (factor * few, factor * many) for name, (few, many) in ends.items()}
-
-
 def edges_times(factor: float) -> Change:
-    """Edges of spectra so many times as steep, for walks and for smoothing."""
-    return constants(propagation, **larger(factor, "WALK_EDGE", "SMOOTHING_EDGE"))
+    """Edges of spectra so many times as steep, for walks and for smoothing, at either coverage."""
+    ends = {name: getattr(propagation, name) for name in ("WALK_EDGE", "SMOOTHING_EDGE")}
+    larger = {name: (factor * few, factor * many) for name, (few, many) in ends.items()}
+    return constants(propagation, **larger)
 
 
 def network_of(stem: tuple[int, ...], widths: tuple[int, ...]) -> Change:
@@ -423,7 +420,7 @@ IDEAS = {
     ),
     "walks-spectra-prior": Idea(
         "the same, three times as likely to end at the classifier",
-        by_walks(constants(propagation, CLASS_EDGE=0.0, **larger(3.0, "PRIOR"))),
+        by_walks(constants(propagation, CLASS_EDGE=0.0, PRIOR=3 * propagation.PRIOR)),
     ),
     "walks-classes-2": Idea(
         "walks alone, edges of classes half as steep",
@@ -452,11 +449,11 @@ IDEAS = {
     ),
     "walks-prior": Idea(
         "walks alone, three times as likely to end at the classifier",
-        by_walks(constants(propagation, **larger(3.0, "PRIOR"))),
+        by_walks(constants(propagation, PRIOR=3 * propagation.PRIOR)),
     ),
     "walks-far": Idea(
         "walks alone, a third as likely to",
-        by_walks(constants(propagation, **larger(1 / 3, "PRIOR"))),
+        by_walks(constants(propagation, PRIOR=propagation.PRIOR / 3)),
     ),
     "walks-pixels": Idea(
         "walks alone, all pixels count alike in the classifier", by_walks(pixels_alike)
@@ -538,23 +535,22 @@ def work(job: Job, threads: int) -> str:
     return f"{job.idea:14s} {job.recipe:26s} {job.seed} OA {100 * figures['oa']:.2f}"
 
 
-def table(seeds: int) -> list[str]:
+def table(recipes: list[str], seeds: int) -> list[str]:
     """The Markdown table of what has been measured: the recipe, then differences from it."""
-    lines = [
-        "| idea | draws | " + " | ".join(f"{name}, OA / AA" for name in RECIPES.values()) + " |",
-        "|---" * (len(RECIPES) + 2) + "|",
-    ]
+    titles = " | ".join(f"{RECIPES[recipe]}, OA / AA" for recipe in recipes)
+    lines = [f"| idea | draws | {titles} |", "|---" * (len(recipes) + 2) + "|"]
     for name, idea in IDEAS.items():
-        cells = [cell(name, recipe, seeds) for recipe in RECIPES]
+        cells = [cell(name, recipe, seeds) for recipe in recipes]
         if any(cells):
-            lines.append(f"| {idea.text} | {draws_of(name, seeds)} | " + " | ".join(cells) + " |")
+            draws = draws_of(name, recipes, seeds)
+            lines.append(f"| {idea.text} | {draws} | " + " | ".join(cells) + " |")
     return lines
 
 
-def draws_of(idea: str, seeds: int) -> int:
+def draws_of(idea: str, recipes: list[str], seeds: int) -> int:
     """How many draws of the recipes that an idea has been measured on, at least."""
     draws = range(FIRST_SEED, FIRST_SEED + seeds)
-    counts = [sum(Job(idea, recipe, seed).file.exists() for seed in draws) for recipe in RECIPES]
+    counts = [sum(Job(idea, recipe, seed).file.exists() for seed in draws) for recipe in recipes]
     return min(count for count in counts if count)
 
 
@@ -570,10 +566,16 @@ def cell(idea: str, recipe: str, seeds: int) -> str:
     if not runs:
         return ""
     if idea == "recipe":
-        return " / ".join(f"{100 * mean(own[key] for own, _ in runs):.1f}" for key in ("oa", "aa"))
+        return " / ".join(f"{100 * mean(own[key] for own, _ in runs):.2f}" for key in ("oa", "aa"))
     return " / ".join(
-        f"{100 * mean(own[key] - base[key] for own, base in runs):+.1f}" for key in ("oa", "aa")
+        f"{100 * mean(own[key] - base[key] for own, base in runs):+.2f}" for key in ("oa", "aa")
     )
+
+
+def command(given: argparse.Namespace) -> str:
+    """What prints the same table."""
+    like = f" --splits-like {given.splits_like}" if given.splits_like else ""
+    return f"python -m benchmarks.ideas --seeds {given.seeds}{like}"
 
 
 def main() -> None:
@@ -586,12 +588,12 @@ def main() -> None:
     given = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
     draws = range(FIRST_SEED, FIRST_SEED + given.seeds)
+    recipes = [recipe for recipe in RECIPES if given.splits_like in recipe]
     wanted = [
         Job(idea, recipe, seed)
         for seed in draws
         for idea in given.only.split(",")
-        for recipe in RECIPES
-        if given.splits_like in recipe
+        for recipe in recipes
     ]
     jobs = [job for job in wanted if not job.file.exists()]
     threads = max(1, (os.cpu_count() or 1) // given.workers)
@@ -603,11 +605,11 @@ def main() -> None:
     lines = [
         f"Indian Pines, seeds {draws[0]} to {draws[-1]} (of split and training), on "
         f"{found['cores']} cores of {found['processor']}, torch {known['torch']}; printed by "
-        f"`python -m benchmarks.ideas --seeds {given.seeds}`. Points of OA and AA in per cent: the "
+        f"`{command(given)}`. Points of OA and AA in per cent: the "
         "recipe's own in the first row, below it how far each idea is above or below it on "
         "the same draws.",
         "",
-        *table(given.seeds),
+        *table(recipes, given.seeds),
     ]
     print("\n".join(lines))
     page = given.out.read_text("utf-8")

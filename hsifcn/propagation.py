@@ -14,9 +14,9 @@ doi:10.1109/36.3001), noise being what neighbours differ by. The classifier
 and how far the pixels of a field scatter round them. What it says is then an edge as well: where it
 changes its mind between two neighbours, few walks pass.
 
-Where many fields of each class are labelled, a label lies near every pixel, so walks may go on for
-longer and cross more; where few are, they had better stay in their field. How many are is the
-coverage of the labels (``spectral_classifier.coverage``).
+Where many fields of each class are labelled, a label lies near every pixel, so walks may cross
+more; where few are, they had better stay in their field. How many are is the coverage of the labels
+(``spectral_classifier.coverage``).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ COMPONENTS = 100  # that the classifier is given, smoothed; all where there are 
 # Values where the labels cover one field of each class, and where they cover all.
 WALK_EDGE = 4.0, 3.0  # how steeply the weight of a step falls with the spectral distance; 1 = mean
 SMOOTHING_EDGE = 6.0, 3.0  # the same for smoothing
-PRIOR = 3e-4, 1.5e-4  # chance, against that of a step, that a walk ends at what the classifier says
+PRIOR = 3e-4  # chance, against that of a step, that a walk ends at what the classifier says
 CLASS_EDGE = 4.0  # steepness of the edges of what the classifier says; 1 = sure of two classes
 LEAK = 3e-4  # weight of the steepest edge, so that no pixel is cut off
 MOST_HASTE = 4.0  # times as likely walks are to end there if the classifier never errs
@@ -321,7 +321,7 @@ def smoothed(image: Tensor, weights: list[Tensor], pull: float, iterations: int)
 def pace_of(known: KnownSpectra) -> Pace:
     """How walks go where this is known."""
     covered = known.coverage()
-    return Pace(between(WALK_EDGE, covered), haste_of(known) * between(PRIOR, covered))
+    return Pace(between(WALK_EDGE, covered), haste_of(known) * PRIOR)
 
 
 def haste_of(known: KnownSpectra) -> float:
