@@ -24,6 +24,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.scale --gigabytes 20 --megapixels 1,50
 	$(BIN)/python -m benchmarks.speed --gigabytes 5
 	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.field_sizes
 	$(BIN)/python -m benchmarks.ideas
 
 docs: $(INSTALLED)

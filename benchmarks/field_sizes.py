@@ -100,7 +100,7 @@ def main() -> None:
     lines = [
         "# Walks, by the width of fields",
         "",
-        f"Labels carried by random walks ([Design](../DESIGN.md), 26 and 36) over made scenes of "
+        f"Labels carried by random walks ([Design](../DESIGN.md), 26, 36, 37) over made scenes of "
         f"{SIDE} x {SIDE} pixels, {BANDS} bands and {CLASSES} classes, {100 * UNLABELLED:.0f} % of "
         f"the fields without a label; {given.seeds} scenes a row, on {machine()['cores']} cores of "
         f"{machine()['processor']}, torch {versions()['torch']}; printed by "

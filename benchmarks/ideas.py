@@ -437,11 +437,11 @@ IDEAS = {
         "walks alone, edges of spectra half as steep", by_walks(edges_times(0.5))
     ),
     "walks-fewest": Idea(
-        "walks alone, as if a field of each class were labelled everywhere",
+        "walks alone, edges of spectra as where one field of each class is labelled",
         by_walks(constants(propagation, between=lambda ends, covered: ends[0])),
     ),
     "walks-most": Idea(
-        "walks alone, as if all fields were labelled everywhere",
+        "walks alone, edges of spectra as where all fields are labelled",
         by_walks(constants(propagation, between=lambda ends, covered: ends[1])),
     ),
     "walks-20": Idea(
@@ -605,9 +605,8 @@ def main() -> None:
     lines = [
         f"Indian Pines, seeds {draws[0]} to {draws[-1]} (of split and training), on "
         f"{found['cores']} cores of {found['processor']}, torch {known['torch']}; printed by "
-        f"`{command(given)}`. Points of OA and AA in per cent: the "
-        "recipe's own in the first row, below it how far each idea is above or below it on "
-        "the same draws.",
+        f"`{command(given)}`. Points of OA and AA in per cent: the recipe's own in the first row, "
+        "below it how far each idea is above or below it on the same draws.",
         "",
         *table(recipes, given.seeds),
     ]

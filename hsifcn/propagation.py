@@ -320,8 +320,7 @@ def smoothed(image: Tensor, weights: list[Tensor], pull: float, iterations: int)
 
 def pace_of(known: KnownSpectra) -> Pace:
     """How walks go where this is known."""
-    covered = known.coverage()
-    return Pace(between(WALK_EDGE, covered), haste_of(known) * PRIOR)
+    return Pace(between(WALK_EDGE, known.coverage()), haste_of(known) * PRIOR)
 
 
 def haste_of(known: KnownSpectra) -> float:
