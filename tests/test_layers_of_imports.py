@@ -126,7 +126,7 @@ def test_imports_make_no_circle():
     assert order.index("hsifcn.errors") < order.index("hsifcn.io") < order.index("hsifcn.run")
 
 
-@pytest.mark.parametrize("unit", ONLY)
+@pytest.mark.parametrize("unit", sorted(ONLY))
 def test_some_look_at_few_others(unit):
     names = [name for name in INNER if unit_of(name) == unit]
     assert names
@@ -134,7 +134,7 @@ def test_some_look_at_few_others(unit):
     assert others <= ONLY[unit] | {unit}
 
 
-@pytest.mark.parametrize("name", PROCESSES)
+@pytest.mark.parametrize("name", sorted(PROCESSES))
 def test_processes_are_imported_by_nobody(name):
     assert name in MODULES
     assert not [other for other in MODULES if name in own_imports(other)]
