@@ -229,7 +229,8 @@ def test_bad_input(bad_folder, arguments, parts):
 
 
 def test_who_does_not_fit_under_the_ceiling_is_marked(folder):
-    done = command(folder, *SHORT, "--models", "svm,patch,cast,hsifcn", "--max-memory", "10M")
+    ceiling = ["--max-memory", "10M", "--device", "cpu"]
+    done = command(folder, *SHORT, "--models", "svm,patch,cast,hsifcn", *ceiling)
     assert done.code == 0, done.err
     assert done.err.count("GB are left under the ceiling") == 4
     result = json.loads((folder / "out/comparison.json").read_text())

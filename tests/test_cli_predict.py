@@ -302,7 +302,8 @@ def long_scene(folder):
 
 def test_a_plan_within_the_ceiling_comes_first(folder):
     np.save(folder / "s.npy", np.resize(np.load(folder / "scene.npy"), (1200, 500, 12)))
-    done = hsifcn(folder, "predict", "s.npy", "--max-memory", "600M", "--json")
+    ceiling = ["--max-memory", "600M", "--device", "cpu"]
+    done = hsifcn(folder, "predict", "s.npy", *ceiling, "--json")
     assert done.code == 0, done.err
     plan = re.search(r"plan: (\d+) tiles of .* halo 16; about (\d+) MB of memory", done.err)
     assert int(plan[1]) == done.json["tiles"] > 1
