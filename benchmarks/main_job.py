@@ -1,6 +1,6 @@
 """The main job on Indian Pines: accuracy, time and memory of ``hsifcn train`` and ``predict``.
 
-    python benchmarks/main_job.py [--seeds 3] [--models hsifcn,fcn8s]
+    python benchmarks/main_job.py [--seeds 3] [--models hsifcn,fcn8s] [--device cpu]
 
 Every training is a fresh process. Prints, and writes to ``docs/main_job.md``, the medians over the
 seeds on the ``random:0.1`` split, and how long ``hsifcn --help`` takes.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,8 @@ import time
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+import torch
 
 from hsifcn.measure import machine, versions
 
@@ -42,7 +45,7 @@ def train(model: str, recipe: str, seed: int, folder: Path, *more: str) -> dict[
     """Train one model; returns its metrics.json."""
     out = hsifcn(
         "train", str(SCENE), "-l", str(LABELS), "-m", model, "-s", recipe, "--seed", str(seed),
-        "-o", str(folder / f"{model}-{seed}"), "--device", "cpu", "--overwrite", "--json", *more,
+        "-o", str(folder / f"{model}-{seed}"), "--overwrite", "--json", *more,
     )  # fmt: skip
     return dict(json.loads(out))
 
@@ -65,11 +68,12 @@ def row(model: str, recipe: str, runs: list[dict[str, Any]]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def shorter(model: str, recipe: str, seeds: int, folder: Path) -> list[str]:
+def shorter(model: str, recipe: str, seeds: int, folder: Path, *more: str) -> list[str]:
     """What training of fewer steps gives: a line each."""
     lines = ["| steps | OA % | AA % | train s |", "|---|---|---|---|"]
     for steps in SHORTER:
-        runs = [train(model, recipe, seed, folder, "--steps", str(steps)) for seed in range(seeds)]
+        own = ("--steps", str(steps), *more)
+        runs = [train(model, recipe, seed, folder, *own) for seed in range(seeds)]
         cells = [f"{100 * median(run[key] for run in runs):.2f}" for key in ("oa", "aa")]
         seconds = median(run["train_seconds"] for run in runs)
         lines.append(f"| {steps} | {' | '.join(cells)} | {seconds:.1f} |")
@@ -82,6 +86,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--models", default="hsifcn,fcn8s")
     parser.add_argument("--splits", default="random:0.1,checkerboard:14:gap=3")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "main_job.md")
     given = parser.parse_args()
     start_ups = []
@@ -89,11 +94,13 @@ def main() -> None:
         started = time.perf_counter()
         hsifcn("--help")
         start_ups.append(time.perf_counter() - started)
-    found, known = machine(), versions()
+    found, known, where = machine(), versions(), ("--device", given.device)
+    gpu = f" with one {torch.cuda.get_device_name()}" if given.device == "cuda" else ""
+    command = shlex.join(["python", "benchmarks/main_job.py", *sys.argv[1:]])
     lines = [
         f"Medians of {given.seeds} seeds (every seed in brackets; it draws the split and the "
-        f"initial weights) on {found['cores']} cores of {found['processor']}, torch "
-        f"{known['torch']}; printed by `python benchmarks/main_job.py`. Peak memory is that of the "
+        f"initial weights) on {found['cores']} cores of {found['processor']}{gpu}, torch "
+        f"{known['torch']}; printed by `{command}`. Peak memory is that of the "
         "whole process, PyTorch's own included.",
         "",
         "| model | split | OA % | AA % | M params | kFLOP a px | train s | predict s | peak MB |",
@@ -103,12 +110,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for recipe in given.splits.split(","):
             for model in given.models.split(","):
-                runs = [train(model, recipe, seed, Path(folder)) for seed in range(given.seeds)]
+                runs = [
+                    train(model, recipe, seed, Path(folder), *where) for seed in range(given.seeds)
+                ]
                 lines.append(row(model, recipe, runs))
                 print(lines[-1], flush=True)
         model, recipe = given.models.split(",")[0], given.splits.split(",")[0]
         lines += ["", f"`{model}` on `{recipe}`, trained for fewer steps (`--steps`):", ""]
-        lines += shorter(model, recipe, given.seeds, Path(folder))
+        lines += shorter(model, recipe, given.seeds, Path(folder), *where)
     lines += ["", f"`hsifcn --help` answers in {median(start_ups):.2f} s (median of 7)."]
     print("\n".join(lines[-2:]))
     given.out.write_text("\n".join(lines) + "\n", "utf-8")
