@@ -9,7 +9,7 @@ only they are held.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,13 @@ from hsifcn.propagation import (
     walks,
 )
 from hsifcn.scene import Window, class_targets
-from hsifcn.spectral_classifier import KnownSpectra, coverage, known_spectra
+from hsifcn.spectral_classifier import (
+    MOST_KNOWN,
+    KnownSpectra,
+    coverage,
+    known_spectra,
+    some_of_each,
+)
 from hsifcn.tiles import Tile, crop
 
 HALO = 32  # pixels round the core of a window
@@ -144,13 +150,17 @@ def shared_spectra(
     directions: npt.NDArray[np.float32],
     covered: float,
 ) -> KnownSpectra:
-    """What the classifier learns from: the training pixels of all cores.
+    """What the classifier learns from: training pixels of all cores, as many as it takes.
 
     They come in the order of the scenes, so that where only some are taken, windows of any size
     take the same.
     """
+    places = np.concatenate([places_of_core(window) for window in windows], axis=1)
+    order = np.lexsort(places[:3])  # by scene, row, column
+    taken = np.zeros(len(order), bool)
+    taken[order[some_of_each(places[3, order], MOST_KNOWN)]] = True
     found: list[KnownSpectra] = []
-    places: list[npt.NDArray[np.int64]] = []
+    first_pixel = first_field = 0
     for window in windows:
         cube, valid = read(window)
         _, seen = seen_in(projected(cube, directions), valid, covered)
@@ -158,18 +168,26 @@ def shared_spectra(
         pixels = np.flatnonzero(labels)
         targets = torch.from_numpy(class_targets(labels.flat[pixels])).to(cube.device)
         core = seen.crop(*crop(window.tile))
-        found.append(known_spectra(core, torch.from_numpy(pixels).to(cube.device), targets))
-        rows, cols = np.unravel_index(pixels, labels.shape)
-        first = window.tile.core
-        scenes = np.full_like(rows, window.scene)
-        places.append(np.stack([cols + first.col, rows + first.row, scenes]))
-    firsts = np.cumsum([0, *(known.fields.max() + 1 for known in found)])  # of another each
+        known = known_spectra(core, torch.from_numpy(pixels).to(cube.device), targets)
+        fields = first_field + known.fields  # of another window, other fields
+        own = taken[first_pixel : first_pixel + len(pixels)]
+        found.append(replace(known, fields=fields).taken(own))
+        first_pixel, first_field = first_pixel + len(pixels), fields.max() + 1
     return KnownSpectra(
         np.concatenate([known.smooth for known in found]),
         np.concatenate([known.scatter for known in found]),
         np.concatenate([known.targets for known in found]),
-        np.concatenate([f + known.fields for f, known in zip(firsts, found, strict=False)]),
-    ).taken(np.lexsort(np.concatenate(places, axis=1)))  # by scene, row, column
+        np.concatenate([known.fields for known in found]),
+    ).taken(np.lexsort(places[:3, taken]))
+
+
+def places_of_core(window: LabelledWindow) -> npt.NDArray[np.int64]:
+    """Column, row, scene and class (from 0) of the training pixels of a core, (4, n)."""
+    labels = window.labels[crop(window.tile)]
+    rows, cols = np.nonzero(labels)
+    first, scenes = window.tile.core, np.full_like(rows, window.scene)
+    targets = class_targets(labels[rows, cols])
+    return np.stack([cols + first.col, rows + first.row, scenes, targets])
 
 
 def cut(

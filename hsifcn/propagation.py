@@ -31,12 +31,14 @@ import torch
 from torch import Tensor
 
 from hsifcn.spectral_classifier import (
+    MOST_KNOWN,
     KnownSpectra,
     Seen,
     coverage,
     errors_at_unseen_fields,
     known_spectra,
     labels_at,
+    some_of_each,
 )
 
 EDGE_COMPONENTS = 8  # that edges are seen in: more are noise
@@ -143,6 +145,7 @@ def propagate(
     covered = coverage([labels_at(pixels, targets, cube.shape[2:])])
     edges, seen = seen_in(clean_components(cube, valid), valid, covered)
     known = known_spectra(seen, pixels, targets)
+    known = known.taken(np.sort(some_of_each(known.targets, MOST_KNOWN)))
     prior = known.learn(classes).probabilities(seen)
     return walks(edges, prior, valid, pixels, targets, pace_of(known))
 

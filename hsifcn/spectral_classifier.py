@@ -25,6 +25,7 @@ SHRINKAGE = 0.01  # of the covariance towards a multiple of the identity: few pi
 LIKENESS_COMPONENTS = 15  # that a pixel is likened in, the first
 LIKENESS_UNIT = 10.0  # so large that shrinkage leaves most of it
 SCATTER_UNIT = 6.0  # the same
+MOST_KNOWN = 2**14  # known pixels that the classifier learns from
 MOST_LIKENED = 400  # known pixels that others are likened to
 MOST_TAUGHT = 4096  # known pixels that the rich discriminant learns from
 LEAST_STRENGTH = 1e-4  # of a direction of likeness, against the strongest
@@ -82,11 +83,7 @@ class KnownSpectra:
 
     def at_most(self, count: int) -> KnownSpectra:
         """So many of the pixels, of every class one at least; all where there are fewer."""
-        if len(self.targets) <= count:
-            return self
-        order = np.random.default_rng(0).permutation(len(self.targets))
-        _, firsts = np.unique(self.targets[order], return_index=True)
-        return self.taken(np.concatenate([order[firsts], np.delete(order, firsts)])[:count])
+        return self.taken(some_of_each(self.targets, count))
 
     def weights(self) -> Floats:
         """How much each pixel counts, (n,): those of a field are alike, so each counts less."""
@@ -154,6 +151,18 @@ def labels_at(pixels: Tensor, targets: Tensor, shape: Sequence[int]) -> npt.NDAr
     labels = np.zeros(tuple(shape), np.int64)
     labels.flat[pixels.cpu().numpy()] = targets.cpu().numpy() + 1
     return labels
+
+
+def some_of_each(targets: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+    """Which of n pixels of some classes to take: so many, drawn, of every class one at least.
+
+    All, as they come, where there are no more.
+    """
+    if len(targets) <= count:
+        return np.arange(len(targets))
+    order = np.random.default_rng(0).permutation(len(targets))
+    _, firsts = np.unique(targets[order], return_index=True)
+    return np.concatenate([order[firsts], np.delete(order, firsts)])[:count]
 
 
 def known_spectra(seen: Seen, pixels: Tensor, targets: Tensor) -> KnownSpectra:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scenes import field_cube, field_labels
 
+from hsifcn import carrying, propagation
 from hsifcn.carrying import (
     Carried,
     LabelledWindow,
@@ -19,6 +22,7 @@ from hsifcn.carrying import (
 )
 from hsifcn.propagation import propagate, propagated_labels
 from hsifcn.scene import Window
+from hsifcn.spectral_classifier import MOST_KNOWN
 from hsifcn.splits import make_split
 from hsifcn.tiles import plan_tiles
 
@@ -53,14 +57,20 @@ def known(training):
 
 
 @settings(deadline=None, max_examples=10)
-@given(st.integers(3, 30), st.integers(3, 30), st.integers(0, 50))
-def test_one_window_over_the_whole_scene_gives_what_the_scene_gives(rows, cols, seed):
+@given(
+    st.integers(3, 30), st.integers(3, 30), st.integers(0, 50), st.sampled_from([20, MOST_KNOWN])
+)
+def test_one_window_over_the_whole_scene_gives_what_the_scene_gives(rows, cols, seed, most):
     spectra, labels = standardised(rows, cols, seed)
     training = np.where(make_split(labels, "random:0.2", seed=seed).train, labels, 0)
     windows, read = windows_of(spectra, training.astype(np.uint16), 40)
-    (found,) = carry_over_windows(windows, read, 3)
     cube = torch.from_numpy(spectra).permute(2, 0, 1)[None]
-    wanted = propagated_labels(cube, None, *known(training), 3)
+    with (
+        mock.patch.object(carrying, "MOST_KNOWN", most),
+        mock.patch.object(propagation, "MOST_KNOWN", most),
+    ):
+        (found,) = carry_over_windows(windows, read, 3)
+        wanted = propagated_labels(cube, None, *known(training), 3)
     assert (found.classes.ravel() == wanted.classes.numpy()).all()
     np.testing.assert_allclose(
         found.weights.ravel() / max(found.weights.sum(), 1e-12), wanted.weights, atol=1e-6
@@ -92,6 +102,23 @@ def test_the_classifier_learns_every_training_pixel_once_in_the_order_of_the_sce
     learnt = shared_spectra([windows[i] for i in order], read, directions, 0.5)
     np.testing.assert_array_equal(learnt.targets, known(training)[1])
     assert len(np.unique(learnt.smooth, axis=0)) == np.count_nonzero(training)
+
+
+@pytest.mark.parametrize("side", [20, 40])
+def test_of_many_training_pixels_windows_of_any_size_take_the_same_few(side, monkeypatch):
+    for module in (carrying, propagation):
+        monkeypatch.setattr(module, "MOST_KNOWN", 50)
+    spectra, labels = standardised(90, 110)
+    training = np.where(make_split(labels, "random:0.05").train, labels, 0).astype(np.uint16)
+    directions = np.eye(8, spectra.shape[2], dtype=np.float32)
+    whole, parts = (
+        shared_spectra(*windows_of(spectra, training, wide), directions, 0.5)
+        for wide in (128, side)
+    )
+    assert len(whole.targets) == 50 < np.count_nonzero(training)
+    assert set(whole.targets) == {0, 1, 2}
+    np.testing.assert_array_equal(parts.targets, whole.targets)
+    np.testing.assert_allclose(parts.smooth, whole.smooth, atol=0.2)
 
 
 def test_noise_and_signal_count_every_pixel_once():
