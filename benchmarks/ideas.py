@@ -228,6 +228,42 @@ def by_three_walks(split: Split, seed: int) -> Labels:
     return np.asarray(torch.stack(found).mean(0).argmax(0) + 1)
 
 
+def by_walks_of_components(split: Split, seed: int) -> Labels:
+    """The map of the mean of walks that see edges in 5, 8 and 12 components."""
+    cube, pixels, targets = training_scene(split)
+    classes = int(split.labels.max())
+    found = []
+    for components in (5, 8, 12):
+        with constants(propagation, EDGE_COMPONENTS=components)():
+            found.append(propagation.propagate(cube, None, pixels, targets, classes))
+    return np.asarray(torch.stack(found).mean(0).argmax(0) + 1)
+
+
+def by_means_round_about(split: Split, seed: int) -> Labels:
+    """The map of walks, weighed by how near a spectrum is to each class's mean 5 pixels about.
+
+    An adaptive clustering (Pappas 1992, doi:10.1109/78.127962) that begins with the walks; noise
+    counts a tenth, since it is alike in neighbours.
+    """
+    cube, pixels, targets = training_scene(split)
+    found = propagation.propagate(cube, None, pixels, targets, int(split.labels.max()))
+    components = propagation.clean_components(cube, None)[: propagation.EDGE_COMPONENTS]
+
+    def about(image: Tensor) -> Tensor:
+        return F.avg_pool2d(image, 11, 1, 5)
+
+    scores = []
+    for share in torch.split(found, 1):
+        means = about(share * components) / about(share).clamp(min=1e-9)
+        apart = (components - means).square().sum(0)
+        near = about(share)[0] > 4 / 11**2  # four pixels' worth of the class
+        likely = share[0].clamp(min=1e-6).log() - 0.1 * apart / 2
+        scores.append(likely.where(near, torch.tensor(-torch.inf)))
+    best = torch.stack(scores).argmax(0)
+    best.view(-1)[pixels] = targets
+    return np.asarray(best + 1)
+
+
 def by_taught_walks(split: Split, seed: int) -> Labels:
     """The map of walks whose classifier learnt what first walks were nine tenths sure of."""
     cube, pixels, targets = training_scene(split)
@@ -464,6 +500,13 @@ IDEAS = {
     "walks-softer": Idea("walks alone, a softer classifier", by_walks(softer_classifier)),
     "walks-three": Idea(
         "walks alone, mean of three steepnesses of edges of spectra", by_three_walks
+    ),
+    "walks-components": Idea(
+        "walks alone, mean of edges in 5, 8 and 12 components", by_walks_of_components
+    ),
+    "walks-means": Idea(
+        "walks alone, then spectra compared with the classes' means round about",
+        by_means_round_about,
     ),
     "walks-svm": Idea(
         "walks alone, an SVM in place of the classifier",
