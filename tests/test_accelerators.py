@@ -17,7 +17,7 @@ from hsifcn.patch_prediction import PatchPredictor
 from hsifcn.prediction import Predictor
 from hsifcn.propagation import propagate
 from hsifcn.refinement import DEFAULTS, METHODS
-from hsifcn.scene import default_class_names, default_colours
+from hsifcn.scene import class_targets, default_class_names, default_colours
 from hsifcn.settings import default_settings
 from hsifcn.splits import make_split
 from hsifcn.training import train
@@ -50,7 +50,7 @@ def spectra_and_labels(rows=40, cols=48):
     cube = torch.from_numpy(scene.cube.astype(np.float32)).permute(2, 0, 1)[None]
     cube = (cube - cube.mean((2, 3), keepdim=True)) / cube.std((2, 3), keepdim=True)
     pixels = torch.from_numpy(np.flatnonzero(known))
-    return cube, pixels, torch.from_numpy(labels[known].astype(np.int64) - 1)
+    return cube, pixels, torch.from_numpy(class_targets(labels[known]))
 
 
 def accuracy_of_training(model, device):

@@ -106,8 +106,7 @@ def test_the_classifier_learns_every_training_pixel_once_in_the_order_of_the_sce
 
 @pytest.mark.parametrize("side", [20, 40])
 def test_of_many_training_pixels_windows_of_any_size_take_the_same_few(side, monkeypatch):
-    for module in (carrying, propagation):
-        monkeypatch.setattr(module, "MOST_KNOWN", 50)
+    monkeypatch.setattr(carrying, "MOST_KNOWN", 50)
     spectra, labels = standardised(90, 110)
     training = np.where(make_split(labels, "random:0.05").train, labels, 0).astype(np.uint16)
     directions = np.eye(8, spectra.shape[2], dtype=np.float32)
