@@ -26,6 +26,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.speed --gigabytes 5
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.field_sizes
+	$(BIN)/python -m benchmarks.other_scenes
 	$(BIN)/python -m benchmarks.ideas
 
 docs: $(INSTALLED)

@@ -29,6 +29,8 @@ import numpy.typing as npt
 from hsifcn.io import open_labels, open_scene
 from hsifcn.measure import machine, versions
 from hsifcn.metrics import Accuracy, confusion_matrix
+from hsifcn.scene import default_class_names, default_colours
+from hsifcn.settings import Settings, default_settings
 from hsifcn.splits import Split, make_split
 
 ROOT = Path(__file__).parent.parent
@@ -82,9 +84,10 @@ def measure(contender: str, recipe: str, draw: int, seed: int, folder: Path) -> 
     split = split_of(recipe, draw, folder)
     n_classes = int(split.labels.max())
     if contender in NETWORKS:
-        labels, figures = map_by_network(NETWORKS[contender], split, seed, n_classes)
+        settings = default_settings(NETWORKS[contender], seed)
+        labels, figures = map_by_network(SCENE, split, settings)
     else:
-        labels, figures = map_by_classifier(contender, split, seed)
+        labels, figures = map_by_classifier(SCENE, split, contender, seed), {}
     truth = np.where(split.test, split.labels, 0)
     accuracy = Accuracy.from_confusion(confusion_matrix(truth, labels, n_classes))
     return {
@@ -100,38 +103,36 @@ def measure(contender: str, recipe: str, draw: int, seed: int, folder: Path) -> 
 
 
 def map_by_network(
-    model: str, split: Split, seed: int, n_classes: int
+    path: Path, split: Split, settings: Settings
 ) -> tuple[npt.NDArray[np.uint16], dict[str, Any]]:
-    """Map the scene with a network trained on the split, settings by default."""
+    """Map a scene with a network trained on the split, and what to note of it."""
     from hsifcn.prediction import Predictor
-    from hsifcn.scene import default_class_names, default_colours
-    from hsifcn.settings import default_settings
     from hsifcn.training import train
 
-    scene = open_scene(SCENE)
+    scene = open_scene(path)
+    n_classes = int(split.labels.max())
     trained = train(
         [scene],
         [split],
-        default_settings(model, seed),
+        settings,
         class_names=default_class_names(n_classes),
         colours=default_colours(n_classes),
     )
     return Predictor(trained.bundle).label_map(scene), {"train_seconds": trained.seconds}
 
 
-def map_by_classifier(
-    name: str, split: Split, seed: int
-) -> tuple[npt.NDArray[np.uint16], dict[str, Any]]:
-    """Map the scene with a classifier of spectra."""
+def map_by_classifier(path: Path, split: Split, name: str, seed: int) -> npt.NDArray[np.uint16]:
+    """Map a scene with a classifier of spectra."""
     from hsifcn.classical import fit, spectral_features
     from hsifcn.training_scenes import read_standardised, scene_scaling, usable_bands
 
-    scene = open_scene(SCENE)
+    scene = open_scene(path)
     bands = usable_bands([scene])
     cube, _ = read_standardised(scene, bands, scene_scaling([scene], [split], bands, False))
     features = spectral_features(cube[0].permute(1, 2, 0).numpy(), name.endswith("7x7"))
     classifier = fit(name.removesuffix("7x7"), features, split, seed)
-    return classifier.predict(features).reshape(scene.shape[:2]).astype(np.uint16), {}
+    labels = classifier.predict(features).reshape(scene.shape[:2])
+    return np.asarray(labels, np.uint16)
 
 
 def work(job: tuple[str, str, int, int, Path, Path, int]) -> str:

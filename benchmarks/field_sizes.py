@@ -2,10 +2,10 @@
 
     python -m benchmarks.field_sizes [--seeds 4]
 
-Scenes are made of fields of one class each, whose spectra vary about that of the class, and noise.
-Labels are carried over them (``hsifcn/propagation.py``) as the recipe does, with the edges that it
-has where the labels cover few fields or all, whatever they cover, and with walks that end at the
-classifier more or less often; no network is trained.
+Scenes are made of fields (``benchmarks/made_fields.py``). Labels are carried over them
+(``hsifcn/propagation.py``) as the recipe does, with the edges that it has where the labels cover
+few fields or all, whatever they cover, and with walks that end at the classifier more or less
+often; no network is trained.
 Writes ``docs/field_sizes.md``.
 """
 
@@ -19,12 +19,10 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from scipy.ndimage import gaussian_filter, gaussian_filter1d
-from scipy.spatial import cKDTree
 from torch import Tensor
 
+from benchmarks.made_fields import UNLABELLED, Labels, made_scene
 from hsifcn import propagation
 from hsifcn.measure import machine, versions
 from hsifcn.splits import make_split
@@ -33,9 +31,6 @@ OUT = Path(__file__).parent.parent / "docs" / "field_sizes.md"
 SIDE, BANDS, CLASSES = 100, 100, 8
 WIDTHS = (7, 10, 14, 20)  # of fields, in pixels
 SPLITS = ("random:0.01", "per-class:5")
-NOISE = 1.5  # the spread of the classes' spectra being 1; half of it is smooth
-FIELD_SPREAD = 0.6  # of the fields' spectra about that of their class
-UNLABELLED = 0.3  # of the fields
 OTHERS: dict[str, dict[str, Any]] = {
     "edges as where few fields are labelled": {"between": lambda ends, covered: ends[0]},
     "edges as where all are": {"between": lambda ends, covered: ends[1]},
@@ -44,32 +39,16 @@ OTHERS: dict[str, dict[str, Any]] = {
 }  # in place of what ``propagation`` has
 
 
-def made_scene(width: int, seed: int) -> tuple[Tensor, npt.NDArray[np.uint16]]:
+def standardised_scene(width: int, seed: int) -> tuple[Tensor, Labels]:
     """Standardised cube (1, bands, rows, cols) and labels (rows, cols) of fields so wide."""
-    rng = np.random.default_rng(seed)
-    count = (SIDE // width) ** 2
-    classes = rng.permutation(np.arange(count) % CLASSES)
-    places = np.moveaxis(np.mgrid[:SIDE, :SIDE], 0, -1)
-    _, field = cKDTree(rng.uniform(0, SIDE, (count, 2))).query(places)
-    spectra = smooth_spectra(rng, CLASSES)[classes] + FIELD_SPREAD * smooth_spectra(rng, count)
-    rough = rng.normal(0, 1, (SIDE, SIDE, BANDS))
-    smooth = gaussian_filter(rng.normal(0, 1, rough.shape), (1, 1, BANDS / 20))
-    cube = spectra[field] + NOISE * (rough + 0.7 * smooth / smooth.std())
+    cube, labels = made_scene(width, seed, side=SIDE, bands=BANDS, classes=CLASSES)
     cube = (cube - cube.mean((0, 1))) / cube.std((0, 1))
-    labels = (classes + 1) * (rng.random(count) >= UNLABELLED)
-    image = torch.from_numpy(cube.astype(np.float32)).permute(2, 0, 1)[None]
-    return image, labels[field].astype(np.uint16)
-
-
-def smooth_spectra(rng: np.random.Generator, count: int) -> npt.NDArray[np.float64]:
-    """So many spectra (count, bands), smooth in wavelength, whose spread is 1."""
-    spectra = gaussian_filter1d(rng.normal(0, 1, (count, BANDS)), BANDS / 12, axis=1)
-    return np.asarray(spectra / spectra.std())
+    return torch.from_numpy(cube.astype(np.float32)).permute(2, 0, 1)[None], labels
 
 
 def accuracies(width: int, recipe: str, seed: int) -> list[float]:
     """OA of the recipe, then of every one of ``OTHERS``, on one draw."""
-    cube, labels = made_scene(width, seed)
+    cube, labels = standardised_scene(width, seed)
     split = make_split(labels, recipe, seed=seed)
     known = split.train | split.validation
     pixels = torch.from_numpy(np.flatnonzero(known))

@@ -513,9 +513,11 @@ IDEAS = {
         by_walks(constants(KnownSpectra, learn=support_vectors)),
     ),
     "no-jitter": Idea("no gain and offset of bands", by_network(spectral_jitter=0.0)),
-    "rate-low": Idea("half the learning rate", by_network(learning_rate=2e-3)),
-    "rate-high": Idea("twice the learning rate", by_network(learning_rate=8e-3)),
+    "jitter": Idea("twice the gain and offset of bands", by_network(spectral_jitter=0.2)),
+    "rate-low": Idea("half the learning rate", by_network(learning_rate=4e-3)),
+    "rate-high": Idea("twice the learning rate", by_network(learning_rate=1.6e-2)),
     "sharp": Idea("labels not smoothed", by_network(label_smoothing=0.0)),
+    "smooth": Idea("labels smoothed twice as much", by_network(label_smoothing=0.2)),
     "smooth-jitter": Idea(
         "gain and offset smooth in wavelength",
         by_network(constants(objectives, jitter_bands=smooth_jitter)),
@@ -532,6 +534,10 @@ IDEAS = {
     ),
     "deep": Idea("three stages", by_network(network_of((48, 32), (32, 64, 96)))),
     "five": Idea("five stages (fcn1s)", by_network(model="fcn1s")),
+    "patch": Idea("a patch CNN of 15x15 pixels", by_network(model="patch15")),
+    "patch-high": Idea(
+        "the same, twice its learning rate", by_network(model="patch15", learning_rate=8e-3)
+    ),
     "800": Idea("800 steps", by_network(steps=800)),
     "100": Idea("100 steps", by_network(steps=100)),
     "inductive": Idea("training pixels only", by_network(inductive=True, propagation=0.0)),

@@ -11,6 +11,7 @@ from hsifcn.errors import SettingError
 from hsifcn.models import DEFAULT_MODEL, MODELS
 
 PATCH_STEPS = 600  # steps of a patch CNN
+PATCH_LEARNING_RATE = 4e-3  # higher rates suit whole scenes, not batches of patches
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Settings:
     model: str = DEFAULT_MODEL
     seed: int = 0
     steps: int = 400
-    learning_rate: float = 4e-3
+    learning_rate: float = 8e-3
     weight_decay: float = 1e-2
     averaging: float = 0.97
     label_smoothing: float = 0.1
@@ -89,7 +90,13 @@ def default_settings(
     if inductive:
         settings = replace(settings, propagation=0.0)
     if MODELS[model].patch is not None:
-        settings = replace(settings, steps=PATCH_STEPS, evaluate_every=50, propagation=0.0)
+        settings = replace(
+            settings,
+            steps=PATCH_STEPS,
+            learning_rate=PATCH_LEARNING_RATE,
+            evaluate_every=50,
+            propagation=0.0,
+        )
     return settings if steps is None else replace(settings, steps=steps)
 
 

@@ -355,15 +355,15 @@ class TestTraining:
         assert trained.bundle.settings["crops"]["side"] == 24
 
     def test_labels_carried_over_the_scene_teach_too(self):
-        labels = field_labels(60, 71, field=15)
-        scene = ArrayScene(field_cube(labels, noise=1.0))
-        split = make_split(labels, "per-class:4")
+        labels = field_labels(60, 71, field=24)
+        scene = ArrayScene(field_cube(labels, noise=1.5))
+        split = make_split(labels, "per-class:2")
         found = []
         for propagation in (1.0, 0.0):
             trained = self.fit([(scene, split)], steps=60, propagation=propagation)
             mapped = Predictor(trained.bundle).label_map(scene)
             found.append((mapped == labels)[split.test].mean())
-        assert found[0] > found[1] + 0.03
+        assert found[0] > found[1] + 0.1
 
     def test_the_same_seed_gives_the_same_bytes(self):
         first, again, other = (
