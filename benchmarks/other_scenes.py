@@ -61,7 +61,6 @@ KINDS = (
     Kind(100, 60, 12, 10, False, "random:0.1"),
     Kind(140, 250, 20, 14, True, "per-class:10"),
     Kind(150, 100, 5, 25, True, "fields:0.3"),
-    Kind(400, 64, 15, 16, False, "per-class:100"),
 )
 
 
