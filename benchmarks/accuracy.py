@@ -85,7 +85,8 @@ def measure(contender: str, recipe: str, draw: int, seed: int, folder: Path) -> 
     n_classes = int(split.labels.max())
     if contender in NETWORKS:
         settings = default_settings(NETWORKS[contender], seed)
-        labels, figures = map_by_network(SCENE, split, settings)
+        labels, seconds = map_by_network(SCENE, split, settings)
+        figures = {"train_seconds": seconds}
     else:
         labels, figures = map_by_classifier(SCENE, split, contender, seed), {}
     truth = np.where(split.test, split.labels, 0)
@@ -104,8 +105,8 @@ def measure(contender: str, recipe: str, draw: int, seed: int, folder: Path) -> 
 
 def map_by_network(
     path: Path, split: Split, settings: Settings
-) -> tuple[npt.NDArray[np.uint16], dict[str, Any]]:
-    """Map a scene with a network trained on the split, and what to note of it."""
+) -> tuple[npt.NDArray[np.uint16], float]:
+    """Map a scene with a network trained on the split, and the seconds that its training took."""
     from hsifcn.prediction import Predictor
     from hsifcn.training import train
 
@@ -118,7 +119,7 @@ def map_by_network(
         class_names=default_class_names(n_classes),
         colours=default_colours(n_classes),
     )
-    return Predictor(trained.bundle).label_map(scene), {"train_seconds": trained.seconds}
+    return Predictor(trained.bundle).label_map(scene), trained.seconds
 
 
 def map_by_classifier(path: Path, split: Split, name: str, seed: int) -> npt.NDArray[np.uint16]:

@@ -1,7 +1,7 @@
 """Scenes made of fields of one class each, to measure on what Indian Pines is not.
 
-The spectra of a field vary about those of its class, as fields of one crop do, and the noise of the
-pixels is half rough, half smooth in space and wavelength, as mixed pixels and weather make it.
+The spectra of a field vary about those of its class, as those of fields of one crop do; part of the
+noise of the pixels is smooth in space and wavelength.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ NOISE = 1.5  # the spread of the classes' spectra being 1; half of it is smooth
 FIELD_SPREAD = 0.6  # of the fields' spectra about that of their class
 UNLABELLED = 0.3  # of the fields
 
-Cube = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.uint16]
 
 
 def made_scene(
-    width: int, seed: int, *, side: int = 100, bands: int = 100, classes: int = 8
-) -> tuple[Cube, Labels]:
+    width: int, seed: int, *, side: int, bands: int, classes: int
+) -> tuple[npt.NDArray[np.float64], Labels]:
     """A scene of fields so many pixels wide.
 
     Returns

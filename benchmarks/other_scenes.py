@@ -64,8 +64,8 @@ KINDS = (
 )
 
 
-def accuracies(job: tuple[Kind, int, int]) -> list[float]:
-    """OA of the recipe, of other rates and of the classifiers on one scene; in a process apart."""
+def measure(job: tuple[Kind, int, int]) -> list[float]:
+    """On one scene, in a process apart: leakage; OA of the recipe, other rates and classifiers."""
     import torch
 
     kind, seed, threads = job
@@ -80,18 +80,20 @@ def accuracies(job: tuple[Kind, int, int]) -> list[float]:
             map_by_network(path, split, replace(recipe, learning_rate=rate))[0] for rate in rates
         ]
         maps += [map_by_classifier(path, split, name, seed) for name in CLASSIFIERS]
-    return [float((labels == split.labels)[split.test].mean()) for labels in maps]
+    found = [float((labels == split.labels)[split.test].mean()) for labels in maps]
+    return [split.leakage()["test_touching"], *found]
 
 
 def row(kind: Kind, found: list[list[float]]) -> str:
-    """One line of the table, from the accuracies of every seed."""
-    recipe, *others = 100 * np.transpose(found)
+    """One line of the table, from what was measured with every seed."""
+    touching, recipe, *others = 100 * np.transpose(found)
     cells = [
         f"{kind.side} x {kind.side} x {kind.bands}",
         "counts" if kind.counts else "reflectance",
         str(kind.classes),
         f"{kind.width} px",
         f"`{kind.recipe}`",
+        f"{mean(touching):.0f} %",
         f"{mean(recipe):.1f}",
     ]
     for rate in others[: len(RATES)]:
@@ -105,7 +107,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="scenes of each kind, at least 2")
     parser.add_argument("--workers", type=int, default=2, help="processes beside each other")
     given = parser.parse_args()
-    titles = ("scene", "unit", "classes", "width of fields", "split", "hsifcn")
+    titles = (
+        "scene",
+        "unit",
+        "classes",
+        "width of fields",
+        "split",
+        "test px touching a training px",
+        "hsifcn",
+    )
     lines = [
         "# Scenes of other kinds",
         "",
@@ -114,9 +124,7 @@ def main() -> None:
         f"row, on {machine()['cores']} cores of {machine()['processor']}, torch "
         f"{versions()['torch']}; printed by `python -m benchmarks.other_scenes`. Behind it how far "
         "it is above or below that with other learning rates (mean and standard deviation over "
-        "scenes), and what classifiers of single spectra and of means of 7x7 pixels reach. Test "
-        "pixels touch training pixels as the split has it; spectra of a class vary from field to "
-        "field.",
+        "scenes), and what classifiers of single spectra and of means of 7x7 pixels reach.",
         "",
         f"| {' | '.join((*titles, *RATES, *CLASSIFIERS))} |",
         "|---" * (len(titles) + len(RATES) + len(CLASSIFIERS)) + "|",
@@ -125,7 +133,7 @@ def main() -> None:
     jobs = [(kind, seed, threads) for kind in KINDS for seed in range(given.seeds)]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(given.workers, context, max_tasks_per_child=1) as pool:
-        found = iter(pool.map(accuracies, jobs))
+        found = iter(pool.map(measure, jobs))
         for kind in KINDS:
             lines.append(row(kind, [next(found) for _ in range(given.seeds)]))
             print(lines[-1], flush=True)
