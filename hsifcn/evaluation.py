@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from hsifcn.errors import MemoryCeilingError, MismatchError
 from hsifcn.intervals import area_estimates, bootstrap_over_fields
+from hsifcn.io.crs import pixel_area
 from hsifcn.measure import rss_bytes
 from hsifcn.metrics import Accuracy, confusion_matrix, parts
 from hsifcn.scene import LabelMap
@@ -47,8 +48,11 @@ def evaluate(
     Returns
     -------
     dict
-        The keys of ``metrics.Accuracy.as_dict``, ``intervals`` (of OA, AA, kappa), ``areas`` (a
-        class: share of the map, estimated share, interval), ``split``, ``notes``.
+        The keys of ``metrics.Accuracy.as_dict``; ``intervals`` (of OA, AA and kappa, and by class,
+        of recall, precision, F1 and IoU); ``areas`` (a class: ``mapped``, its share of the map;
+        ``proportion``, its estimated share, with ``standard_error`` and ``interval``; and
+        ``square_metres`` with ``square_metres_interval``, None without a projected CRS); ``split``;
+        ``notes``.
 
     Raises
     ------
@@ -74,16 +78,17 @@ def evaluate(
     intervals = bootstrap_over_fields(
         counted, {"map": predicted.labels}, fields(labels), n_classes
     )["map"]
-    mapped = np.zeros(n_classes + 1, np.int64)
-    for part in parts(predicted.labels.size):
-        mapped += np.bincount(predicted.labels.reshape(-1)[part], minlength=n_classes + 1)
-    notes = [INTERVAL_NOTE, AREA_NOTE]
+    intervals["per_class"] = dict(zip(names, intervals["per_class"], strict=True))
+    areas, area_notes = _areas(
+        confusion, _mapped_pixels(predicted.labels, n_classes), names, pixel_area(predicted.grid)
+    )
+    notes = [INTERVAL_NOTE, AREA_NOTE, *area_notes]
     if split is not None:
         notes.insert(0, f"Leakage: {leakage_sentence(split.leakage())}.")
     return {
         **Accuracy.from_confusion(confusion).as_dict(names, n_train),
         "intervals": intervals,
-        "areas": _areas(confusion, np.append(mapped[1:], mapped[0]), names),
+        "areas": areas,
         "split": None if split is None else _split_record(split),
         "notes": notes,
     }
@@ -121,19 +126,61 @@ def _require_labels_of_split(labels: npt.NDArray[np.integer[Any]], split: Split)
         )
 
 
-def _areas(confusion: Any, mapped: Any, names: tuple[str, ...]) -> dict[str, Any]:
-    estimates = area_estimates(confusion, mapped)
+def _mapped_pixels(labels: npt.NDArray[np.integer[Any]], n_classes: int) -> npt.NDArray[np.int64]:
+    """Pixels of the map (n_classes + 1,) of classes 1 to n, and last unclassified."""
+    counts = np.zeros(n_classes + 1, np.int64)
+    for part in parts(labels.size):
+        counts += np.bincount(labels.reshape(-1)[part], minlength=n_classes + 1)
+    return np.append(counts[1:], counts[0])
 
-    def known(value: float) -> float | None:
-        return None if np.isnan(value) else float(value)
 
-    return {
+def _areas(
+    confusion: npt.NDArray[np.int64],
+    mapped: npt.NDArray[np.int64],
+    names: tuple[str, ...],
+    square_metres: float | None,
+) -> tuple[dict[str, Any], list[str]]:
+    """Area of each class, and what is to be said of how it was found.
+
+    Unclassified pixels are mostly those without a measurement. Unless pixels that count lie among
+    them they are not of the area that is shared out.
+    """
+    notes = []
+    if mapped[-1] and not confusion[:, -1].any() and mapped[:-1].any():
+        notes.append(
+            f"Areas: without the {mapped[-1]:,} unclassified pixels of the map: no counted pixel "
+            "is among them."
+        )
+        mapped = np.append(mapped[:-1], 0)
+    found = area_estimates(confusion, mapped, square_metres)
+    if found.joined:
+        strata = [*names, "unclassified"]
+        notes.append(
+            f"Areas: {', '.join(strata[i] for i in found.joined)}, as mapped, are one stratum, as "
+            "one alone has fewer than two counted pixels; that supposes that they were sampled "
+            "alike."
+        )
+    if np.isnan(found.proportion).any():
+        notes.append("Areas: unknown from fewer than two counted pixels.")
+    areas = {
         name: {
             "mapped": float(mapped[i] / mapped.sum()),
-            "proportion": known(estimates.proportion[i]),
-            "interval": None
-            if np.isnan(estimates.interval[i]).any()
-            else [float(bound) for bound in estimates.interval[i]],
+            "proportion": _known(found.proportion[i]),
+            "standard_error": _known(found.standard_error[i]),
+            "interval": _known_interval(found.interval[i]),
+            "square_metres": None if found.area is None else _known(found.area[i]),
+            "square_metres_interval": None
+            if found.area_interval is None
+            else _known_interval(found.area_interval[i]),
         }
         for i, name in enumerate(names)
     }
+    return areas, notes
+
+
+def _known(value: np.float64) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _known_interval(bounds: npt.NDArray[np.float64]) -> list[float] | None:
+    return None if np.isnan(bounds).any() else [float(bound) for bound in bounds]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from hsifcn.errors import LabelError, MismatchError
-from hsifcn.metrics import overall_average_kappa, parts
+from hsifcn.metrics import class_accuracies, overall_average_kappa, parts
 
 Labels = npt.NDArray[np.integer[Any]]
 Floats = npt.NDArray[np.float64]
@@ -35,8 +35,8 @@ def bootstrap_over_fields(
     *,
     resamples: int = 1000,
     seed: int = 0,
-) -> dict[str, dict[str, Interval]]:
-    """95 % intervals of OA, AA and kappa of several maps, from resampling fields.
+) -> dict[str, dict[str, Any]]:
+    """95 % intervals of the accuracies of several maps, from resampling fields.
 
     The cluster bootstrap (Davison and Hinkley 1997, doi:10.1017/CBO9780511802843, section 3.8):
     each resample draws as many fields as there are, with replacement, and takes all their
@@ -63,7 +63,9 @@ def bootstrap_over_fields(
     -------
     dict of str to dict
         By name of the map, ``oa``, ``aa`` and ``kappa``, each the 2.5th and the 97.5th percentile,
-        or None where the test pixels lie in fewer than two fields.
+        or None where the test pixels lie in fewer than two fields; and ``per_class``, the same of
+        ``recall``, ``precision``, ``f1`` and ``iou`` for classes 1 to n, None where fewer than two
+        fields hold pixels that the measure counts.
 
     Raises
     ------
@@ -76,13 +78,27 @@ def bootstrap_over_fields(
     true, correct, predicted = _counts_by_field(truth, maps, fields, n_classes)
     drawn = _resample([true, *correct, *predicted], resamples, seed)
     drawn_true, drawn_correct = drawn[0], drawn[1 : 1 + len(maps)]
-    intervals: dict[str, dict[str, Interval]] = {}
-    for name, right, found in zip(predictions, drawn_correct, drawn[1 + len(maps) :], strict=True):
+    intervals: dict[str, dict[str, Any]] = {}
+    for name, right, found, observed in zip(
+        predictions, drawn_correct, drawn[1 + len(maps) :], predicted, strict=True
+    ):
         scores = overall_average_kappa(right, drawn_true, found)
         intervals[name] = {
             measure: _interval(values, len(true))
             for measure, values in zip(("oa", "aa", "kappa"), scores, strict=True)
         }
+        per_class = class_accuracies(right, drawn_true, found)
+        n_true, n_found, n_either = (
+            (counts > 0).sum(axis=0) for counts in (true, observed, true + observed)
+        )
+        n_fields = {"recall": n_true, "precision": n_found, "f1": n_either, "iou": n_either}
+        intervals[name]["per_class"] = [
+            {
+                measure: _interval(values[:, i], int(n_fields[measure][i]))
+                for measure, values in per_class.items()
+            }
+            for i in range(n_classes)
+        ]
     return intervals
 
 
@@ -196,6 +212,8 @@ class AreaEstimates:
         ``proportion`` in the unit of the pixel area; None where that was not given.
     area_interval : ndarray, (n_classes, 2), float64, or None
         95 % interval of ``area``.
+    joined : tuple of int
+        Mapped classes (from 0; n_classes for unclassified) that were taken as one stratum.
     """
 
     proportion: Floats
@@ -203,6 +221,7 @@ class AreaEstimates:
     interval: Floats
     area: Floats | None
     area_interval: Floats | None
+    joined: tuple[int, ...]
 
 
 def area_estimates(
@@ -217,6 +236,10 @@ def area_estimates(
     2014, doi:10.1016/j.rse.2014.02.015, eqs 9 to 13). Where the test pixels are no such sample, as
     with whole fields, the intervals are too narrow.
 
+    Mapped classes with fewer than two test pixels have no variance of their own. They are taken as
+    one stratum (a collapsed stratum, Cochran 1977, "Sampling Techniques"), with the least mapped of
+    the others where they have fewer than two together. That supposes one rate of sampling in them.
+
     Parameters
     ----------
     confusion : ndarray, (n_classes, n_classes + 1), int64
@@ -229,7 +252,7 @@ def area_estimates(
     Returns
     -------
     AreaEstimates
-        All NaN where a mapped class has fewer than two test pixels: nothing is known of it then.
+        All NaN where there are fewer than two test pixels.
 
     Raises
     ------
@@ -237,7 +260,7 @@ def area_estimates(
         ``mapped_pixels`` does not have one count for each column of ``confusion``, or is all 0.
     """
     sample = confusion.T.astype(np.float64)  # rows are mapped classes, as in the paper
-    mapped = np.asarray(mapped_pixels, np.float64)
+    mapped = np.array(mapped_pixels, np.float64)
     if mapped.shape != (len(sample),):
         raise MismatchError(
             f"{mapped.size} counts of mapped pixels for {len(sample)} columns of the confusion",
@@ -245,9 +268,14 @@ def area_estimates(
         )
     if not mapped.any():
         raise MismatchError("the map has no pixels to estimate areas of", "count the whole map")
+    joined = _strata_to_join(sample.sum(axis=1), mapped)
+    if joined:
+        first, *others = joined
+        sample[first], mapped[first] = sample[list(joined)].sum(0), mapped[list(joined)].sum()
+        mapped[others] = 0
     sample, mapped = sample[mapped > 0], mapped[mapped > 0]
     sizes = sample.sum(axis=1, keepdims=True)
-    if sizes.min() < 2:
+    if sizes.min() < 2:  # then there is one stratum
         sizes = np.full_like(sizes, np.nan)
     weights = (mapped / mapped.sum())[:, np.newaxis]
     shares = sample / sizes
@@ -257,9 +285,19 @@ def area_estimates(
     interval = np.stack([proportion - Z_95 * error, proportion + Z_95 * error], axis=1)
     interval = interval.clip(0, 1)
     if pixel_area is None:
-        return AreaEstimates(proportion, error, interval, None, None)
+        return AreaEstimates(proportion, error, interval, None, None, joined)
     total = float(mapped.sum()) * pixel_area
-    return AreaEstimates(proportion, error, interval, proportion * total, interval * total)
+    area, area_interval = proportion * total, interval * total
+    return AreaEstimates(proportion, error, interval, area, area_interval, joined)
+
+
+def _strata_to_join(sizes: Floats, mapped: Floats) -> tuple[int, ...]:
+    """Which strata (n,), of so many test pixels and mapped pixels, cannot stand alone."""
+    few = [int(i) for i in np.flatnonzero((mapped > 0) & (sizes < 2))]
+    others = [int(i) for i in np.flatnonzero((mapped > 0) & (sizes >= 2))]
+    if few and others and sizes[few].sum() < 2:
+        few.append(min(others, key=lambda i: mapped[i]))
+    return tuple(sorted(few)) if len(few) > 1 else ()
 
 
 def _counts_by_field(

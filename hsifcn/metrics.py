@@ -107,6 +107,21 @@ def overall_average_kappa(
     return oa, aa, _ratio(oa - by_chance, 1 - by_chance)
 
 
+def class_accuracies(
+    correct: npt.NDArray[Any], true: npt.NDArray[Any], predicted: npt.NDArray[Any]
+) -> dict[str, Floats]:
+    """``recall``, ``precision``, ``f1`` and ``iou`` of each class; see `Accuracy`.
+
+    Parameters are those of `overall_average_kappa`; arrays (..., n_classes), NaN where undefined.
+    """
+    return {
+        "recall": _ratio(correct, true),
+        "precision": _ratio(correct, predicted),
+        "f1": _ratio(2 * correct, true + predicted),
+        "iou": _ratio(correct, true + predicted - correct),
+    }
+
+
 @dataclass(frozen=True, eq=False)
 class Accuracy:
     """Measures of accuracy of one map; all are fractions of 1, NaN where undefined.
@@ -145,10 +160,7 @@ class Accuracy:
             oa=float(oa),
             aa=float(aa),
             kappa=float(kappa),
-            recall=_ratio(correct, true),
-            precision=_ratio(correct, predicted),
-            f1=_ratio(2 * correct, true + predicted),
-            iou=_ratio(correct, true + predicted - correct),
+            **class_accuracies(correct, true, predicted),
         )
 
     def as_dict(

@@ -9,7 +9,7 @@ import pytest
 
 from hsifcn.errors import MismatchError
 from hsifcn.evaluation import evaluate
-from hsifcn.scene import LabelMap, default_class_names, default_colours
+from hsifcn.scene import Grid, LabelMap, default_class_names, default_colours
 from hsifcn.splits import Split
 
 
@@ -50,6 +50,39 @@ def test_measures_by_hand():
 def test_areas_are_shares_of_the_whole_map():
     areas = evaluate(MAP, TRUTH)["areas"]
     assert [area["mapped"] for area in areas.values()] == pytest.approx([3 / 12, 5 / 12, 3 / 12])
+
+
+def test_areas_leave_out_what_has_no_measurement():
+    """A map of no class where no pixel counts, as along the border of a flight line."""
+    found = label_map([[0, 1, 1, 2, 2, 0], [0, 1, 1, 2, 2, 0]])
+    truth = label_map([[0, 1, 1, 2, 2, 0], [0, 1, 1, 2, 1, 0]])
+    result = evaluate(found, truth)
+    assert [area["mapped"] for area in result["areas"].values()] == [0.5, 0.5]
+    assert [area["proportion"] for area in result["areas"].values()] == [0.5 + 0.125, 0.375]
+    assert any("without the 4 unclassified pixels" in note for note in result["notes"])
+
+
+def test_areas_say_which_classes_were_taken_together():
+    found = label_map([[1, 1, 1, 2, 3], [1, 1, 1, 2, 3]], ("oak", "corn", "hay"))
+    truth = label_map([[1, 1, 1, 2, 3], [1, 1, 1, 0, 0]], ("oak", "corn", "hay"))
+    result = evaluate(found, truth)
+    assert [area["proportion"] for area in result["areas"].values()] == [0.6, 0.2, 0.2]
+    assert any("corn, hay, as mapped, are one stratum" in note for note in result["notes"])
+    single = label_map([[1, 0, 0, 0, 0], [0, 0, 0, 0, 0]], ("oak", "corn", "hay"))
+    unknown = evaluate(found, single)
+    assert {area["proportion"] for area in unknown["areas"].values()} == {None}
+    assert any("unknown from fewer than two" in note for note in unknown["notes"])
+
+
+@pytest.mark.parametrize(("crs", "square_metres"), [("EPSG:32616", 900.0), ("EPSG:4326", None)])
+def test_areas_in_square_metres_where_the_grid_tells(crs, square_metres):
+    grid = Grid(crs, (30.0, 0.0, 500_000.0, 0.0, -30.0, 4_000_000.0))
+    placed = LabelMap(MAP.labels, MAP.class_names, MAP.colours, grid)
+    for area in evaluate(placed, TRUTH)["areas"].values():
+        if square_metres is None:
+            assert area["square_metres"] is area["square_metres_interval"] is None
+        else:
+            assert area["square_metres"] == pytest.approx(12 * square_metres * area["proportion"])
 
 
 def test_a_split_counts_its_test_pixels_only():

@@ -151,7 +151,8 @@ def test_what_one_field_cannot_tell_is_none() -> None:
 
     one = np.where(numbers == 1, truth, 0)
     alone = bootstrap_over_fields(one, {"map": predicted}, numbers, 3)
-    assert alone["map"] == {"oa": None, "aa": None, "kappa": None}
+    assert [alone["map"][name] for name in ("oa", "aa", "kappa")] == [None] * 3
+    assert {value for row in alone["map"]["per_class"] for value in row.values()} == {None}
     nothing = paired_difference(0 * truth, predicted, truth, numbers, 3)
     assert nothing["oa_difference"] is nothing["interval"] is None
 
@@ -226,13 +227,37 @@ def test_unclassified_pixels_are_shared_out_as_their_test_pixels_are() -> None:
     np.testing.assert_allclose(found.proportion, [0.5 + 0.2 * 0.75, 0.3 + 0.2 * 0.25])
 
 
-def test_areas_are_unknown_where_a_mapped_class_was_not_tested() -> None:
-    confusion = np.array([[30, 0, 0], [5, 0, 0]])
-    for mapped in ([500, 1, 0], [500, 0, 3]):
-        found = area_estimates(confusion, np.array(mapped), pixel_area=1.0)
-        assert np.isnan(found.proportion).all()
-        assert np.isnan(found.interval).all()
-    assert not np.isnan(area_estimates(confusion, np.array([500, 0, 0])).proportion).any()
+def test_mapped_classes_that_were_hardly_tested_are_one_stratum() -> None:
+    confusion = np.array([[30, 1, 0, 0], [2, 0, 1, 0], [0, 0, 0, 20]])
+    mapped = np.array([500, 40, 60, 400])
+    found = area_estimates(confusion, mapped)
+    assert found.joined == (1, 2)
+    as_one = area_estimates(
+        np.array([[30, 1, 0, 0], [2, 1, 0, 0], [0, 0, 0, 20]]), np.array([500, 100, 0, 400])
+    )
+    np.testing.assert_allclose(found.proportion, as_one.proportion)
+    np.testing.assert_allclose(found.interval, as_one.interval)
+    assert found.proportion.sum() == pytest.approx(1)
+
+
+def test_a_mapped_class_that_was_not_tested_joins_the_least_mapped_one() -> None:
+    confusion = np.array([[30, 0, 0], [0, 20, 0], [5, 5, 0]])
+    found = area_estimates(
+        np.insert(confusion, 2, 0, axis=1), np.array([500, 300, 7, 0]), pixel_area=2.0
+    )
+    assert found.joined == (1, 2)
+    np.testing.assert_allclose(
+        found.proportion, area_estimates(confusion, np.array([500, 307, 0])).proportion
+    )
+    assert found.area is not None
+    assert found.area.sum() == pytest.approx(2 * 807)
+
+
+def test_areas_are_unknown_from_a_single_pixel() -> None:
+    confusion = np.array([[1, 0, 0], [0, 0, 0]])
+    found = area_estimates(confusion, np.array([500, 300, 0]), pixel_area=1.0)
+    assert np.isnan(found.proportion).all()
+    assert np.isnan(found.interval).all()
 
 
 def test_areas_need_a_count_for_every_column() -> None:
@@ -258,6 +283,26 @@ def test_area_intervals_cover_the_true_area() -> None:
     assert (covered / 300 > 0.91).all()
     # Counting pixels of the map instead would be off by far more than the intervals are wide.
     assert abs((mapped == 1).mean() - true_share[0]) > 0.02
+
+
+def test_intervals_of_a_class_are_those_of_resampling_its_fields() -> None:
+    """Where every field is one pixel the share of right ones is binomial."""
+    rng = np.random.default_rng(1)
+    truth = rng.integers(1, 3, (20, 25))
+    predicted = np.where(rng.random(truth.shape) < 0.2, 3 - truth, truth)
+    numbers = np.arange(1, truth.size + 1).reshape(truth.shape)
+    found = bootstrap_over_fields(truth, {"m": predicted}, numbers, 3)["m"]["per_class"]
+    for label in (1, 2):
+        right = (predicted == truth)[truth == label]
+        error = np.sqrt(right.mean() * (1 - right.mean()) / right.size)
+        low, high = found[label - 1]["recall"]
+        assert low == pytest.approx(right.mean() - 1.96 * error, abs=0.01)
+        assert high == pytest.approx(right.mean() + 1.96 * error, abs=0.01)
+        for measure in ("precision", "f1", "iou"):
+            low, high = found[label - 1][measure]
+            assert 0 < low < high < 1
+        assert found[label - 1]["iou"][1] < found[label - 1]["f1"][0]
+    assert found[2] == dict.fromkeys(("recall", "precision", "f1", "iou"))
 
 
 def test_kappa_of_the_bootstrap_is_the_usual_one() -> None:

@@ -57,30 +57,43 @@ def summary(result: dict[str, Any]) -> str:
     """The measures for people."""
     from hsifcn.cli import tables
 
-    def interval(bounds: list[float] | None, digits: int = 2) -> str:
-        if bounds is None:
-            return ""
-        low, high = (tables.percent(bound, digits) for bound in bounds)
-        return f" ({low} to {high})"
-
     intervals = result["intervals"]
     lines = {
-        name.upper() if len(name) == 2 else name: tables.percent(result[name])
-        + f" %{interval(intervals[name])}"
+        name.upper() if len(name) == 2 else name: f"{tables.percent(result[name])} %"
+        f"{tables.interval(intervals[name])}"
         for name in ("oa", "aa", "kappa")
     }
-    areas = tables.table(
-        ("class", "mapped %", "area %", "95 % interval"),
-        [
-            (
-                name,
-                tables.percent(area["mapped"]),
-                tables.percent(area["proportion"]),
-                interval(area["interval"]).strip(" ()") or "-",
-            )
-            for name, area in result["areas"].items()
-        ],
-    )
     return "\n\n".join(
-        (tables.per_class(result), areas, tables.facts(lines), "\n".join(result["notes"]))
+        (
+            tables.per_class(result, intervals["per_class"]),
+            areas(result["areas"]),
+            tables.facts(lines),
+            "\n".join(result["notes"]),
+        )
     )
+
+
+def areas(found: dict[str, Any]) -> str:
+    """Areas of the classes: shares of the map, and hectares where its grid tells them."""
+    from hsifcn.cli import tables
+
+    def hectares(square_metres: float | None) -> str:
+        return "-" if square_metres is None else f"{square_metres / 1e4:,.1f}"
+
+    columns = ["class", "mapped %", "area %", "95 % interval"]
+    rows = [
+        [
+            name,
+            tables.percent(area["mapped"]),
+            tables.percent(area["proportion"]),
+            tables.interval(area["interval"]).strip(" ()") or "-",
+        ]
+        for name, area in found.items()
+    ]
+    if any(area["square_metres"] is not None for area in found.values()):
+        columns += ["hectares", "95 % interval"]
+        for row, area in zip(rows, found.values(), strict=True):
+            bounds = area["square_metres_interval"]
+            row.append(hectares(area["square_metres"]))
+            row.append(" to ".join(map(hectares, bounds)) if bounds else "-")
+    return tables.table(columns, rows)

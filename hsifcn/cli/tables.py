@@ -53,20 +53,34 @@ def facts(values: Mapping[str, str]) -> str:
     return "\n".join(f"{name:<{width}}  {value}" for name, value in values.items())
 
 
-def per_class(metrics: Mapping[str, Any]) -> str:
-    """Accuracy a class: pixels, recall, precision, F1 and IoU in per cent."""
-    return table(
-        ("class", "train", "test", "recall %", "precision %", "F1 %", "IoU %"),
-        [
+def interval(bounds: Sequence[float] | None, digits: int = 2) -> str:
+    """An interval of fractions of 1 in per cent, in brackets behind a value; nothing for none."""
+    if bounds is None:
+        return ""
+    low, high = (percent(bound, digits) for bound in bounds)
+    return f" ({low} to {high})"
+
+
+def per_class(
+    metrics: Mapping[str, Any], intervals: Mapping[str, Mapping[str, Any]] | None = None
+) -> str:
+    """Accuracy a class in per cent, with intervals of recall and precision where there are some."""
+    rows = []
+    for name, row in metrics["per_class"].items():
+        bounds = intervals[name] if intervals else {}
+        rows.append(
             (
                 name,
                 "-" if row["n_train"] is None else str(row["n_train"]),
                 str(row["n_test"]),
-                *(percent(row[key], 1) for key in ("recall", "precision", "f1", "iou")),
+                *(
+                    percent(row[key], 1) + interval(bounds.get(key), 1)
+                    for key in ("recall", "precision")
+                ),
+                *(percent(row[key], 1) for key in ("f1", "iou")),
             )
-            for name, row in metrics["per_class"].items()
-        ],
-    )
+        )
+    return table(("class", "train", "test", "recall %", "precision %", "F1 %", "IoU %"), rows)
 
 
 def about(seconds: float) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from hsifcn.scene import Grid
+
 _CODE = re.compile(r"[A-Za-z]+:\w+")  # of an authority: EPSG:4326, OGC:CRS84
 
 
@@ -33,3 +35,19 @@ def known_wkt(text: str) -> str | None:
         return str(parse_crs(text).to_wkt())
     except CRSError:
         return None
+
+
+def metres_per_unit(wkt: str) -> float | None:
+    """Of the coordinates of a CRS that GDAL understands; None where they are no lengths."""
+    crs = parse_crs(wkt)
+    return float(crs.linear_units_factor[1]) if crs.is_projected else None
+
+
+def pixel_area(grid: Grid | None) -> float | None:
+    """Square metres of a pixel; None where the grid or its CRS do not tell, as in degrees."""
+    wkt = known_wkt(grid.crs) if grid and grid.crs else None
+    scale = metres_per_unit(wkt) if wkt else None
+    if grid is None or scale is None:
+        return None
+    a, b, _, d, e, _ = grid.transform
+    return abs(a * e - b * d) * scale**2

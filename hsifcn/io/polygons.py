@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.io.crs import known_wkt
+from hsifcn.io.crs import known_wkt, metres_per_unit, parse_crs
 from hsifcn.io.files import atomic_write
 from hsifcn.io.qgis_style import hex_colour
 from hsifcn.scene import Grid, LabelMap
@@ -135,12 +135,11 @@ def _table(
 def _areas(polygons: npt.NDArray[np.object_], wkt: str | None) -> npt.NDArray[np.float64]:
     """Areas in square metres, or square units of the grid where the CRS is unknown."""
     import shapely
-    from rasterio.crs import CRS
     from rasterio.warp import transform
 
-    crs = CRS.from_wkt(wkt) if wkt else None
-    if crs is None or not crs.is_geographic:
-        scale = crs.linear_units_factor[1] if crs is not None and crs.is_projected else 1.0
+    crs = parse_crs(wkt) if wkt else None
+    if wkt is None or crs is None or not crs.is_geographic:
+        scale = (metres_per_unit(wkt) if wkt else None) or 1.0
         return np.asarray(shapely.area(polygons) * scale**2)
 
     def on_plane(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
