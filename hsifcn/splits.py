@@ -237,12 +237,16 @@ def _warnings(labels: npt.NDArray[np.uint16], training: Mask, test: Mask) -> tup
         np.bincount(labels[mask], minlength=int(labels.max()) + 1)
         for mask in (labels > 0, training, test)
     )
-    return tuple(
-        f"class {label} has no {name} pixels ({n[label]} labelled)"
-        for label in np.flatnonzero(n).tolist()
-        for name, counts in (("training", n_train), ("test", n_test))
-        if counts[label] == 0
-    )
+    found = []
+    for label in np.flatnonzero(n).tolist():
+        if n_train[label] == 0:
+            found.append(
+                f"class {label} has no training pixels ({n[label]} labelled): it is not mapped, "
+                f"and its {n_test[label]} test pixels count as errors"
+            )
+        if n_test[label] == 0:
+            found.append(f"class {label} has no test pixels ({n[label]} labelled)")
+    return tuple(found)
 
 
 def _checked(labels: AnyLabels) -> npt.NDArray[np.uint16]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import copy
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -229,6 +231,7 @@ def prepare(
         scenes, splits, bands, scaling, plan.crops,
         inductive=settings.inductive, seed=settings.seed, device=torch.device(device),
     )  # fmt: skip
+    warn_of_classes_without_measurement(source.counts(spec.classes), splits, class_names)
     beside = {"init": origin(start, weights)} if start else {}
     beside |= {"crops": asdict(plan.crops)} if plan.crops else {}
     untrained = Bundle(
@@ -247,6 +250,19 @@ def prepare(
     )
     fresh = initial_state(spec, settings, device, weights)
     return Job(source, fresh, untrained, settings, device, weights)
+
+
+def warn_of_classes_without_measurement(
+    counts: npt.NDArray[np.int64], splits: Sequence[Split], class_names: Sequence[str]
+) -> None:
+    """Warn of classes that splits train on, but of which the scenes hold no training pixel."""
+    asked = np.sum([split.n_train_per_class(len(class_names)) for split in splits], axis=0)
+    for label in np.flatnonzero((asked > 0) & (counts == 0)).tolist():
+        warnings.warn(
+            f"no training pixel of class {label + 1} ({class_names[label]}) holds a measurement: "
+            "it is not mapped, and its test pixels count as errors",
+            stacklevel=2,
+        )
 
 
 def finished(job: Job, objective: Objective) -> Trained:
@@ -294,19 +310,23 @@ def plan_steps(
 def cross_fitted_scores(job: Job) -> tuple[Tensor, Tensor]:
     """Logits (n, classes) and targets (n,) of training pixels, by networks that did not see them.
 
-    Each of two short trainings learns from one half of the training pixels and scores the other.
+    Each of two short trainings learns from one half of the training pixels and scores the other,
+    but for classes that it knows no pixel of: being wrong there says nothing of being sure.
     """
     spec = job.untrained.spec
     short = replace(job.settings, steps=max(1, round(CROSS_FIT_SHARE * job.settings.steps)))
     found = []
     for half in (0, 1):
-        objective = make_objective(job.source.halved(half), spec, short)
+        source = job.source.halved(half)
+        objective = make_objective(source, spec, short)
         state = initial_state(spec, short, job.device, job.weights)
         run_steps(
             state, objective, short, short.steps, lambda step, loss, validation_oa: None, None, {}
         )
         reestimate(state.averaged, objective.run, objective.calls)
-        found.append(objective.validation_scores(state.averaged))
+        scores, targets = objective.validation_scores(state.averaged)
+        learnt = torch.from_numpy(source.counts(spec.classes) > 0).to(targets.device)[targets]
+        found.append((scores[learnt], targets[learnt]))
     return torch.cat([scores for scores, _ in found]), torch.cat([own for _, own in found])
 
 

@@ -191,6 +191,13 @@ def test_a_class_without_training_pixels(scene, split, model):
     assert np.isfinite(Predictor(trained.bundle).whole_scene_logits(scene)).all()
 
 
+def test_a_class_whose_training_pixels_hold_no_measurement(scene, split):
+    cube = scene.cube.astype(np.float32)
+    cube[split.labels == 2] = np.nan
+    with pytest.warns(UserWarning, match=r"no training pixel of class 2 \(.*\) holds a meas"):
+        fit(ArrayScene(cube), split, short())
+
+
 @pytest.mark.parametrize("model", [DEFAULT_MODEL, "patch5"])
 def test_pixels_without_a_measurement_play_no_part(scene, split, model):
     cube = scene.cube.astype(np.float32)
@@ -320,6 +327,18 @@ def test_without_validation_pixels_the_temperature_is_cross_fitted(scene, model,
     )  # every training pixel, scored by a network that did not see it
     assert targets.tolist() == sorted(few.labels[few.train].astype(int) - 1)
     assert trained.bundle.temperature == 2.0
+
+
+def test_a_class_that_the_other_half_lacks_has_no_say_in_the_temperature(scene, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "hsifcn.training.fit_temperature", lambda logits, targets: seen.append(targets) or 1.0
+    )
+    few = make_split(field_scene()[1], "per-class:4")
+    single = few.train & (few.labels == 2)
+    single.flat[np.flatnonzero(single)[0]] = False
+    fit(scene, replace(few, train=few.train & ~single), short())
+    assert np.bincount(seen[0], minlength=3).tolist() == [4, 0, 4]
 
 
 def test_the_kept_state_is_one_that_validated_best(scene, split):
