@@ -57,7 +57,8 @@ def evaluate(
     Raises
     ------
     MismatchError
-        The sizes differ, the split is of other labels, or two classes have the same name.
+        The sizes differ, the split is of other labels, two classes have the same name, or one has
+        another number in the map than in the truth.
     MemoryCeilingError
         Fields, which may reach anywhere, cannot be told apart within ``max_memory``.
     """
@@ -68,6 +69,7 @@ def evaluate(
             f"the map is {predicted.labels.shape} pixels and the labels are {labels.shape}",
             "evaluate a map of the labelled scene",
         )
+    _require_same_numbers(predicted.class_names, truth.class_names)
     if split is not None:
         _require_labels_of_split(labels, split)
     n_classes = max(truth.n_classes, predicted.n_classes)
@@ -101,6 +103,17 @@ def _require_memory(pixels: int, ceiling: int | None) -> None:
             f"{pixels:,} labels cannot be evaluated within the memory given",
             f"it takes --max-memory {-(-needed // 10**6)}M",
         )
+
+
+def _require_same_numbers(mapped: tuple[str, ...], true: tuple[str, ...]) -> None:
+    """Raise where a class of one name has two numbers; names that one of both lacks are no sign."""
+    for name in mapped:
+        if name in true and mapped.index(name) != true.index(name):
+            raise MismatchError(
+                f"class '{name}' is {mapped.index(name) + 1} in the map and "
+                f"{true.index(name) + 1} in the labels",
+                "number the classes alike, or name those of the labels with --class-names",
+            )
 
 
 def _split_record(split: Split) -> dict[str, Any]:

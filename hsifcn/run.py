@@ -323,7 +323,9 @@ def write_run(
 ) -> None:
     """Fill a run directory; ``metrics.json`` is written last."""
     trained.bundle.save(out / "model.safetensors", overwrite=True)
-    write_split(out / "split.npz", inputs.splits[0], overwrite=True)
+    for number, split in enumerate(inputs.splits, start=1):
+        name = "split.npz" if number == 1 else f"split-{number}.npz"
+        write_split(out / name, split, overwrite=True)
     write_json(out / "config.json", {**config, "settings": trained.bundle.settings})
     with (
         atomic_write(out / "log.csv", overwrite=True) as temporary,

@@ -199,6 +199,17 @@ def test_reject_leaves_the_doubtful_out(folder, expected):
     assert (labels == np.where(best >= limit, expected, 0))[clear].all()
 
 
+def test_an_empty_map_is_warned_of(folder):
+    cube = np.load(folder / "scene.npy").astype(np.float32)
+    cube[..., 3] = np.nan
+    np.save(folder / "lost.npy", cube)
+    done = command(folder, "predict", "lost.npy", "-o", "lost_map.npy")
+    assert done.code == 0
+    assert "warning: lost_map.npy is empty: no pixel of lost.npy holds a measurement" in done.err
+    done = command(folder, "predict", "lost.npy", "-o", "none.npy", "--reject", "1")
+    assert "or none is as sure as --reject 1" in done.err
+
+
 def test_the_same_again_says_so_and_touches_nothing(folder):
     first = command(folder, "predict", "--probabilities")
     before = snapshot(folder)

@@ -135,6 +135,15 @@ def test_two_classes_of_one_name():
         evaluate(MAP, LabelMap(TRUTH.labels, ("a", "a", "b"), TRUTH.colours))
 
 
+def test_a_class_of_two_numbers():
+    """Names that only one of both has may stand for the same class; a name that moved cannot."""
+    other = LabelMap(TRUTH.labels, ("class 1", "oak", "corn"), TRUTH.colours)
+    mapped = LabelMap(MAP.labels, ("class 1", "corn", "hay"), MAP.colours)
+    with pytest.raises(MismatchError, match=r"'corn' is 2 in the map and 3 in the labels"):
+        evaluate(mapped, other)
+    assert evaluate(mapped, TRUTH)["oa"] == pytest.approx(7 / 9)
+
+
 def test_counting_in_parts_changes_nothing(monkeypatch):
     rng = np.random.default_rng(0)
     truth = label_map(np.kron(rng.integers(0, 4, (5, 6)), np.ones((4, 4), int)))

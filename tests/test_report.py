@@ -722,5 +722,13 @@ def test_a_run_page_tells_how_sure_the_map_is(tmp_path: Path) -> None:
     }  # fmt: skip
     html = run_page(tmp_path / "page.html", METRICS | {"calibration": calibration})
     text = Page(html).text
-    assert_all_shown(["How sure the map is", "1.2 %", "0.55", "--reject 0.100", "91.0 %"], text)
+    assert_all_shown(
+        ["How sure the map is", "1.2 %", "0.55", "--reject 0.099999 leaves", "91.0 %"], text
+    )
     assert "How sure the map is" not in Page(run_page(tmp_path / "other.html")).text
+    for threshold, shown in ((0.9987, "0.9987"), (0.9999896, "0.999989"), (1.0, "1"), (0.3, "0.3")):
+        kept = [{"coverage": share, "threshold": threshold, "accuracy": 1.0} for share in (0.9, 1)]
+        html = run_page(
+            tmp_path / f"{shown}.html", METRICS | {"calibration": calibration | {"coverage": kept}}
+        )
+        assert f"--reject {shown} leaves" in Page(html).text

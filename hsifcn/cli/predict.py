@@ -100,6 +100,12 @@ def command(
                 announce=lambda plan: output.message(plan_message(plan)),
             )
         )
+        if not any(results[-1]["counts"][1:]):
+            cause = "" if not reject else f", or none is as sure as --reject {reject:g}"
+            output.message(
+                f"warning: {map_path} is empty: no pixel of {scene.path} holds a measurement in "
+                f"every band of the model{cause}"
+            )
         if results[-1]["unchanged"]:
             output.message(f"{map_path} is already this very map; nothing to do")
     text = "\n\n".join(summary(result, predictor.bundle.class_names) for result in results)

@@ -38,7 +38,7 @@ def known_wkt(text: str) -> str | None:
 
 
 def metres_per_unit(wkt: str) -> float | None:
-    """Of the coordinates of a CRS that GDAL understands; None where they are no lengths."""
+    """Length of a unit of the coordinates, of a CRS that GDAL understands; None for degrees."""
     crs = parse_crs(wkt)
     return float(crs.linear_units_factor[1]) if crs.is_projected else None
 
