@@ -4,8 +4,9 @@
 
 DIR holds the fixed splits as label rasters, ``NAME_train.npy`` and ``NAME_test.npy``, where NAME is
 that of a ``fixed:NAME`` row below. Every training is a fresh process that leaves a JSON file in
-``--results``, so that an interrupted run goes on where it stopped; ``docs/accuracy.md`` is written
-from those files.
+``--results``, so that an interrupted run goes on where it stopped; what was measured on another
+split or with other settings is measured again. ``docs/accuracy.md`` is written from those files;
+rows of which there is none stay as they are.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -27,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hsifcn.io import open_labels, open_scene
+from hsifcn.io.files import atomic_write
 from hsifcn.measure import machine, versions
 from hsifcn.metrics import Accuracy, confusion_matrix
 from hsifcn.scene import default_class_names, default_colours
@@ -83,10 +85,11 @@ def measure(contender: str, recipe: str, draw: int, seed: int, folder: Path) -> 
     warnings.simplefilter("ignore")
     split = split_of(recipe, draw, folder)
     n_classes = int(split.labels.max())
-    if contender in NETWORKS:
-        settings = default_settings(NETWORKS[contender], seed)
+    settings = settings_of(contender, seed)
+    figures: dict[str, Any]
+    if settings is not None:
         labels, seconds = map_by_network(SCENE, split, settings)
-        figures = {"train_seconds": seconds}
+        figures = {"train_seconds": seconds, "settings": asdict(settings)}
     else:
         labels, figures = map_by_classifier(SCENE, split, contender, seed), {}
     truth = np.where(split.test, split.labels, 0)
@@ -101,6 +104,11 @@ def measure(contender: str, recipe: str, draw: int, seed: int, folder: Path) -> 
         "leakage": split.leakage(),
         **figures,
     }
+
+
+def settings_of(contender: str, seed: int) -> Settings | None:
+    """Of a network; None of a classifier, which has none."""
+    return default_settings(NETWORKS[contender], seed) if contender in NETWORKS else None
 
 
 def map_by_network(
@@ -143,7 +151,8 @@ def work(job: tuple[str, str, int, int, Path, Path, int]) -> str:
     contender, recipe, draw, seed, folder, result, threads = job
     torch.set_num_threads(threads)
     figures = measure(contender, recipe, draw, seed, folder)
-    result.write_text(json.dumps({**figures, "threads": threads}), "utf-8")
+    with atomic_write(result, overwrite=True) as temporary:
+        temporary.write_text(json.dumps({**figures, "threads": threads}), "utf-8")
     return f"{recipe:28s} {contender:8s} seed {seed}: OA {100 * figures['oa']:.2f}"
 
 
@@ -152,8 +161,19 @@ def result_file(folder: Path, contender: str, recipe: str, seed: int) -> Path:
     return folder / f"{recipe.replace(':', '-')}_{contender}_{seed}.json"
 
 
-def table(results: Path, seeds: int) -> list[str]:
-    """The Markdown table of what has been measured."""
+def is_current(file: Path, contender: str, recipe: str, draw: int, seed: int, folder: Path) -> bool:
+    """Whether a measurement is kept, of this very split and by today's settings."""
+    if not file.exists():
+        return False
+    figures, settings = json.loads(file.read_text("utf-8")), settings_of(contender, seed)
+    return figures["digest"] == split_of(recipe, draw, folder).digest and (
+        settings is None or figures.get("settings") == asdict(settings)
+    )
+
+
+def table(results: Path, seeds: int, page: str) -> list[str]:
+    """The Markdown table of what has been measured, other rows as they stand on the page."""
+    known = {tuple(line.split(" | ")[0:4:3]): line for line in page.splitlines()}
     lines = [
         "| split | training / test px | test px touching a training px | contender | seeds | OA % "
         "| AA % |",
@@ -166,11 +186,12 @@ def table(results: Path, seeds: int) -> list[str]:
             ]
             runs = [json.loads(file.read_text("utf-8")) for file in files if file.exists()]
             if not runs:
+                lines += filter(None, [known.get((f"| {row.title}", contender))])
                 continue
             touching = mean(run["leakage"]["test_touching"] for run in runs)
             cells = (
                 row.title,
-                f"{runs[0]['n_train']:,} / {runs[0]['n_test']:,}",
+                f"{extent(runs, 'n_train')} / {extent(runs, 'n_test')}",
                 f"{100 * touching:.0f} %",
                 contender,
                 str(len(runs)),
@@ -179,6 +200,12 @@ def table(results: Path, seeds: int) -> list[str]:
             )
             lines.append("| " + " | ".join(cells) + " |")
     return lines
+
+
+def extent(runs: list[dict[str, Any]], key: str) -> str:
+    """A count of pixels, least to most where draws differ."""
+    counts = sorted({run[key] for run in runs})
+    return f"{counts[0]:,}" + (f" to {counts[-1]:,}" if len(counts) > 1 else "")
 
 
 def spread(values: list[float]) -> str:
@@ -206,7 +233,10 @@ def main() -> None:
         for contender in row.contenders
         if not given.only or contender in given.only.split(",")
         for draw, seed in row.draws(given.seeds)
-        if not (file := result_file(given.results, contender, row.recipe, seed)).exists()
+        if not is_current(
+            file := result_file(given.results, contender, row.recipe, seed),
+            *(contender, row.recipe, draw, seed, given.splits),
+        )
     ]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(given.workers, context, max_tasks_per_child=1) as pool:
@@ -217,11 +247,12 @@ def main() -> None:
     lines = [
         f"Mean ± standard deviation over seeds, on {found['cores']} cores of "
         f"{found['processor']}, torch {known['torch']}; printed by `python benchmarks/accuracy.py "
-        f"--splits DIR`. Seeds draw the split (of whole fields: {FIELD_DRAWS} draws, which share "
-        "labels) and the initial weights; the fixed splits are always the same pixels. Training "
-        "pixels include those that a network holds back for validation, at first or to the end.",
+        f"--splits DIR --workers {given.workers}`. Seeds draw the split (of whole fields: "
+        f"{FIELD_DRAWS} draws, which share labels) and the initial weights; the fixed splits are "
+        "always the same pixels. Training pixels include those that a network holds back for "
+        "validation, at first or to the end.",
         "",
-        *table(given.results, given.seeds),
+        *table(given.results, given.seeds, page),
     ]
     print("\n".join(lines))
     given.out.write_text(FIGURES.sub(lambda _: "\n".join(lines) + "\n", page), "utf-8")
