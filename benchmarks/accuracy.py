@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hsifcn.calibration import expected_calibration_error
 from hsifcn.io import open_labels, open_scene
 from hsifcn.io.files import atomic_write
 from hsifcn.measure import machine, versions
@@ -88,8 +89,10 @@ def measure(contender: str, recipe: str, draw: int, seed: int, folder: Path) -> 
     settings = settings_of(contender, seed)
     figures: dict[str, Any]
     if settings is not None:
-        labels, seconds = map_by_network(SCENE, split, settings)
-        figures = {"train_seconds": seconds, "settings": asdict(settings)}
+        labels, confidence = map_by_network(SCENE, split, settings)
+        right = (labels == split.labels)[split.test]
+        error = expected_calibration_error(confidence[split.test], right)
+        figures = {"expected_calibration_error": error, "settings": asdict(settings)}
     else:
         labels, figures = map_by_classifier(SCENE, split, contender, seed), {}
     truth = np.where(split.test, split.labels, 0)
@@ -113,8 +116,8 @@ def settings_of(contender: str, seed: int) -> Settings | None:
 
 def map_by_network(
     path: Path, split: Split, settings: Settings
-) -> tuple[npt.NDArray[np.uint16], float]:
-    """Map a scene with a network trained on the split, and the seconds that its training took."""
+) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.float32]]:
+    """Map a scene with a network trained on the split: labels, and how sure it is of them."""
     from hsifcn.prediction import Predictor
     from hsifcn.training import train
 
@@ -127,7 +130,7 @@ def map_by_network(
         class_names=default_class_names(n_classes),
         colours=default_colours(n_classes),
     )
-    return Predictor(trained.bundle).label_map(scene), trained.seconds
+    return Predictor(trained.bundle).labels_and_confidence(scene)
 
 
 def map_by_classifier(path: Path, split: Split, name: str, seed: int) -> npt.NDArray[np.uint16]:
@@ -176,8 +179,8 @@ def table(results: Path, seeds: int, page: str) -> list[str]:
     known = {tuple(line.split(" | ")[0:4:3]): line for line in page.splitlines()}
     lines = [
         "| split | training / test px | test px touching a training px | contender | seeds | OA % "
-        "| AA % |",
-        "|---|---|---|---|---|---|---|",
+        "| AA % | calibration error % |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in ROWS:
         for contender in row.contenders:
@@ -197,8 +200,11 @@ def table(results: Path, seeds: int, page: str) -> list[str]:
                 str(len(runs)),
                 spread([run["oa"] for run in runs]),
                 spread([run["aa"] for run in runs]),
+                spread([run["expected_calibration_error"] for run in runs])
+                if contender in NETWORKS
+                else "",
             )
-            lines.append("| " + " | ".join(cells) + " |")
+            lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
@@ -250,7 +256,8 @@ def main() -> None:
         f"--splits DIR --workers {given.workers}`. Seeds draw the split (of whole fields: "
         f"{FIELD_DRAWS} draws, which share labels) and the initial weights; the fixed splits are "
         "always the same pixels. Training pixels include those that a network holds back for "
-        "validation, at first or to the end.",
+        "validation, at first or to the end. Of networks, too, how far confidence and accuracy lie "
+        "apart at the test pixels (expected calibration error).",
         "",
         *table(given.results, given.seeds, page),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,31 @@ def fit_temperature(logits: Floats, targets: npt.NDArray[np.integer[Any]]) -> fl
         for t in TEMPERATURES
     ]
     return float(TEMPERATURES[int(np.argmin(costs))])
+
+
+def temperature_of_sureness(logits: Floats, sureness: float) -> float:
+    """The temperature at which softmax is, on average, so sure of the greatest class.
+
+    Parameters
+    ----------
+    logits : ndarray, (pixels, classes), float
+    sureness : float
+        Mean over the pixels of the greatest probability.
+
+    Returns
+    -------
+    float
+        One of those that ``fit_temperature`` chooses from.
+    """
+    scores = np.asarray(logits, np.float32)
+    scores = scores - scores.max(axis=1, keepdims=True)
+
+    def too_sure(temperature: float) -> bool:
+        return float((1 / np.exp(scores / temperature).sum(axis=1)).mean()) > sureness
+
+    # The hotter, the less sure: the first that is not surer.
+    first = bisect.bisect_left(TEMPERATURES, True, key=lambda t: not too_sure(t))
+    return float(TEMPERATURES[min(first, len(TEMPERATURES) - 1)])
 
 
 def expected_calibration_error(confidence: Floats, correct: Mask, bins: int = 15) -> float | None:

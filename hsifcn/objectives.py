@@ -174,6 +174,25 @@ class SceneObjective(Generic[Drawn]):
             targets.append(scene.validation_targets)
         return torch.cat(scores), torch.cat(targets)
 
+    @torch.no_grad()
+    def carried_scores(self, network: nn.Module) -> tuple[Tensor, float]:
+        """Logits (n, classes) of the pixels that labels were carried to, and how sure walks are.
+
+        Of whole scenes, as they lie, with the stored batch statistics.
+        """
+        network.eval()
+        scores, sureness = [], 0.0
+        for drawn in self.source.settling:
+            scene = self.source.read(drawn)
+            if scene.carried is not None:
+                reached = scene.carried.weights.nonzero()[:, 0]
+                scores.append(scores_at(network(scene.cube, scene.counted), reached))
+                sureness += len(reached) * scene.carried.sureness
+        if not scores:
+            return self.weights.new_zeros(0, len(self.weights)), 0.0
+        found = torch.cat(scores)
+        return found, sureness / max(1, len(found))
+
     def run(self, network: nn.Module) -> None:
         """Run over the scenes, or crops, as they lie."""
         for drawn in self.source.settling:

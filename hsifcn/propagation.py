@@ -78,10 +78,13 @@ class PropagatedLabels:
         Class (from 0) of every pixel, in flat order.
     weights : Tensor, (pixels,), float32
         How much each counts; 0 for labelled pixels and where there is no measurement, 1 in all.
+    sureness : float
+        Greatest probability that walks give, the mean over pixels that count; 0 where none does.
     """
 
     classes: Tensor
     weights: Tensor
+    sureness: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -111,8 +114,9 @@ def propagated_labels(
     """
     weights, best = propagate(cube, valid, pixels, targets, classes).flatten(1).max(0)
     weights[pixels] = 0
+    sureness = float(weights.sum() / weights.count_nonzero().clamp(min=1))
     weights = counting_by_class(best, weights, classes)
-    return PropagatedLabels(best, weights / weights.sum().clamp(min=1e-12))
+    return PropagatedLabels(best, weights / weights.sum().clamp(min=1e-12), sureness)
 
 
 def counting_by_class(best: Tensor, weights: Tensor, classes: int) -> Tensor:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from hsifcn.bundle import Bundle
-from hsifcn.calibration import fit_temperature
+from hsifcn.calibration import fit_temperature, temperature_of_sureness
 from hsifcn.checkpoint import TrainingState
 from hsifcn.errors import FailedError
 from hsifcn.measure import Stopwatch, keep_memory_together, versions
@@ -269,26 +269,48 @@ def finished(job: Job, objective: Objective) -> Trained:
     """Settle the batch statistics of the state kept and calibrate its probabilities.
 
     Kept is the state that validated best, or that of the last step where the validation pixels were
-    learnt in the end; its temperature is then that of the last state that had not learnt them.
+    learnt in the end; what it would have said of them is then asked of the last state before.
     """
     state = job.state
     if job.all_labels is None:
         kept, judge = state.best_step, objective
         state.averaged.load_state_dict(state.best)
-        model = finish(job.untrained, state.averaged, objective)
     else:
         labels_alone = replace(job.settings, propagation=0.0)
         kept, judge = state.step, make_objective(job.source, job.untrained.spec, labels_alone)
-        model = finish(job.untrained, state.averaged, objective)
-        state.averaged.load_state_dict(state.best)
+    model = finish(job.untrained, state.averaged, objective)
     with Stopwatch() as watch:
-        if judge.n_validation >= FEWEST_TO_CALIBRATE:
-            scores, targets = judge.validation_scores(state.averaged)
-        else:
-            scores, targets = cross_fitted_scores(job)
-        temperature = fit_temperature(scores.cpu().numpy(), targets.cpu().numpy())
-    model = replace(model, temperature=temperature)
+        model = replace(model, temperature=settled_temperature(job, objective, judge))
     return Trained(model, state.log, kept, state.seconds + watch.seconds)
+
+
+def settled_temperature(job: Job, objective: Objective, judge: Objective) -> float:
+    """One temperature for the whole scene.
+
+    Validation pixels lie in fields with labels, and tell how sure the network may be there. In
+    other fields it errs more often but is as sure, having learnt one class for each; the walks that
+    carried these classes doubted more of them. So the temperature lies between that of the
+    validation pixels and that at which the network is, on average, as sure as the walks: the nearer
+    to the first, the better the labels cover the fields.
+
+    ``objective`` is what the last state learnt; ``judge`` has the validation pixels, and is another
+    where these were learnt in the end.
+    """
+    network = job.state.averaged
+    elsewhere, covered = 1.0, 1.0
+    if isinstance(objective, SceneObjective) and isinstance(objective.source, WholeScenes):
+        scores, sureness = objective.carried_scores(network)
+        if len(scores):
+            elsewhere = temperature_of_sureness(scores.cpu().numpy(), sureness)
+            covered = objective.source.coverage()
+    if judge is not objective:
+        network.load_state_dict(job.state.best)
+    if judge.n_validation >= FEWEST_TO_CALIBRATE:
+        scores, targets = judge.validation_scores(network)
+    else:
+        scores, targets = cross_fitted_scores(job)
+    near_labels = fit_temperature(scores.cpu().numpy(), targets.cpu().numpy())
+    return float(near_labels**covered * elsewhere ** (1 - covered))
 
 
 def plan_steps(

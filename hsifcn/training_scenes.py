@@ -18,6 +18,7 @@ from hsifcn.errors import LabelError, MismatchError, UnreadableFileError
 from hsifcn.propagation import PropagatedLabels, propagated_labels
 from hsifcn.scaling import Scaling, fit_scaling, read_bands, strips, valid_pixels
 from hsifcn.scene import Scene, class_targets, shifted_band
+from hsifcn.spectral_classifier import coverage, labels_at
 from hsifcn.splits import Split
 
 
@@ -74,6 +75,12 @@ class WholeScenes:
         targets = torch.cat([scene.targets for scene in self.scenes])
         counts: npt.NDArray[np.int64] = torch.bincount(targets.cpu(), minlength=classes).numpy()
         return counts
+
+    def coverage(self) -> float:
+        """How well the training pixels cover fields, see ``spectral_classifier.coverage``."""
+        return coverage(
+            labels_at(scene.pixels, scene.targets, scene.cube.shape[2:]) for scene in self.scenes
+        )
 
     def draw(self, rng: np.random.Generator) -> list[TrainingScene]:
         """The scenes with something to learn: all of them, whatever the generator."""

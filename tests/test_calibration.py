@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from hsifcn.calibration import coverage_curve, expected_calibration_error, fit_temperature
+from hsifcn.calibration import (
+    TEMPERATURES,
+    coverage_curve,
+    expected_calibration_error,
+    fit_temperature,
+    temperature_of_sureness,
+)
 
 
 def draw(temperature, pixels=4000, classes=5):
@@ -45,6 +51,20 @@ def test_few_pixels_without_an_error_do_not_make_it_certain():
 def test_no_pixels_leave_it_at_one():
     empty = fit_temperature(np.zeros((0, 3)), np.zeros(0, int))
     assert empty == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
+def test_the_temperature_of_a_sureness_is_found(temperature):
+    logits = np.random.default_rng(0).normal(0, 3, (500, 5))
+    shares = np.exp(logits / temperature)
+    sureness = (shares / shares.sum(1, keepdims=True)).max(1).mean()
+    assert temperature_of_sureness(logits, sureness) == pytest.approx(temperature, rel=0.011)
+
+
+def test_a_sureness_out_of_reach_gives_the_last_temperature():
+    logits = np.random.default_rng(0).normal(0, 3, (50, 5))
+    assert temperature_of_sureness(logits, 1.0) == TEMPERATURES[0]
+    assert temperature_of_sureness(logits, 0.0) == TEMPERATURES[-1]
 
 
 @settings(deadline=None)

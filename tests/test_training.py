@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scenes import ArrayScene, field_labels, field_scene, randomise
+from scipy.special import softmax
 
 from hsifcn.bundle import load_model
 from hsifcn.calibration import fit_temperature
@@ -20,11 +21,18 @@ from hsifcn.models import DEFAULT_MODEL, MODELS, build, default_spec
 from hsifcn.objectives import PatchObjective, SceneObjective
 from hsifcn.optimiser import AdamW
 from hsifcn.prediction import Predictor
+from hsifcn.propagation import propagate
 from hsifcn.scene import default_colours
 from hsifcn.settings import Settings, default_settings, learning_rate, stage
 from hsifcn.splits import Split, make_split
 from hsifcn.training import FEWEST_TO_CALIBRATE, HELD_BACK, SELECT_FROM, initial_state, train
-from hsifcn.training_scenes import WholeScenes, load_training_scene, scene_scaling, usable_bands
+from hsifcn.training_scenes import (
+    WholeScenes,
+    load_training_scene,
+    read_standardised,
+    scene_scaling,
+    usable_bands,
+)
 
 pytestmark = pytest.mark.usefixtures("small_models")
 
@@ -241,10 +249,35 @@ def test_without_validation_the_last_state_is_kept(scene, model):
 
 @pytest.mark.parametrize("model", TRAINED)
 def test_the_temperature_is_fitted_on_validation_pixels(scene, split, model):
-    trained = fit(scene, split, short(model, 30, learn_validation=False))
+    trained = fit(scene, split, short(model, 30, learn_validation=False, propagation=0.0))
     assert trained.bundle.temperature == pytest.approx(
         temperature_at_validation_pixels(trained.bundle, scene, split), rel=0.011
     )
+
+
+def test_where_no_field_but_one_is_labelled_it_is_as_sure_as_walks(scene, split, monkeypatch):
+    monkeypatch.setattr(WholeScenes, "coverage", lambda self: 0.0)
+    bundle = fit(scene, split, short(steps=60)).bundle
+    bands = usable_bands([scene])
+    cube, _ = read_standardised(scene, bands, scene_scaling([scene], [split], bands, False))
+    known = split.train | split.validation
+    pixels = torch.from_numpy(np.flatnonzero(known))
+    targets = torch.from_numpy(split.labels[known].astype(np.int64) - 1)
+    walks = propagate(cube, None, pixels, targets, 3).numpy()
+    logits = Predictor(bundle).whole_scene_logits(scene)
+    shares = softmax(logits, axis=0)
+    assert shares.max(0)[~known].mean() == pytest.approx(walks.max(0)[~known].mean(), abs=0.005)
+
+
+@pytest.mark.parametrize("covered", [0.0, 0.3, 1.0])
+def test_the_temperature_lies_between_by_how_well_labels_cover_fields(
+    scene, split, monkeypatch, covered
+):
+    monkeypatch.setattr(WholeScenes, "coverage", lambda self: covered)
+    monkeypatch.setattr("hsifcn.training.temperature_of_sureness", lambda logits, sureness: 4.0)
+    monkeypatch.setattr("hsifcn.training.fit_temperature", lambda logits, targets: 0.5)
+    temperature = fit(scene, split, short(steps=3)).bundle.temperature
+    assert temperature == pytest.approx(0.5**covered * 4 ** (1 - covered))
 
 
 def temperature_at_validation_pixels(bundle, scene, split):
@@ -275,7 +308,8 @@ class TestValidationPixelsLearntInTheEnd:
             assert (row["validation_oa"] is None) == (row["step"] > self.HELD_BACK)
         assert trained.best_step == self.STEPS
 
-    def test_calibrate_the_state_before(self, tmp_path, scene, split):
+    def test_calibrate_the_state_before(self, tmp_path, scene, split, monkeypatch):
+        monkeypatch.setattr(WholeScenes, "coverage", lambda self: 1.0)
         settings = short(steps=self.STEPS)
         with pytest.raises(KeyboardInterrupt):
             fit(scene, split, settings, checkpoint=tmp_path, progress=stop_at(self.HELD_BACK))
@@ -318,7 +352,7 @@ def test_without_validation_pixels_the_temperature_is_cross_fitted(scene, model,
         lambda logits, targets: seen.append((logits.shape, np.sort(targets))) or 2.0,
     )
     few = make_split(field_scene()[1], "per-class:6")
-    trained = fit(scene, few, short(model))
+    trained = fit(scene, few, short(model, propagation=0.0))
     assert few.n_validation == 0
     ((shape, targets),) = seen
     assert shape == (
