@@ -34,7 +34,7 @@ from sklearn.svm import SVC
 from torch import Tensor, nn
 
 from hsifcn import models, objectives, propagation, spectral_classifier, training_scenes
-from hsifcn.augment import transform, undo
+from hsifcn.augment import jitter_bands, transform, undo
 from hsifcn.io import open_labels, open_scene
 from hsifcn.measure import machine, versions
 from hsifcn.metrics import Accuracy, confusion_matrix
@@ -46,6 +46,7 @@ from hsifcn.refinement import choose_weights
 from hsifcn.scene import default_class_names, default_colours
 from hsifcn.settings import default_settings
 from hsifcn.spectral_classifier import KnownSpectra, Seen, SpectralClassifier
+from hsifcn.split_recipes import fields
 from hsifcn.splits import Split, make_split
 from hsifcn.training import Trained, train
 from hsifcn.training_scenes import read_standardised, scene_scaling, usable_bands
@@ -348,6 +349,75 @@ def smooth_jitter(x: Tensor, scale: float) -> Tensor:
     return x.mul(1 + gain.view(1, bands, 1, 1)).add_(offset.view(1, bands, 1, 1))
 
 
+def dropped_bands(x: Tensor, scale: float) -> Tensor:
+    """In place of ``augment.jitter_bands``: a tenth of the bands at their mean, too."""
+    kept = (torch.rand(1, x.shape[1], 1, 1) >= 0.1).to(x)
+    return jitter_bands(x, scale) * kept
+
+
+def by_varied_fields(split: Split, seed: int) -> Labels:
+    """The map of a network that sees the scene shifted as fields of a class differ.
+
+    Each step all spectra are shifted by a random mixture of how the means of labelled fields lie
+    from those of their classes: the nearest that labels come to telling how a class varies.
+    """
+    cube, pixels, targets = training_scene(split)
+    spectra = cube[0].flatten(1)[:, pixels]
+    known = np.where(split.train | split.validation, split.labels, 0)
+    of_field = torch.from_numpy(fields(known).flat[pixels.numpy()].astype(np.int64))
+
+    def means(groups: Tensor) -> Tensor:
+        """Mean spectra of the groups that pixels are of, one a pixel: (bands, n)."""
+        sums = spectra.new_zeros(len(spectra), int(groups.max()) + 1).index_add_(1, groups, spectra)
+        found: Tensor = sums / torch.bincount(groups).clamp(min=1)
+        return found[:, groups]
+
+    apart = means(of_field) - means(targets)
+    differences = apart[:, np.unique(of_field.numpy(), return_index=True)[1]]
+
+    def varied(x: Tensor, scale: float) -> Tensor:
+        mixture = differences @ torch.randn(differences.shape[1]) / differences.shape[1] ** 0.5
+        return jitter_bands(x, scale) + mixture.view(1, -1, 1, 1)
+
+    return by_network(constants(objectives, jitter_bands=varied))(split, seed)
+
+
+@contextmanager
+def contrast_between_fields() -> Iterator[None]:
+    """Learn stem features in which pixels of a class are alike, be they of other fields.
+
+    A supervised contrast (Khosla et al. 2020, arXiv:2004.11362) whose positives are pixels of the
+    same class in other fields, and whose negatives are those of other classes.
+    """
+    learn = SceneObjective._learn
+
+    def learn_with_contrast(
+        self: Any, network: WholeSceneNetwork, drawn: Any, symmetry: int, *rest: Any
+    ) -> float:
+        loss = learn(self, network, drawn, symmetry, *rest)
+        scene = self.source.read(drawn)
+        labels = spectral_classifier.labels_at(scene.pixels, scene.targets, scene.cube.shape[2:])
+        taken = torch.randperm(len(scene.pixels))[:512]
+        of_field = torch.from_numpy(fields(labels).flat[scene.pixels[taken]].astype(np.int64))
+        of_class = scene.targets[taken]
+        same_class = of_class[:, None] == of_class
+        positive = same_class & (of_field[:, None] != of_field)
+        features = network.stem(jitter_bands(scene.cube, self.jitter), scene.counted)
+        features = F.normalize(features[0].flatten(1)[:, scene.pixels[taken]], dim=0)
+        likeness = features.t() @ features / 0.1
+        others = likeness.masked_fill(same_class & ~positive, -torch.inf).logsumexp(1)
+        asked = positive.any(1)
+        if asked.any():
+            apart = (others[:, None] - likeness).masked_fill(~positive, 0).sum(1)[asked]
+            more = 0.1 * (apart / positive.sum(1)[asked]).mean()
+            more.backward()
+            loss += more.item()
+        return loss
+
+    with mock.patch.object(SceneObjective, "_learn", learn_with_contrast):
+        yield
+
+
 @contextmanager
 def probabilities_carried() -> Iterator[None]:
     """Learn the probabilities that walks give, those of sure pixels above all, not the classes."""
@@ -522,6 +592,14 @@ IDEAS = {
         "gain and offset smooth in wavelength",
         by_network(constants(objectives, jitter_bands=smooth_jitter)),
     ),
+    "dropped": Idea(
+        "a tenth of the bands left out each step",
+        by_network(constants(objectives, jitter_bands=dropped_bands)),
+    ),
+    "varied": Idea("spectra shifted as fields of a class differ", by_varied_fields),
+    "contrast": Idea(
+        "a contrast that makes fields of a class alike", by_network(contrast_between_fields)
+    ),
     "teacher": Idea(
         "pseudo-labels of a moving average, alike of each class", by_network(moving_average_teacher)
     ),
@@ -531,6 +609,9 @@ IDEAS = {
     "renewed": Idea("walks renewed by the network, and a second network", by_renewed_walks),
     "wide": Idea(
         "2.4 times the cost: 64 channels throughout", by_network(network_of((64, 64), (64, 96)))
+    ),
+    "shallow": Idea(
+        "one stage, which sees less of what is around", by_network(network_of((48, 32), (32,)))
     ),
     "deep": Idea("three stages", by_network(network_of((48, 32), (32, 64, 96)))),
     "five": Idea("five stages (fcn1s)", by_network(model="fcn1s")),

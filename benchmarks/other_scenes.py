@@ -119,7 +119,7 @@ def main() -> None:
     lines = [
         "# Scenes of other kinds",
         "",
-        "The recipe, with nothing chosen, on scenes made of fields, "
+        "The recipe, with nothing set for any of them, on scenes made of fields, "
         f"{100 * UNLABELLED:.0f} % of them without a label: OA in per cent, {given.seeds} scenes a "
         f"row, on {machine()['cores']} cores of {machine()['processor']}, torch "
         f"{versions()['torch']}; printed by `python -m benchmarks.other_scenes`. Behind it how far "
