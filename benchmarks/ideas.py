@@ -369,8 +369,8 @@ def by_varied_fields(split: Split, seed: int) -> Labels:
     def means(groups: Tensor) -> Tensor:
         """Mean spectra of the groups that pixels are of, one a pixel: (bands, n)."""
         sums = spectra.new_zeros(len(spectra), int(groups.max()) + 1).index_add_(1, groups, spectra)
-        found: Tensor = sums / torch.bincount(groups).clamp(min=1)
-        return found[:, groups]
+        found = sums / torch.bincount(groups).clamp(min=1)
+        return torch.index_select(found, 1, groups)
 
     apart = means(of_field) - means(targets)
     differences = apart[:, np.unique(of_field.numpy(), return_index=True)[1]]
