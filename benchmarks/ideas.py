@@ -376,7 +376,9 @@ def by_varied_fields(split: Split, seed: int) -> Labels:
     differences = apart[:, np.unique(of_field.numpy(), return_index=True)[1]]
 
     def varied(x: Tensor, scale: float) -> Tensor:
-        mixture = differences @ torch.randn(differences.shape[1]) / differences.shape[1] ** 0.5
+        mixture: Tensor = (
+            differences @ torch.randn(differences.shape[1]) / differences.shape[1] ** 0.5
+        )
         return jitter_bands(x, scale) + mixture.view(1, -1, 1, 1)
 
     return by_network(constants(objectives, jitter_bands=varied))(split, seed)
