@@ -112,7 +112,7 @@ def _require_same_numbers(mapped: tuple[str, ...], true: tuple[str, ...]) -> Non
             raise MismatchError(
                 f"class '{name}' is {mapped.index(name) + 1} in the map and "
                 f"{true.index(name) + 1} in the labels",
-                "number the classes alike, or name those of the labels with --class-names",
+                "number the classes alike, or name them with --class-names",
             )
 
 

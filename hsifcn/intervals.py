@@ -41,7 +41,7 @@ def bootstrap_over_fields(
     The cluster bootstrap (Davison and Hinkley 1997, doi:10.1017/CBO9780511802843, section 3.8):
     each resample draws as many fields as there are, with replacement, and takes all their
     pixels. All maps share the resamples. A class none of whose fields is drawn is left out of the
-    AA of that resample.
+    AA of that resample, and has no measure of its own in it.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def bootstrap_over_fields(
         By name of the map, ``oa``, ``aa`` and ``kappa``, each the 2.5th and the 97.5th percentile,
         or None where the test pixels lie in fewer than two fields; and ``per_class``, the same of
         ``recall``, ``precision``, ``f1`` and ``iou`` for classes 1 to n, None where fewer than two
-        fields hold pixels that the measure counts.
+        fields are of the class.
 
     Raises
     ------
@@ -79,22 +79,17 @@ def bootstrap_over_fields(
     drawn = _resample([true, *correct, *predicted], resamples, seed)
     drawn_true, drawn_correct = drawn[0], drawn[1 : 1 + len(maps)]
     intervals: dict[str, dict[str, Any]] = {}
-    for name, right, found, observed in zip(
-        predictions, drawn_correct, drawn[1 + len(maps) :], predicted, strict=True
-    ):
+    n_fields = (true > 0).sum(axis=0)
+    for name, right, found in zip(predictions, drawn_correct, drawn[1 + len(maps) :], strict=True):
         scores = overall_average_kappa(right, drawn_true, found)
         intervals[name] = {
             measure: _interval(values, len(true))
             for measure, values in zip(("oa", "aa", "kappa"), scores, strict=True)
         }
         per_class = class_accuracies(right, drawn_true, found)
-        n_true, n_found, n_either = (
-            (counts > 0).sum(axis=0) for counts in (true, observed, true + observed)
-        )
-        n_fields = {"recall": n_true, "precision": n_found, "f1": n_either, "iou": n_either}
         intervals[name]["per_class"] = [
             {
-                measure: _interval(values[:, i], int(n_fields[measure][i]))
+                measure: _interval(values[drawn_true[:, i] > 0, i], int(n_fields[i]))
                 for measure, values in per_class.items()
             }
             for i in range(n_classes)

@@ -118,12 +118,17 @@ def test_classes_that_are_called_otherwise_are_told(folder):
     truth = np.load(folder / "truth.npy")[:, :, None]
     names = {"file_type": "ENVI Classification", "classes": 4}
     write_envi(folder / "map.img", truth, class_names="{none, oak, fir, yew}", **names)
-    write_envi(folder / "gt.img", truth, class_names="{none, oak, yew, fir}", **names)
+    write_envi(folder / "gt.img", truth, class_names="{none, oak, pine, yew}", **names)
     done = command(folder, "evaluate", "map.img", "gt.img")
-    assert "warning: class 2 is 'yew' in gt.img and 'fir' in labels before it; number" in done.err
+    assert "warning: class 2 is 'pine' in gt.img and 'fir' in labels before it; number" in done.err
+    write_envi(folder / "moved.img", truth, class_names="{none, oak, yew, fir}", **names)
+    done = command(folder, "evaluate", "map.img", "moved.img", "-q")
+    assert_refused(done, "map.img, moved.img", "'fir' is 2 in the map and 3 in the labels")
     (folder / "names.txt").write_text("oak\nyew\nfir\n")
-    done = command(folder, "evaluate", "map.img", "gt.img", "--class-names", "names.txt")
-    assert "class 2" not in done.err
+    for labels in ("gt.img", "moved.img"):
+        done = command(folder, "evaluate", "map.img", labels, "--class-names", "names.txt")
+        assert done.code == 0
+        assert "class 2" not in done.err
 
 
 @pytest.mark.parametrize(

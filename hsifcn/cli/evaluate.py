@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,9 @@ def command(
     predicted = open_labels(map_path)
     try:
         truth = Labelling(class_names, label_field, all_touched).open(labels_path, predicted)
+        if class_names is not None:  # those of the map too
+            names = truth.class_names[: predicted.n_classes]
+            predicted = replace(predicted, class_names=names + predicted.class_names[len(names) :])
         result = evaluate(predicted, truth, split, max_memory)
     except MismatchError as error:
         files = ", ".join(filter(None, (map_path, labels_path, split_path)))
