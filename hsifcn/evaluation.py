@@ -169,9 +169,8 @@ def _areas(
     if found.joined:
         strata = [*names, "unclassified"]
         notes.append(
-            f"Areas: {', '.join(strata[i] for i in found.joined)}, as mapped, are one stratum, as "
-            "one alone has fewer than two counted pixels; that supposes that they were sampled "
-            "alike."
+            f"Areas: {', '.join(strata[i] for i in found.joined)}, as mapped, are one stratum: "
+            "one alone has fewer than two counted pixels. That supposes that all were sampled alike."
         )
     if np.isnan(found.proportion).any():
         notes.append("Areas: unknown from fewer than two counted pixels.")
