@@ -170,7 +170,7 @@ def _areas(
         strata = [*names, "unclassified"]
         notes.append(
             f"Areas: {', '.join(strata[i] for i in found.joined)}, as mapped, are one stratum: "
-            "one alone has fewer than two counted pixels. That supposes that all were sampled alike."
+            "one alone has fewer than two counted pixels. It supposes that all were sampled alike."
         )
     if np.isnan(found.proportion).any():
         notes.append("Areas: unknown from fewer than two counted pixels.")
