@@ -164,17 +164,20 @@ def result_file(folder: Path, contender: str, recipe: str, seed: int) -> Path:
     return folder / f"{recipe.replace(':', '-')}_{contender}_{seed}.json"
 
 
-def is_current(file: Path, contender: str, recipe: str, draw: int, seed: int, folder: Path) -> bool:
-    """Whether a measurement is kept, of this very split and by today's settings."""
+def kept(
+    file: Path, contender: str, recipe: str, draw: int, seed: int, folder: Path
+) -> dict[str, Any] | None:
+    """A measurement that is kept; None if of another split, by other settings, or not yet made."""
     if not file.exists():
-        return False
-    figures, settings = json.loads(file.read_text("utf-8")), settings_of(contender, seed)
-    return figures["digest"] == split_of(recipe, draw, folder).digest and (
-        settings is None or figures.get("settings") == asdict(settings)
-    )
+        return None
+    figures: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    settings = settings_of(contender, seed)
+    if settings is not None and figures.get("settings") != asdict(settings):
+        return None
+    return figures if figures["digest"] == split_of(recipe, draw, folder).digest else None
 
 
-def table(results: Path, seeds: int, page: str) -> list[str]:
+def table(results: Path, folder: Path, seeds: int, page: str) -> list[str]:
     """The Markdown table of what has been measured, other rows as they stand on the page."""
     known = {tuple(line.split(" | ")[0:4:3]): line for line in page.splitlines()}
     lines = [
@@ -184,10 +187,14 @@ def table(results: Path, seeds: int, page: str) -> list[str]:
     ]
     for row in ROWS:
         for contender in row.contenders:
-            files = [
-                result_file(results, contender, row.recipe, seed) for _, seed in row.draws(seeds)
+            found = [
+                kept(
+                    result_file(results, contender, row.recipe, seed),
+                    *(contender, row.recipe, draw, seed, folder),
+                )
+                for draw, seed in row.draws(seeds)
             ]
-            runs = [json.loads(file.read_text("utf-8")) for file in files if file.exists()]
+            runs = [figures for figures in found if figures is not None]
             if not runs:
                 lines += filter(None, [known.get((f"| {row.title}", contender))])
                 continue
@@ -239,7 +246,7 @@ def main() -> None:
         for contender in row.contenders
         if not given.only or contender in given.only.split(",")
         for draw, seed in row.draws(given.seeds)
-        if not is_current(
+        if not kept(
             file := result_file(given.results, contender, row.recipe, seed),
             *(contender, row.recipe, draw, seed, given.splits),
         )
@@ -259,7 +266,7 @@ def main() -> None:
         "validation, at first or to the end. Of networks, too, how far confidence and accuracy lie "
         "apart at the test pixels (expected calibration error).",
         "",
-        *table(given.results, given.seeds, page),
+        *table(given.results, given.splits, given.seeds, page),
     ]
     print("\n".join(lines))
     given.out.write_text(FIGURES.sub(lambda _: "\n".join(lines) + "\n", page), "utf-8")
