@@ -323,6 +323,8 @@ def write_run(
 ) -> None:
     """Fill a run directory; ``metrics.json`` is written last."""
     trained.bundle.save(out / "model.safetensors", overwrite=True)
+    for old in out.glob("split-[0-9]*.npz"):  # of a run of more scenes that this one replaces
+        old.unlink()
     for number, split in enumerate(inputs.splits, start=1):
         name = "split.npz" if number == 1 else f"split-{number}.npz"
         write_split(out / name, split, overwrite=True)

@@ -240,9 +240,12 @@ def _warnings(labels: npt.NDArray[np.uint16], training: Mask, test: Mask) -> tup
     found = []
     for label in np.flatnonzero(n).tolist():
         if n_train[label] == 0:
+            errors = (
+                f", and its {n_test[label]} test pixels count as errors" if n_test[label] else ""
+            )
             found.append(
-                f"class {label} has no training pixels ({n[label]} labelled): it is not mapped, "
-                f"and its {n_test[label]} test pixels count as errors"
+                f"class {label} has no training pixels ({n[label]} labelled): it is not mapped"
+                + errors
             )
         if n_test[label] == 0:
             found.append(f"class {label} has no test pixels ({n[label]} labelled)")

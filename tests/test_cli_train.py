@@ -313,6 +313,8 @@ def test_several_scenes_train_one_model(folder):
     )
     digests = [read_split(folder / "two" / name).digest for name in ("split.npz", "split-2.npz")]
     assert counts["digest"] == "+".join(digests)
+    assert train(folder, "-o", "two", "--overwrite").code == 0
+    assert not (folder / "two" / "split-2.npz").exists()
 
 
 @pytest.mark.parametrize("size", [(3, 5), (1, 24), (24, 1)], ids=str)
