@@ -4,8 +4,8 @@
 
 Scenes are made of fields (``benchmarks/made_fields.py``). Labels are carried over them
 (``hsifcn/propagation.py``) as the recipe does, with the edges that it has where the labels cover
-few fields or all, whatever they cover, and with walks that end at the classifier more or less
-often; no network is trained.
+few fields or all, whatever they cover, with edges that are as high near labels as elsewhere, and
+with walks that end at the classifier more or less often; no network is trained.
 Writes ``docs/field_sizes.md``.
 """
 
@@ -34,6 +34,8 @@ SPLITS = ("random:0.01", "per-class:5")
 OTHERS: dict[str, dict[str, Any]] = {
     "edges as where few fields are labelled": {"between": lambda ends, covered: ends[0]},
     "edges as where all are": {"between": lambda ends, covered: ends[1]},
+    "edges as high near labels": {"LABEL_EDGE": (1.0, 1.0)},
+    "as likely to end at the classifier in narrow fields": {"NARROW_HASTE": 1.0},
     "half as likely to end at the classifier": {"PRIOR": propagation.PRIOR / 2},
     "twice as likely": {"PRIOR": 2 * propagation.PRIOR},
 }  # in place of what ``propagation`` has
@@ -85,8 +87,9 @@ def main() -> None:
         f"{machine()['processor']}, torch {versions()['torch']}; printed by "
         "`python -m benchmarks.field_sizes`. OA of the walks in per cent, no network; behind it "
         "how far it is above or below that with other edges of spectra, those that the recipe has "
-        "where the labels cover one field of each class, or all of them, and with walks that end "
-        "at the classifier half or twice as often (mean and standard deviation over scenes).",
+        "where the labels cover one field of each class, or all of them, with edges as high near "
+        "labels as elsewhere, with walks that end at the classifier as often in narrow fields as "
+        "in wide ones, and half or twice as often (mean and standard deviation over scenes).",
         "",
         f"| width of fields | split | recipe | {' | '.join(OTHERS)} |",
         "|---|---|---|" + "---|" * len(OTHERS),

@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from hsifcn import models, objectives, propagation, spectral_classifier, training_scenes
 from hsifcn.augment import jitter_bands, transform, undo
 from hsifcn.io import open_labels, open_scene
+from hsifcn.label_layout import coverage, labels_at
 from hsifcn.measure import machine, versions
 from hsifcn.metrics import Accuracy, confusion_matrix
 from hsifcn.models.layers import WholeSceneNetwork
@@ -180,8 +181,8 @@ def by_walks(change: Change = nullcontext) -> Map:
 def by_classifier(split: Split, seed: int) -> Labels:
     """The map of the spectral classifier, without walks."""
     cube, pixels, targets = training_scene(split)
-    labels = spectral_classifier.labels_at(pixels, targets, split.labels.shape)
-    covered = spectral_classifier.coverage([labels])
+    labels = labels_at(pixels, targets, split.labels.shape)
+    covered = coverage([labels])
     _, seen = propagation.seen_in(propagation.clean_components(cube, None), None, covered)
     known = spectral_classifier.known_spectra(seen, pixels, targets)
     found = known.learn(int(split.labels.max())).probabilities(seen)
@@ -398,7 +399,7 @@ def contrast_between_fields() -> Iterator[None]:
     ) -> float:
         loss = learn(self, network, drawn, symmetry, *rest)
         scene = self.source.read(drawn)
-        labels = spectral_classifier.labels_at(scene.pixels, scene.targets, scene.cube.shape[2:])
+        labels = labels_at(scene.pixels, scene.targets, scene.cube.shape[2:])
         taken = torch.randperm(len(scene.pixels))[:512]
         of_field = torch.from_numpy(fields(labels).flat[scene.pixels[taken]].astype(np.int64))
         of_class = scene.targets[taken]
@@ -545,12 +546,16 @@ IDEAS = {
         "walks alone, edges of spectra half as steep", by_walks(edges_times(0.5))
     ),
     "walks-fewest": Idea(
-        "walks alone, edges of spectra as where one field of each class is labelled",
+        "walks alone, edges as where one field of each class is labelled",
         by_walks(constants(propagation, between=lambda ends, covered: ends[0])),
     ),
     "walks-most": Idea(
-        "walks alone, edges of spectra as where all fields are labelled",
+        "walks alone, edges as where all fields are labelled",
         by_walks(constants(propagation, between=lambda ends, covered: ends[1])),
+    ),
+    "walks-label-edge": Idea(
+        "walks alone, edges as high near labelled pixels as elsewhere",
+        by_walks(constants(propagation, LABEL_EDGE=(1.0, 1.0))),
     ),
     "walks-20": Idea(
         "walks alone, edges in 20 components", by_walks(constants(propagation, EDGE_COMPONENTS=20))

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from hsifcn.label_layout import agreement, coverage
 from hsifcn.propagation import (
     clean_directions,
     counting_by_class,
@@ -30,7 +31,6 @@ from hsifcn.scene import Window, class_targets
 from hsifcn.spectral_classifier import (
     MOST_KNOWN,
     KnownSpectra,
-    coverage,
     known_spectra,
     some_of_each,
 )
@@ -100,9 +100,10 @@ def carry_over_windows(
     ``propagation.propagated_labels``.
     """
     directions = shared_directions(windows, read)
-    covered = coverage(window.labels[crop(window.tile)] for window in windows)
+    cores = [window.labels[crop(window.tile)] for window in windows]
+    covered = coverage(cores)
     learnt = shared_spectra(windows, read, directions, covered)
-    classifier, pace = learnt.learn(classes), pace_of(learnt)
+    classifier, pace = learnt.learn(classes), pace_of(learnt, agreement(cores))
     found = []
     for window in windows:
         pixels, targets = window.known()

@@ -15,8 +15,12 @@ and how far the pixels of a field scatter round them. What it says is then an ed
 changes its mind between two neighbours, few walks pass.
 
 Where many fields of each class are labelled, a label lies near every pixel, so walks may cross
-more; where few are, they had better stay in their field. How many are is the coverage of the labels
-(``spectral_classifier.coverage``).
+more, most of all next to labelled pixels: that a pixel's neighbour is of a class tells more than
+its own spectrum, which at the margin of a field is mixed. Where few fields are, walks had better
+stay in theirs. How many are is the coverage of the labels (``label_layout.coverage``). And where
+fields are narrower than labels lie apart, a neighbour is often of another field: there edges stay
+as they are, and walks end at the classifier sooner. Which it is shows in the labels, in whether the
+nearest two agree (``label_layout.agreement``).
 """
 
 from __future__ import annotations
@@ -28,16 +32,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
+from hsifcn.label_layout import agreement, coverage, labels_at
 from hsifcn.spectral_classifier import (
     MOST_KNOWN,
     KnownSpectra,
     Seen,
-    coverage,
     errors_at_unseen_fields,
     known_spectra,
-    labels_at,
     some_of_each,
 )
 
@@ -46,7 +50,9 @@ COMPONENTS = 100  # that the classifier is given, smoothed; all where there are 
 # Values where the labels cover one field of each class, and where they cover all.
 WALK_EDGE = 4.0, 3.0  # how steeply the weight of a step falls with the spectral distance; 1 = mean
 SMOOTHING_EDGE = 6.0, 3.0  # the same for smoothing
+LABEL_EDGE = 1.0, 0.2  # height of walks' edges at a labelled pixel, against that far from any
 PRIOR = 3e-4  # chance, against that of a step, that a walk ends at what the classifier says
+NARROW_HASTE = 2.0  # times as likely they are to where fields are narrower than labels lie apart
 CLASS_EDGE = 4.0  # steepness of the edges of what the classifier says; 1 = sure of two classes
 LEAK = 3e-4  # weight of the steepest edge, so that no pixel is cut off
 MOST_HASTE = 4.0  # times as likely walks are to end there if the classifier never errs
@@ -97,10 +103,13 @@ class Pace:
         How steeply the weight of a step falls with the spectral distance; 1 = mean distance.
     chance : float
         Against that of a step, that a walk ends at what the classifier says.
+    label_edge : float
+        Height of the edges at a labelled pixel, against that far from any.
     """
 
     edge: float
     chance: float
+    label_edge: float
 
 
 def propagated_labels(
@@ -146,12 +155,13 @@ def propagate(
         One where labelled, and summing to one everywhere; 0 for classes without a label, and at
         pixels without a measurement.
     """
-    covered = coverage([labels_at(pixels, targets, cube.shape[2:])])
+    labels = labels_at(pixels, targets, cube.shape[2:])
+    covered = coverage([labels])
     edges, seen = seen_in(clean_components(cube, valid), valid, covered)
     known = known_spectra(seen, pixels, targets)
     known = known.taken(np.sort(some_of_each(known.targets, MOST_KNOWN)))
     prior = known.learn(classes).probabilities(seen)
-    return walks(edges, prior, valid, pixels, targets, pace_of(known))
+    return walks(edges, prior, valid, pixels, targets, pace_of(known, agreement([labels])))
 
 
 def seen_in(components: Tensor, valid: Tensor | None, covered: float) -> tuple[list[Tensor], Seen]:
@@ -189,9 +199,9 @@ def walks(
     """
     spectral = steeper(edges, pace.edge)
     both = [a + b for a, b in zip(spectral, class_edges(prior), strict=True)]
-    weights = step_weights(both, valid)
     labelled = torch.zeros_like(prior[0], dtype=torch.bool)
     labelled.view(-1)[pixels] = True
+    weights = step_weights(lower_near(labelled, both, pace.label_edge), valid)
     known = torch.zeros_like(prior)
     known.view(len(prior), -1)[targets, pixels] = 1
     free = (~labelled).float()
@@ -290,6 +300,19 @@ def class_edges(probabilities: Tensor) -> list[Tensor]:
     return [CLASS_EDGE / 2 * distance for distance in distances(probabilities)]
 
 
+def lower_near(labelled: Tensor, edges: list[Tensor], least: float) -> list[Tensor]:
+    """Edges lower near labelled pixels (rows, cols): at these ``least`` times as high.
+
+    One pixel away they have regained two thirds of the rest, two away nearly all of it.
+    """
+    away = torch.from_numpy(distance_transform_edt(~labelled.cpu().numpy())).to(edges[0])
+    heights = 1 - (1 - least) * torch.exp(-away.square())
+    return [
+        edge * torch.minimum(heights[a, b], heights[c, d])
+        for edge, (a, b, c, d) in zip(edges, steps(heights), strict=True)
+    ]
+
+
 def distances(image: Tensor) -> list[Tensor]:
     """Squared distances to four neighbours, each (rows, cols) less what the step leaves out."""
     return [(image[:, a, b] - image[:, c, d]).square().sum(0) for a, b, c, d in steps(image)]
@@ -325,9 +348,16 @@ def smoothed(image: Tensor, weights: list[Tensor], pull: float, iterations: int)
     )
 
 
-def pace_of(known: KnownSpectra) -> Pace:
-    """How walks go where this is known."""
-    return Pace(between(WALK_EDGE, known.coverage()), haste_of(known) * PRIOR)
+def pace_of(known: KnownSpectra, agreeing: float) -> Pace:
+    """How walks go where this is known, and so large a share of the nearest labels agree."""
+    covered = known.coverage()
+    wide = max(0.0, 2 * agreeing - 1)  # fields: 0 where nearest labels agree no oftener than not
+    narrow = 1 + (NARROW_HASTE - 1) * covered * (1 - wide) ** 3
+    return Pace(
+        between(WALK_EDGE, covered),
+        narrow * haste_of(known) * PRIOR,
+        between(LABEL_EDGE, covered * wide),
+    )
 
 
 def haste_of(known: KnownSpectra) -> float:

@@ -10,15 +10,15 @@ class, so its vote counts the more, the more fields are known than there are cla
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from hsifcn.label_layout import coverage_of, labels_at
 from hsifcn.split_recipes import fields
 
 SHRINKAGE = 0.01  # of the covariance towards a multiple of the identity: few pixels are labelled
@@ -90,7 +90,7 @@ class KnownSpectra:
         return 1 / np.sqrt(np.bincount(self.fields)[self.fields])
 
     def coverage(self) -> float:
-        """Coverage by these pixels, see ``coverage``."""
+        """Coverage by these pixels, see ``label_layout.coverage``."""
         return coverage_of(len(np.unique(self.fields)), len(np.unique(self.targets)))
 
     def learn(self, classes: int) -> SpectralClassifier:
@@ -129,28 +129,6 @@ class SpectralClassifier:
             return plain
         rich = self.rich.log_probabilities(rich_features(smooth, scatter, self.likeness))
         return (1 - self.trust) * plain + self.trust * rich
-
-
-def coverage(parts: Iterable[npt.NDArray[np.integer[Any]]]) -> float:
-    """How well labels cover the fields of a scene, or of parts of it: (rows, cols), 0 = none.
-
-    It is 0 where one field of each class is labelled and nears 1 the more are.
-    """
-    labelled = list(parts)
-    found = {int(label) for part in labelled for label in np.unique(part) if label}
-    return coverage_of(sum(int(fields(part).max(initial=0)) for part in labelled), len(found))
-
-
-def coverage_of(labelled_fields: int, classes: int) -> float:
-    """The same, from how many fields of how many classes are labelled."""
-    return float((1 - max(classes, 1) / max(labelled_fields, classes, 1)) ** 2)
-
-
-def labels_at(pixels: Tensor, targets: Tensor, shape: Sequence[int]) -> npt.NDArray[np.int64]:
-    """Labels (rows, cols), 0 = none, of pixels: flat indices (n,) and classes (n,) from 0."""
-    labels = np.zeros(tuple(shape), np.int64)
-    labels.flat[pixels.cpu().numpy()] = targets.cpu().numpy() + 1
-    return labels
 
 
 def some_of_each(targets: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:

@@ -15,10 +15,10 @@ from torch import Tensor
 from hsifcn.augment import channels_last
 from hsifcn.bands import varying_bands
 from hsifcn.errors import LabelError, MismatchError, UnreadableFileError
+from hsifcn.label_layout import coverage, labels_at
 from hsifcn.propagation import PropagatedLabels, propagated_labels
 from hsifcn.scaling import Scaling, fit_scaling, read_bands, strips, valid_pixels
 from hsifcn.scene import Scene, class_targets, shifted_band
-from hsifcn.spectral_classifier import coverage, labels_at
 from hsifcn.splits import Split
 
 

@@ -20,7 +20,7 @@ LAYERS = (
     {"errors"},
     {"scene"},
     {"augment", "bands", "bundled", "calibration", "carrying", "contenders", "crf", "graph_cuts"}
-    | {"intervals"}
+    | {"intervals", "label_layout"}
     | {"io", "losses", "mapped_tile", "measure", "metrics", "models", "optimiser", "propagation"}
     | {"quicklook", "scaling", "settings"}
     | {"spectra", "spectral_classifier", "split_recipes", "splits", "stream", "tiles"},
@@ -50,7 +50,7 @@ ONLY = {  # units that look at few others
 }
 WITH_TORCH = (
     {"augment", "carrying", "crf", "losses", "mapped_tile", "models", "optimiser", "propagation"}
-    | {"spectral_classifier"}
+    | {"label_layout", "spectral_classifier"}
     | LAYERS[3]
     | {"band_matching", "map_files", "tile_plan", "training_plan"}
     | {"patch_prediction", "prediction", "refinement_choice", "run", "run_memory", "training"}

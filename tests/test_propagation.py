@@ -10,11 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hsifcn.label_layout import agreement, coverage, labels_at
 from hsifcn.propagation import (
     CLASS_EDGE,
     EDGE_COMPONENTS,
+    LABEL_EDGE,
     LEAK,
     MOST_HASTE,
+    NARROW_HASTE,
     PRIOR,
     SCATTER_ITERATIONS,
     SCATTER_SMOOTHING,
@@ -22,10 +25,11 @@ from hsifcn.propagation import (
     SMOOTHING_EDGE,
     SMOOTHING_ITERATIONS,
     WALK_EDGE,
-    between,
+    Pace,
     class_edges,
     clean_components,
     haste_of,
+    lower_near,
     noise_sums,
     pace_of,
     propagate,
@@ -36,8 +40,9 @@ from hsifcn.propagation import (
     steeper,
     step_weights,
     steps,
+    walks,
 )
-from hsifcn.spectral_classifier import KnownSpectra, coverage, known_spectra, labels_at
+from hsifcn.spectral_classifier import KnownSpectra, known_spectra
 
 
 def fields_scene(rows=18, cols=22, bands=8, noise=0.3, seed=0):
@@ -72,29 +77,37 @@ def dense_graph(weights, rows, cols):
 def dense_solution(cube, valid, pixels, targets, classes):
     """The same linear system, written out and solved directly in float64."""
     rows, cols = cube.shape[2:]
-    covered = coverage([labels_at(pixels, targets, (rows, cols))])
+    labels = labels_at(pixels, targets, (rows, cols))
+    covered = coverage([labels])
     edges, seen = seen_in(clean_components(cube, valid), valid, covered)
     known_pixels = known_spectra(seen, pixels, targets)
     prior = known_pixels.learn(classes).probabilities(seen)
-    steepness = between(WALK_EDGE, covered)
-    edges = [steepness * a + b for a, b in zip(edges, class_edges(prior), strict=True)]
+    pace = pace_of(known_pixels, agreement([labels]))
+    edges = [pace.edge * a + b for a, b in zip(edges, class_edges(prior), strict=True)]
+    places = np.stack(np.unravel_index(pixels.numpy(), (rows, cols)), 1)
+    squares = ((np.indices((rows, cols))[:, None] - places.T[..., None, None]) ** 2).sum(0).min(0)
+    heights = torch.from_numpy(1 - (1 - pace.label_edge) * np.exp(-squares)).float()
+    edges = [
+        edge * torch.minimum(heights[a, b], heights[c, d])
+        for edge, (a, b, c, d) in zip(edges, steps(heights), strict=True)
+    ]
     graph = dense_graph(step_weights(edges, valid), rows, cols)
-    chance = PRIOR * haste_of(known_pixels)
     prior = prior.flatten(1).numpy()
     known = np.zeros((classes, rows * cols))
     known[targets.numpy(), pixels.numpy()] = 1
     free = np.ones(rows * cols, bool)
     free[pixels.numpy()] = False
-    system = np.diag(graph.sum(1) + chance) - graph
-    right = (graph @ known.T + chance * prior.T)[free]
+    system = np.diag(graph.sum(1) + pace.chance) - graph
+    right = (graph @ known.T + pace.chance * prior.T)[free]
     found = known.T.copy()
     found[free] = np.linalg.solve(system[np.ix_(free, free)], right)
     return found.T.reshape(classes, rows, cols)
 
 
-def test_agrees_with_a_direct_solution():
+@pytest.mark.parametrize("beside", [[], [(2, 0), (9, 12), (0, 16), (16, 10)]])
+def test_agrees_with_a_direct_solution(beside):
     cube, truth = fields_scene()
-    pixels, targets = label(truth, [(2, 2), (9, 10), (15, 20), (0, 0)])
+    pixels, targets = label(truth, [(2, 2), (9, 10), (15, 20), (0, 0), *beside])
     found = propagate(cube, None, pixels, targets, 3)
     np.testing.assert_allclose(
         found.numpy(), dense_solution(cube, None, pixels, targets, 3), atol=1e-3
@@ -181,6 +194,38 @@ def test_few_walks_pass_where_the_classifier_changes_its_mind():
     np.testing.assert_allclose(class_edges(unsure)[0].max(), 0.2**2 * CLASS_EDGE, rtol=1e-5)
 
 
+def test_edges_are_lower_near_labelled_pixels():
+    labelled = torch.zeros(5, 9, dtype=torch.bool)
+    labelled[2, 4] = True
+    edges = class_edges(torch.rand(3, 5, 9, generator=torch.Generator().manual_seed(0)))
+    lower = lower_near(labelled, edges, 0.2)
+    assert [edge.shape for edge in lower] == [edge.shape for edge in edges]
+    right, down = (near / edge for near, edge in zip(lower[:2], edges[:2], strict=True))
+    np.testing.assert_allclose(right[2, 3:5], 0.2, rtol=1e-5)  # the steps to it and from it
+    np.testing.assert_allclose(down[1:3, 4], 0.2, rtol=1e-5)
+    one_away = 1 - 0.8 * np.exp(-1)
+    np.testing.assert_allclose(right[[1, 3, 2, 2], [4, 4, 2, 5]], one_away, rtol=1e-5)
+    np.testing.assert_allclose(right[:, [0, 7]], 1, atol=1e-3)
+    same = lower_near(labelled, edges, 1.0)
+    assert all((a == b).all() for a, b in zip(same, edges, strict=True))
+
+
+def test_a_labelled_neighbour_outweighs_what_the_pixel_looks_like():
+    """A pixel beside labelled ones of a field that looks like another, as mixed pixels do."""
+    prior = torch.full((2, 5, 9), 0.05)
+    prior[0] = 0.95
+    prior[:, 2, 4] = torch.tensor([0.05, 0.95])
+    edges = [torch.zeros_like(edge) for edge in class_edges(prior)]
+    pixels = torch.tensor([2 * 9 + 3, 2 * 9 + 5])
+    targets = torch.zeros(2, dtype=torch.int64)
+    high, low = (
+        walks(edges, prior, None, pixels, targets, Pace(1.0, 0.5, label_edge))[:, 2, 4]
+        for label_edge in (1.0, 0.2)
+    )
+    assert high.argmax() == 1
+    assert low.argmax() == 0
+
+
 def spectra_of(errors, fields=100, size=4):
     """Two classes of fields far apart, but for some fields that look like the other class."""
     rng = np.random.default_rng(0)
@@ -212,10 +257,21 @@ def test_errors_of_fields_hasten_walks_no_more_than_those_of_pixels():
 
 
 def test_walks_cross_more_where_labels_cover_more_fields():
-    one_each, some, many = (pace_of(spectra_of(n // 4, fields=n)) for n in (2, 8, 400))
+    one_each, some, many = (pace_of(spectra_of(n // 4, fields=n), 1.0) for n in (2, 8, 400))
     assert one_each.edge == WALK_EDGE[0]
     assert one_each.edge > some.edge > many.edge > WALK_EDGE[1]
+    assert one_each.label_edge == LABEL_EDGE[0]
+    assert one_each.label_edge > some.label_edge > many.label_edge > LABEL_EDGE[1]
     assert one_each.chance == some.chance == many.chance == PRIOR
+
+
+def test_walks_end_sooner_and_edges_stay_where_fields_are_narrower_than_labels_lie_apart():
+    known = spectra_of(100, fields=400)
+    wide, less, narrow, narrower = (pace_of(known, share) for share in (1, 0.8, 0.5, 0))
+    assert wide.chance == PRIOR < less.chance < narrow.chance < NARROW_HASTE * PRIOR
+    assert wide.label_edge < less.label_edge < narrow.label_edge == 1
+    assert narrow == narrower
+    assert pace_of(spectra_of(0, fields=2), 0).chance == PRIOR  # one field each: nothing is known
 
 
 def test_fewer_pixels_are_smoothed_together_where_labels_cover_few_fields():

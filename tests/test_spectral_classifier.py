@@ -17,10 +17,8 @@ from hsifcn.spectral_classifier import (
     KnownSpectra,
     Likeness,
     Seen,
-    coverage,
     errors_at_unseen_fields,
     known_spectra,
-    labels_at,
 )
 
 
@@ -100,25 +98,6 @@ def test_coverage_grows_with_the_fields_of_a_class(counts):
     fewer = spectra_of(targets, np.zeros((len(counts), 4)))
     more = spectra_of(np.tile(targets, 2), np.zeros((len(counts), 4)))
     assert 0 <= fewer.coverage() < more.coverage() < 1
-
-
-@settings(deadline=None)
-@given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 99))
-def test_coverage_of_parts_is_that_of_their_fields(rows, cols, seed):
-    rng = np.random.default_rng(seed)
-    parts = [rng.choice([0, 0, 0, 1, 2, 5], (rows, cols)) for _ in range(2)]
-    parts[0][0, 0] = 3
-    whole = np.concatenate([parts[0], np.zeros((1, cols), int), parts[1]])  # no field in both
-    pixels = torch.from_numpy(np.flatnonzero(whole))
-    targets = torch.from_numpy(whole.flat[pixels.numpy()] - 1)
-    image = torch.zeros(1, *whole.shape)
-    known = known_spectra(Seen(image, image), pixels, targets)
-    assert coverage(parts) == coverage([whole]) == known.coverage()
-    np.testing.assert_array_equal(labels_at(pixels, targets, whole.shape), whole)
-
-
-def test_nothing_labelled_covers_nothing():
-    assert coverage([]) == coverage([np.zeros((3, 4), int)]) == 0
 
 
 def test_scatter_tells_classes_of_like_spectra():
