@@ -17,8 +17,10 @@ from hsifcn.io.files import atomic_write
 from hsifcn.scene import Scene
 from hsifcn.settings import Settings
 from hsifcn.splits import Split
-from hsifcn.training import Announce, Progress, Trained, train
+from hsifcn.training import Trained, train
+from hsifcn.training_job import Announce
 from hsifcn.training_plan import TrainingPlan
+from hsifcn.training_steps import Progress
 
 SEED_STEP = 1000  # between the seeds of members, so that those of neighbouring runs differ
 

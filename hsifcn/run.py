@@ -45,7 +45,8 @@ from hsifcn.refinement_choice import refine_run
 from hsifcn.run_memory import bytes_of_maps, later_peak, less
 from hsifcn.settings import Settings
 from hsifcn.splits import Split
-from hsifcn.training import Announce, Trained
+from hsifcn.training import Trained
+from hsifcn.training_job import Announce
 
 LOG_COLUMNS = ("step", "loss", "lr", "validation_oa", "seconds")
 CHECKPOINT_FILES = (

@@ -39,7 +39,7 @@ class Settings:
         labels being 1; whole-scene networks only.
     learn_validation : bool
         Learn the validation pixels too in the last steps, where labels are carried over whole
-        scenes: ``training.HELD_BACK`` says when.
+        scenes: ``training_job.HELD_BACK`` says when.
     evaluate_every : int
         Steps between two looks at the validation pixels.
     inductive : bool

@@ -29,7 +29,7 @@ LAYERS = (
     {"band_matching", "tile_plan", "training_plan"},
     {"map_files"},
     {"classical", "evaluation", "inputs", "patch_prediction", "prediction", "refinement_choice"}
-    | {"training", "transfer"},
+    | {"temperature", "training", "training_job", "training_steps", "transfer"},
     {"ensemble", "run_memory"},
     {"prediction_files", "report", "run"},
     {"footprint", "plan", "verdict"},
@@ -53,8 +53,8 @@ WITH_TORCH = (
     | {"label_layout", "spectral_classifier"}
     | LAYERS[3]
     | {"band_matching", "map_files", "tile_plan", "training_plan"}
-    | {"patch_prediction", "prediction", "refinement_choice", "run", "run_memory", "training"}
-    | {"transfer"}
+    | {"patch_prediction", "prediction", "refinement_choice", "run", "run_memory", "temperature"}
+    | {"training", "training_job", "training_steps", "transfer"}
 )
 PROCESSES = {
     "hsifcn.contender",

@@ -25,7 +25,9 @@ from hsifcn.propagation import propagate
 from hsifcn.scene import default_colours
 from hsifcn.settings import Settings, default_settings, learning_rate, stage
 from hsifcn.splits import Split, make_split
-from hsifcn.training import FEWEST_TO_CALIBRATE, HELD_BACK, SELECT_FROM, initial_state, train
+from hsifcn.temperature import FEWEST_TO_CALIBRATE
+from hsifcn.training import train
+from hsifcn.training_job import HELD_BACK
 from hsifcn.training_scenes import (
     WholeScenes,
     load_training_scene,
@@ -33,6 +35,7 @@ from hsifcn.training_scenes import (
     scene_scaling,
     usable_bands,
 )
+from hsifcn.training_steps import SELECT_FROM, initial_state
 
 pytestmark = pytest.mark.usefixtures("small_models")
 
@@ -274,8 +277,8 @@ def test_the_temperature_lies_between_by_how_well_labels_cover_fields(
     scene, split, monkeypatch, covered
 ):
     monkeypatch.setattr(WholeScenes, "coverage", lambda self: covered)
-    monkeypatch.setattr("hsifcn.training.temperature_of_sureness", lambda logits, sureness: 4.0)
-    monkeypatch.setattr("hsifcn.training.fit_temperature", lambda logits, targets: 0.5)
+    monkeypatch.setattr("hsifcn.temperature.temperature_of_sureness", lambda logits, sureness: 4.0)
+    monkeypatch.setattr("hsifcn.temperature.fit_temperature", lambda logits, targets: 0.5)
     temperature = fit(scene, split, short(steps=3)).bundle.temperature
     assert temperature == pytest.approx(0.5**covered * 4 ** (1 - covered))
 
@@ -348,7 +351,7 @@ class TestValidationPixelsLearntInTheEnd:
 def test_without_validation_pixels_the_temperature_is_cross_fitted(scene, model, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "hsifcn.training.fit_temperature",
+        "hsifcn.temperature.fit_temperature",
         lambda logits, targets: seen.append((logits.shape, np.sort(targets))) or 2.0,
     )
     few = make_split(field_scene()[1], "per-class:6")
@@ -366,7 +369,7 @@ def test_without_validation_pixels_the_temperature_is_cross_fitted(scene, model,
 def test_a_class_that_the_other_half_lacks_has_no_say_in_the_temperature(scene, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "hsifcn.training.fit_temperature", lambda logits, targets: seen.append(targets) or 1.0
+        "hsifcn.temperature.fit_temperature", lambda logits, targets: seen.append(targets) or 1.0
     )
     few = make_split(field_scene()[1], "per-class:4")
     single = few.train & (few.labels == 2)

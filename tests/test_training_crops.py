@@ -438,7 +438,7 @@ class TestTraining:
     def test_without_validation_pixels_the_temperature_is_cross_fitted(self, monkeypatch):
         seen = []
         monkeypatch.setattr(
-            "hsifcn.training.fit_temperature",
+            "hsifcn.temperature.fit_temperature",
             lambda logits, targets: seen.append(len(targets)) or 2.0,
         )
         scene, labels = field_scene(60, 71)

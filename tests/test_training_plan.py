@@ -17,7 +17,7 @@ from hsifcn.measure import rss_bytes
 from hsifcn.models import MODELS, build, default_spec
 from hsifcn.objectives import SceneObjective
 from hsifcn.settings import default_settings
-from hsifcn.training import plan_steps
+from hsifcn.training_job import plan_steps
 from hsifcn.training_plan import STEP_PIXELS, TRIAL_SIDE, memory_need, try_step
 from hsifcn.training_scenes import TrainingScene, WholeScenes
 

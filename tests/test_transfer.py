@@ -13,7 +13,8 @@ from hsifcn.models.patch import PatchCNN, encoder_roles
 from hsifcn.scene import default_class_names, default_colours
 from hsifcn.settings import Settings, default_settings
 from hsifcn.splits import make_split
-from hsifcn.training import initial_state, train
+from hsifcn.training import train
+from hsifcn.training_steps import initial_state
 from hsifcn.transfer import inherited, origin, require_same_input
 
 pytestmark = pytest.mark.usefixtures("small_models_in_module")
