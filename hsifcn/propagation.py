@@ -155,13 +155,13 @@ def propagate(
         One where labelled, and summing to one everywhere; 0 for classes without a label, and at
         pixels without a measurement.
     """
-    labels = labels_at(pixels, targets, cube.shape[2:])
-    covered = coverage([labels])
+    labels = [labels_at(pixels, targets, cube.shape[2:])]
+    covered, agreeing = coverage(labels), agreement(labels)
     edges, seen = seen_in(clean_components(cube, valid), valid, covered)
     known = known_spectra(seen, pixels, targets)
     known = known.taken(np.sort(some_of_each(known.targets, MOST_KNOWN)))
     prior = known.learn(classes).probabilities(seen)
-    return walks(edges, prior, valid, pixels, targets, pace_of(known, agreement([labels])))
+    return walks(edges, prior, valid, pixels, targets, pace_of(known, agreeing))
 
 
 def seen_in(components: Tensor, valid: Tensor | None, covered: float) -> tuple[list[Tensor], Seen]:
