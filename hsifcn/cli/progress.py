@@ -19,7 +19,7 @@ OnStep = Callable[[int, float, float | None], None]
 
 @contextmanager
 def training_progress(output: Output, steps: int) -> Iterator[OnStep]:
-    """Give a ``training_steps.Progress`` that draws a bar with loss, validation OA and the time left.
+    """Give a ``training_steps.Progress`` that draws a bar: loss, validation OA, time left.
 
     Silent with ``--quiet`` or where stderr is no terminal. Ctrl-C stops between two steps, so that
     a resumed run agrees with an uninterrupted one to the byte; a second Ctrl-C stops at once.
