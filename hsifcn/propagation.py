@@ -52,7 +52,7 @@ WALK_EDGE = 4.0, 3.0  # how steeply the weight of a step falls with the spectral
 SMOOTHING_EDGE = 6.0, 3.0  # the same for smoothing
 LABEL_EDGE = 1.0, 0.2  # height of walks' edges at a labelled pixel, against that far from any
 PRIOR = 3e-4  # chance, against that of a step, that a walk ends at what the classifier says
-NARROW_HASTE = 2.0  # times as likely they are to where fields are narrower than labels lie apart
+NARROW_HASTE = 2.0  # times as likely to end there where fields are narrower than labels lie apart
 CLASS_EDGE = 4.0  # steepness of the edges of what the classifier says; 1 = sure of two classes
 LEAK = 3e-4  # weight of the steepest edge, so that no pixel is cut off
 MOST_HASTE = 4.0  # times as likely walks are to end there if the classifier never errs
