@@ -1,4 +1,4 @@
-"""Training: one loop for every network, settings that suit every scene.
+"""Training: a network from scenes and the splits of their labels.
 
 No test label is ever seen: objectives are made of the training and validation pixels only.
 Unlabelled pixels are seen as spectra (band statistics, batch norm) unless ``Settings.inductive``.
