@@ -100,7 +100,8 @@ def main() -> None:
         "how far it is above or below that with other edges of spectra, those that the recipe has "
         "where the labels cover one field of each class, or all of them, with edges as high near "
         "labels as elsewhere, as if the nearest labels always agreed, with walks that end at the "
-        "classifier as often in narrow fields as in wide ones, and half or twice as often (mean and standard deviation over scenes).",
+        "classifier as often in narrow fields as in wide ones, and half or twice as often (mean "
+        "and standard deviation over scenes).",
         "",
         f"| width of fields | split | nearest labels agree | recipe | {' | '.join(OTHERS)} |",
         "|---|---|---|---|" + "---|" * len(OTHERS),
