@@ -27,14 +27,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.calibration import expected_calibration_error
+from hsifcn.core.process import machine, versions
+from hsifcn.core.scene import default_class_names, default_colours
+from hsifcn.data.splits import Split, make_split
+from hsifcn.evaluation.calibration import expected_calibration_error
+from hsifcn.evaluation.metrics import Accuracy, confusion_matrix
 from hsifcn.io import open_labels, open_scene
 from hsifcn.io.files import atomic_write
-from hsifcn.measure import machine, versions
-from hsifcn.metrics import Accuracy, confusion_matrix
-from hsifcn.scene import default_class_names, default_colours
-from hsifcn.settings import Settings, default_settings
-from hsifcn.splits import Split, make_split
+from hsifcn.training.settings import Settings, default_settings
 
 ROOT = Path(__file__).parent.parent
 SCENE = ROOT / "data" / "indian_pines_corrected.mat"
@@ -118,8 +118,8 @@ def map_by_network(
     path: Path, split: Split, settings: Settings
 ) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.float32]]:
     """Map a scene with a network trained on the split: labels, and how sure it is of them."""
-    from hsifcn.prediction import Predictor
-    from hsifcn.training import train
+    from hsifcn.inference.predictor import Predictor
+    from hsifcn.training.train import train
 
     scene = open_scene(path)
     n_classes = int(split.labels.max())
@@ -135,8 +135,8 @@ def map_by_network(
 
 def map_by_classifier(path: Path, split: Split, name: str, seed: int) -> npt.NDArray[np.uint16]:
     """Map a scene with a classifier of spectra."""
-    from hsifcn.classical import fit, spectral_features
-    from hsifcn.training_scenes import read_standardised, scene_scaling, usable_bands
+    from hsifcn.comparison.baselines import fit, spectral_features
+    from hsifcn.training.scenes import read_standardised, scene_scaling, usable_bands
 
     scene = open_scene(path)
     bands = usable_bands([scene])

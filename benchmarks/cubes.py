@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from hsifcn.bundle import Bundle
-from hsifcn.bundled import bundled_scene
+from hsifcn.core.process import versions
+from hsifcn.core.scene import Window, default_class_names, default_colours
+from hsifcn.data.indian_pines import bundled_scene
+from hsifcn.data.standardise import Scaling
+from hsifcn.inference.bundle import Bundle
 from hsifcn.io import open_scene
-from hsifcn.measure import versions
 from hsifcn.models import build, default_spec
-from hsifcn.scaling import Scaling
-from hsifcn.scene import Window, default_class_names, default_colours
 
 CODES = {"int16": 2, "float32": 4}  # ENVI's data types
 CLASSES = 16

@@ -24,10 +24,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.made_fields import UNLABELLED, Labels, made_scene
-from hsifcn import propagation
-from hsifcn.label_layout import agreement
-from hsifcn.measure import machine, versions
-from hsifcn.splits import make_split
+from hsifcn.core.process import machine, versions
+from hsifcn.data.splits import make_split
+from hsifcn.propagation import random_walker as propagation
+from hsifcn.propagation.label_coverage import agreement
 
 OUT = Path(__file__).parent.parent / "docs" / "field_sizes.md"
 SIDE, BANDS, CLASSES = 100, 100, 8

@@ -33,24 +33,28 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from torch import Tensor, nn
 
-from hsifcn import models, objectives, propagation, spectral_classifier, training_scenes
-from hsifcn.augment import jitter_bands, transform, undo
+from hsifcn import models
+from hsifcn.core.process import machine, versions
+from hsifcn.core.scene import default_class_names, default_colours
+from hsifcn.data.split_recipes import fields
+from hsifcn.data.splits import Split, make_split
+from hsifcn.evaluation.metrics import Accuracy, confusion_matrix
+from hsifcn.inference.predictor import Predictor
+from hsifcn.inference.refine.potentials import choose_weights
 from hsifcn.io import open_labels, open_scene
-from hsifcn.label_layout import coverage, labels_at
-from hsifcn.measure import machine, versions
-from hsifcn.metrics import Accuracy, confusion_matrix
 from hsifcn.models.layers import WholeSceneNetwork
-from hsifcn.objectives import SceneObjective
-from hsifcn.prediction import Predictor
-from hsifcn.propagation import PropagatedLabels
-from hsifcn.refinement import choose_weights
-from hsifcn.scene import default_class_names, default_colours
-from hsifcn.settings import default_settings
-from hsifcn.spectral_classifier import KnownSpectra, Seen, SpectralClassifier
-from hsifcn.split_recipes import fields
-from hsifcn.splits import Split, make_split
-from hsifcn.training import Trained, train
-from hsifcn.training_scenes import read_standardised, scene_scaling, usable_bands
+from hsifcn.propagation import random_walker as propagation
+from hsifcn.propagation import spectral_prior as spectral_classifier
+from hsifcn.propagation.label_coverage import coverage, labels_at
+from hsifcn.propagation.random_walker import PropagatedLabels
+from hsifcn.propagation.spectral_prior import KnownSpectra, Seen, SpectralClassifier
+from hsifcn.training import objectives
+from hsifcn.training import scenes as training_scenes
+from hsifcn.training.augment import jitter_bands, transform, undo
+from hsifcn.training.objectives import SceneObjective
+from hsifcn.training.scenes import read_standardised, scene_scaling, usable_bands
+from hsifcn.training.settings import default_settings
+from hsifcn.training.train import Trained, train
 
 ROOT = Path(__file__).parent.parent
 SCENE = ROOT / "data" / "indian_pines_corrected.mat"

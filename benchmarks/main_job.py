@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from hsifcn.measure import machine, versions
+from hsifcn.core.process import machine, versions
 
 ROOT = Path(__file__).parent.parent
 SCENE = ROOT / "data" / "indian_pines_corrected.mat"

@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cubes import write_header
-from hsifcn.bundled import bundled_scene
+from hsifcn.core.process import machine, versions
+from hsifcn.core.scene import Window
+from hsifcn.data.indian_pines import bundled_scene
 from hsifcn.io import open_labels, open_scene
-from hsifcn.measure import machine, versions
-from hsifcn.scene import Window
 
 ROOT = Path(__file__).parent.parent
 NOISE = 20.0  # standard deviation, in the scene's counts; its bands' own lie between 40 and 1000

@@ -19,9 +19,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from hsifcn.measure import machine, versions
+from hsifcn.core.process import machine, versions
 from hsifcn.models import MODELS, default_spec, geometry
-from hsifcn.run import model_record
+from hsifcn.training.run import model_record
 
 ROOT = Path(__file__).parent.parent
 SCENE = ROOT / "data" / "indian_pines_corrected.mat"

@@ -23,9 +23,9 @@ import numpy as np
 
 from benchmarks.accuracy import map_by_classifier, map_by_network
 from benchmarks.made_fields import UNLABELLED, Labels, made_scene
-from hsifcn.measure import machine, versions
-from hsifcn.settings import default_settings
-from hsifcn.splits import make_split
+from hsifcn.core.process import machine, versions
+from hsifcn.data.splits import make_split
+from hsifcn.training.settings import default_settings
 
 OUT = Path(__file__).parent.parent / "docs" / "other_scenes.md"
 RATES = {"half the learning rate": 0.5, "twice": 2.0}  # times that of the recipe

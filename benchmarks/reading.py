@@ -24,10 +24,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.io import savemat
 
+from hsifcn.core.process import machine, versions
+from hsifcn.core.scene import Scene, Window
 from hsifcn.io import open_scene
 from hsifcn.io.raw import ORDERS
-from hsifcn.measure import machine, versions
-from hsifcn.scene import Scene, Window
 
 ROOT = Path(__file__).parent.parent
 BANDS, STRIP, TILE = 200, 64, 512

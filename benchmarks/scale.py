@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cubes import mosaic, predict, sparse_cube, write_model
-from hsifcn.measure import machine, versions
+from hsifcn.core.process import machine, versions
 from hsifcn.models import DEFAULT_MODEL
 
 ROOT = Path(__file__).parent.parent

@@ -21,20 +21,20 @@ import numpy as np
 import torch
 
 from benchmarks.cubes import mosaic, predict, write_model
-from hsifcn import blocks
-from hsifcn.bundle import load_model
-from hsifcn.io import open_scene
-from hsifcn.measure import (
+from hsifcn.core.process import (
     ask_for_huge_pages,
     keep_memory_together,
     machine,
     spin_briefly,
     versions,
 )
+from hsifcn.core.scene import Window
+from hsifcn.inference import streaming as blocks
+from hsifcn.inference.bundle import load_model
+from hsifcn.inference.predictor import Predictor, write_prediction
+from hsifcn.io import open_scene
 from hsifcn.models import DEFAULT_MODEL
 from hsifcn.models.flops import formula_forward, on_meta
-from hsifcn.prediction import Predictor, write_prediction
-from hsifcn.scene import Window
 
 ROOT = Path(__file__).parent.parent
 BANDS = 200

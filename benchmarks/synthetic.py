@@ -19,17 +19,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hsifcn.bundle import Bundle
-from hsifcn.contenders import Contender, contenders
-from hsifcn.errors import FailedError
-from hsifcn.footprint import MEMORY_SHARE, prediction_need
-from hsifcn.jobs import run_job
-from hsifcn.measure import machine, versions
+from hsifcn.comparison.contenders import Contender, contenders
+from hsifcn.comparison.launcher import run_job
+from hsifcn.comparison.memory_check import MEMORY_SHARE, prediction_need
+from hsifcn.core.errors import FailedError
+from hsifcn.core.process import machine, versions
+from hsifcn.core.scene import default_class_names, default_colours
+from hsifcn.data.standardise import Scaling
+from hsifcn.inference.bundle import Bundle
+from hsifcn.inference.tiling import free_memory
 from hsifcn.models import DEFAULT_MODEL, build, default_spec
 from hsifcn.models.flops import predict_flops
-from hsifcn.scaling import Scaling
-from hsifcn.scene import default_class_names, default_colours
-from hsifcn.tile_plan import free_memory
 
 ROOT = Path(__file__).parent.parent
 SCENES = {"Pavia University's size": (610, 340, 103), "2,000 x 2,000 x 200": (2000, 2000, 200)}

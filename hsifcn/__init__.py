@@ -12,15 +12,15 @@ from typing import Any
 _HOME = {
     "open_scene": "hsifcn.io",
     "open_labels": "hsifcn.io",
-    "make_split": "hsifcn.splits",
-    "Settings": "hsifcn.settings",
-    "default_settings": "hsifcn.settings",
-    "train": "hsifcn.training",
-    "load_model": "hsifcn.bundle",
-    "predict": "hsifcn.prediction",
-    "evaluate": "hsifcn.evaluation",
-    "Plan": "hsifcn.plan",
-    "compare": "hsifcn.experiment",
+    "make_split": "hsifcn.data.splits",
+    "Settings": "hsifcn.training.settings",
+    "default_settings": "hsifcn.training.settings",
+    "train": "hsifcn.training.train",
+    "load_model": "hsifcn.inference.bundle",
+    "predict": "hsifcn.inference.predictor",
+    "evaluate": "hsifcn.evaluation.evaluate",
+    "Plan": "hsifcn.comparison.plan",
+    "compare": "hsifcn.comparison.experiment",
 }
 __all__ = list(_HOME)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from hsifcn.scene import Grid, Window
+from hsifcn.core.scene import Grid, Window
 
 
 @dataclass(frozen=True)
@@ -129,10 +129,10 @@ def randomise(network, seed=0):
 
 def random_bundle(name, bands=5, classes=4, seed=0, scaling=None, wavelengths=None):
     """A bundle with random weights; its scaling changes nothing unless one is given."""
-    from hsifcn.bundle import Bundle
+    from hsifcn.core.scene import default_class_names, default_colours
+    from hsifcn.data.standardise import Scaling
+    from hsifcn.inference.bundle import Bundle
     from hsifcn.models import build, default_spec
-    from hsifcn.scaling import Scaling
-    from hsifcn.scene import default_class_names, default_colours
 
     spec = default_spec(name, bands, classes)
     return Bundle(

@@ -11,16 +11,16 @@ import torch
 from cli_helpers import COMPARISON, STEPS, command, small_scene
 from scenes import field_scene, noise_scene, random_bundle
 
-from hsifcn import training_plan
+from hsifcn.comparison.patch_prediction import PatchPredictor
+from hsifcn.core.scene import class_targets, default_class_names, default_colours
+from hsifcn.data.splits import make_split
+from hsifcn.inference.predictor import Predictor
+from hsifcn.inference.refine.potentials import DEFAULTS, METHODS
 from hsifcn.models import DEFAULT_MODEL, MODELS
-from hsifcn.patch_prediction import PatchPredictor
-from hsifcn.prediction import Predictor
-from hsifcn.propagation import propagate
-from hsifcn.refinement import DEFAULTS, METHODS
-from hsifcn.scene import class_targets, default_class_names, default_colours
-from hsifcn.settings import default_settings
-from hsifcn.splits import make_split
-from hsifcn.training import train
+from hsifcn.propagation.random_walker import propagate
+from hsifcn.training import memory_plan as training_plan
+from hsifcn.training.settings import default_settings
+from hsifcn.training.train import train
 
 PRESENT = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
 ACCELERATORS = [name for name, present in PRESENT.items() if present]

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scenes import ArrayScene, noise_scene, random_bundle, whole
 
-from hsifcn.band_matching import band_widths, match_scene
-from hsifcn.errors import MismatchError
-from hsifcn.prediction import Predictor
-from hsifcn.scaling import Scaling, valid_pixels
-from hsifcn.scene import Window
+from hsifcn.core.errors import MismatchError
+from hsifcn.core.scene import Window
+from hsifcn.data.standardise import Scaling, valid_pixels
+from hsifcn.inference.band_matching import band_widths, match_scene
+from hsifcn.inference.predictor import Predictor
 
 BANDS = 5
 NM = np.array([400.0, 410, 420, 430, 440])

@@ -4,11 +4,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scenes import ArrayScene, field_cube, field_labels
 
-from hsifcn import bands
-from hsifcn.bundled import bundled_file
-from hsifcn.errors import SettingError
+from hsifcn.core.errors import SettingError
+from hsifcn.core.scene import Window
+from hsifcn.data import bands
+from hsifcn.data.indian_pines import bundled_file
 from hsifcn.io import open_scene
-from hsifcn.scene import Window
 
 NM = np.array([400, 600, 800, 1000, 1200, 1390, 1600, 1880, 2100, 2300, 2440, 2460.0])
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scenes import ArrayScene, whole
 
-from hsifcn.blocks import read_blocks
-from hsifcn.scaling import valid_pixels
+from hsifcn.data.standardise import valid_pixels
+from hsifcn.inference.streaming import read_blocks
 
 BIG = float(np.finfo(np.float32).max)
 VOXELS = {

@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scenes import random_bundle
 
-from hsifcn.bundle import load_model
-from hsifcn.errors import ExistingOutputError, UnreadableFileError
+from hsifcn.core.errors import ExistingOutputError, UnreadableFileError
+from hsifcn.data.standardise import Scaling
+from hsifcn.inference.bundle import load_model
 from hsifcn.models import MODELS
-from hsifcn.scaling import Scaling
 
 pytestmark = pytest.mark.usefixtures("small_models_in_module")
 

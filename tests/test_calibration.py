@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from hsifcn.calibration import (
+from hsifcn.evaluation.calibration import (
     TEMPERATURES,
     coverage_curve,
     expected_calibration_error,

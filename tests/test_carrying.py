@@ -11,8 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scenes import field_cube, field_labels
 
-from hsifcn import carrying, propagation
-from hsifcn.carrying import (
+from hsifcn.core.scene import Window
+from hsifcn.core.tiles import plan_tiles
+from hsifcn.data.splits import make_split
+from hsifcn.propagation import random_walker as propagation
+from hsifcn.propagation import windows as carrying
+from hsifcn.propagation.random_walker import propagate, propagated_labels
+from hsifcn.propagation.spectral_prior import MOST_KNOWN
+from hsifcn.propagation.windows import (
     Carried,
     LabelledWindow,
     carry_over_windows,
@@ -20,11 +26,6 @@ from hsifcn.carrying import (
     shared_directions,
     shared_spectra,
 )
-from hsifcn.propagation import propagate, propagated_labels
-from hsifcn.scene import Window
-from hsifcn.spectral_classifier import MOST_KNOWN
-from hsifcn.splits import make_split
-from hsifcn.tiles import plan_tiles
 
 
 def standardised(rows, cols, seed=0):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scenes import field_cube, field_labels
 
-from hsifcn.classical import CLASSIFIERS, fit, spectral_features
-from hsifcn.errors import SettingError
-from hsifcn.splits import make_split
+from hsifcn.comparison.baselines import CLASSIFIERS, fit, spectral_features
+from hsifcn.core.errors import SettingError
+from hsifcn.data.splits import make_split
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from cli_helpers import (
     snapshot,
 )
 
-from hsifcn.bundle import load_model
+from hsifcn.inference.bundle import load_model
 from hsifcn.models import default_spec
 from hsifcn.models.flops import predict_flops
 

@@ -10,7 +10,7 @@ import pytest
 from cli_helpers import assert_refused, command, finished_comparison, snapshot
 
 import hsifcn
-from hsifcn.bundled import bundled_scene
+from hsifcn.data.indian_pines import bundled_scene
 from hsifcn.models import DEFAULT_MODEL
 
 

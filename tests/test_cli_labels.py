@@ -15,7 +15,7 @@ from scenes import field_cube, field_labels
 from vector_samples import DEGREES, MAP_INFO, block, write_shapes
 
 from hsifcn.io import open_labels
-from hsifcn.run import read_split
+from hsifcn.training.run import read_split
 
 NAMES = ("alder", "beech", "cedar")
 

@@ -31,8 +31,8 @@ from cli_helpers import (
 from io_samples import write_envi
 from PIL import Image
 
+from hsifcn.core.scene import default_colours
 from hsifcn.io import open_labels
-from hsifcn.scene import default_colours
 
 
 @pytest.fixture

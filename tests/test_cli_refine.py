@@ -9,9 +9,9 @@ import pytest
 from cli_helpers import STEPS, assert_refused, command, copy_of_finished, snapshot
 from scenes import field_cube, field_labels
 
-from hsifcn.bundle import load_model
+from hsifcn.inference.bundle import load_model
 from hsifcn.io import open_labels
-from hsifcn.run import read_split
+from hsifcn.training.run import read_split
 
 
 @pytest.fixture(scope="module", params=["crf", "mrf"])
@@ -74,7 +74,7 @@ def test_an_unknown_back_end_is_refused(tmp_path):
 
 @pytest.mark.parametrize("arguments", [["predict"], ["train", "cube.mat", "--overwrite"]])
 def test_a_cut_of_a_scene_in_tiles_is_refused_before_any_work(tmp_path, monkeypatch, arguments):
-    from hsifcn import tile_plan
+    from hsifcn.inference import tiling as tile_plan
 
     copy_of_finished(tmp_path)
     monkeypatch.setattr(tile_plan.Need, "whole", lambda self, pixels: 10**15)

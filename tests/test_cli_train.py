@@ -25,9 +25,9 @@ from cli_helpers import (
     snapshot,
 )
 
-from hsifcn.bundle import load_model
 from hsifcn.cli.options import choose_device
-from hsifcn.run import read_split
+from hsifcn.inference.bundle import load_model
+from hsifcn.training.run import read_split
 
 FILES = {
     *("model.safetensors", "metrics.json", "split.npz", "config.json", "log.csv", "map.png"),

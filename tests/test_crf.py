@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hsifcn import crf
-from hsifcn.tiles import crop, plan_tiles
+from hsifcn.core.tiles import crop, plan_tiles
+from hsifcn.inference.refine import mean_field as crf
 
 
 def noisy(rows, cols, classes=3, features=4, seed=0, holes=0.0):

@@ -141,7 +141,7 @@ def test_the_map_lies_over_the_polygons(folder):
 
 
 def test_names_and_colours_are_those_of_the_classes(folder):
-    from hsifcn.scene import default_colours
+    from hsifcn.core.scene import default_colours
 
     with rasterio.open(folder / "map.tif") as dataset:
         colours = [dataset.colormap(1)[label][:3] for label in (1, 2, 3)]

@@ -9,15 +9,15 @@ import pytest
 import torch
 from scenes import field_scene
 
-from hsifcn.bundle import load_model
-from hsifcn.ensemble import SEED_STEP, join, train_ensemble
-from hsifcn.errors import SettingError
+from hsifcn.core.errors import SettingError
+from hsifcn.core.scene import default_class_names, default_colours
+from hsifcn.data.splits import make_split
+from hsifcn.inference.bundle import load_model
+from hsifcn.inference.predictor import Predictor
 from hsifcn.models.flops import predict_flops
-from hsifcn.prediction import Predictor
-from hsifcn.scene import default_class_names, default_colours
-from hsifcn.settings import default_settings
-from hsifcn.splits import make_split
-from hsifcn.training import train
+from hsifcn.training.ensemble import SEED_STEP, join, train_ensemble
+from hsifcn.training.settings import default_settings
+from hsifcn.training.train import train
 
 pytestmark = pytest.mark.usefixtures("small_models")
 NAMES = {"class_names": default_class_names(3), "colours": default_colours(3)}

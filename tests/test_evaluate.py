@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from hsifcn.errors import MismatchError
-from hsifcn.evaluation import evaluate
-from hsifcn.scene import Grid, LabelMap, default_class_names, default_colours
-from hsifcn.splits import Split
+from hsifcn.core.errors import MismatchError
+from hsifcn.core.scene import Grid, LabelMap, default_class_names, default_colours
+from hsifcn.data.splits import Split
+from hsifcn.evaluation.evaluate import evaluate
 
 
 def label_map(array, names=None):
@@ -149,7 +149,7 @@ def test_counting_in_parts_changes_nothing(monkeypatch):
     truth = label_map(np.kron(rng.integers(0, 4, (5, 6)), np.ones((4, 4), int)))
     found = label_map(np.where(rng.random(truth.labels.shape) < 0.2, 1, truth.labels))
     whole = evaluate(found, truth)
-    monkeypatch.setattr("hsifcn.metrics.PART_PIXELS", 7)
+    monkeypatch.setattr("hsifcn.evaluation.metrics.PART_PIXELS", 7)
     assert evaluate(found, truth) == whole
 
 

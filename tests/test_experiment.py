@@ -7,11 +7,12 @@ import json
 import pytest
 from scenes import write_field_scene
 
-from hsifcn import footprint, jobs
-from hsifcn.contenders import contenders
-from hsifcn.experiment import why_skipped
-from hsifcn.inputs import open_inputs
-from hsifcn.plan import Plan
+from hsifcn.comparison import launcher as jobs
+from hsifcn.comparison import memory_check as footprint
+from hsifcn.comparison.contenders import contenders
+from hsifcn.comparison.experiment import why_skipped
+from hsifcn.comparison.plan import Plan
+from hsifcn.data.dataset import open_inputs
 
 
 @pytest.fixture

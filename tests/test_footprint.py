@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hsifcn import footprint, measure
-from hsifcn.contenders import contenders
-from hsifcn.footprint import misfit, patch_store_bytes, prediction_need, training_need
+from hsifcn.comparison import memory_check as footprint
+from hsifcn.comparison.contenders import contenders
+from hsifcn.comparison.memory_check import misfit, patch_store_bytes, prediction_need, training_need
+from hsifcn.core import process as measure
 
 SHAPE = (145, 145, 200)
 KNOWN = contenders(15)

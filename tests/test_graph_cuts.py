@@ -10,8 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from hsifcn.errors import SettingError
-from hsifcn.graph_cuts import STEPS_PER_NAT, PottsEnergy, alpha_expansion, expand, grid_edges
+from hsifcn.core.errors import SettingError
+from hsifcn.inference.refine.graph_cuts import (
+    STEPS_PER_NAT,
+    PottsEnergy,
+    alpha_expansion,
+    expand,
+    grid_edges,
+)
 
 
 def grid_energy(rows, cols, n_classes, seed, strength=2.0, valid=None):

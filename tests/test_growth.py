@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scenes import field_scene
 
-from hsifcn.growth import Mosaic, carry_on
+from hsifcn.comparison.growth import Mosaic, carry_on
+from hsifcn.core.scene import Window
 from hsifcn.io import open_scene
-from hsifcn.scene import Window
 
 
 def rows(*pairs):

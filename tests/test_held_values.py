@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from live_bytes import peak_live_bytes
 from scenes import noise_scene
 
+from hsifcn.inference.tiling import memory_need
 from hsifcn.models import MODELS, build, default_spec, scene_form
 from hsifcn.models.layers import ConvBlock
-from hsifcn.tile_plan import memory_need
 
 SIDE = 96
 NAMES = [*(name for name, model in MODELS.items() if model.patch is None), "patch5", "patch15"]

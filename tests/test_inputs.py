@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from cli_helpers import small_scene
 
-from hsifcn.errors import LabelError, MismatchError
-from hsifcn.inputs import Labelling, common_class_names, open_inputs
-from hsifcn.scene import LabelMap, default_class_names, default_colours
+from hsifcn.core.errors import LabelError, MismatchError
+from hsifcn.core.scene import LabelMap, default_class_names, default_colours
+from hsifcn.data.dataset import Labelling, common_class_names, open_inputs
 
 
 def test_inputs(tmp_path):

@@ -9,11 +9,16 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
-from hsifcn import intervals
-from hsifcn.errors import LabelError, MismatchError
-from hsifcn.intervals import area_estimates, bootstrap_over_fields, mcnemar, paired_difference
-from hsifcn.metrics import Accuracy, confusion_matrix
-from hsifcn.splits import fields
+from hsifcn.core.errors import LabelError, MismatchError
+from hsifcn.data.splits import fields
+from hsifcn.evaluation import intervals
+from hsifcn.evaluation.intervals import (
+    area_estimates,
+    bootstrap_over_fields,
+    mcnemar,
+    paired_difference,
+)
+from hsifcn.evaluation.metrics import Accuracy, confusion_matrix
 
 Array = npt.NDArray[Any]
 N_CLASSES = 3

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from io_samples import sample_cube, write_envi
 
-from hsifcn.errors import UnreadableFileError
+from hsifcn.core.errors import UnreadableFileError
+from hsifcn.core.scene import Window
 from hsifcn.io import open_labels, open_scene
 from hsifcn.io.affine import AffineVoxels, converted
-from hsifcn.scene import Window
 
 GAINS = np.array([0.5, 0.25, -2.0])
 OFFSETS = np.array([0.0, 100.0, 7.5])

@@ -14,10 +14,10 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 from rasterio.warp import reproject
 
-from hsifcn.errors import LabelError, MismatchError
+from hsifcn.core.errors import LabelError, MismatchError
+from hsifcn.core.scene import Grid, LabelMap
 from hsifcn.io import open_labels, open_scene
 from hsifcn.io.alignment import align, coordinates_of, pixels_at, target_of
-from hsifcn.scene import Grid, LabelMap
 
 UTM = CRS.from_epsg(32632).to_wkt()
 DEGREES = CRS.from_epsg(4326).to_wkt()

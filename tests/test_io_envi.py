@@ -7,9 +7,9 @@ import pytest
 import spectral
 from io_samples import ENVI_TYPES, envi_fields, envi_text, sample_cube, write_envi
 
-from hsifcn.errors import AmbiguousInputError, HsifcnError, SettingError, UnreadableFileError
+from hsifcn.core.errors import AmbiguousInputError, HsifcnError, SettingError, UnreadableFileError
+from hsifcn.core.scene import Window
 from hsifcn.io import open_scene
-from hsifcn.scene import Window
 
 WHOLE = Window(0, 0, 4, 5)
 

@@ -23,10 +23,10 @@ from rasterio.transform import from_origin
 from scenes import field_cube, field_labels
 from vector_samples import DEGREES, MAP_INFO, UTM, block, write_shapes
 
-from hsifcn.errors import HsifcnError
+from hsifcn.core.errors import HsifcnError
+from hsifcn.core.scene import Window
+from hsifcn.data.standardise import valid_pixels
 from hsifcn.io import open_labels, open_scene
-from hsifcn.scaling import valid_pixels
-from hsifcn.scene import Window
 
 RIGHT = None  # read, and read rightly
 CUBE = sample_cube((6, 5, 3), "i2") + 1
@@ -349,7 +349,7 @@ def test_a_file_of_band_numbers_is_no_file_of_wavelengths(tmp_path):
 @pytest.mark.parametrize("make", [envi, hdf5, neon, zarr_store], ids=lambda make: make.__name__)
 def test_wavelengths_that_do_not_increase(tmp_path, make):
     """They stay with their bands, info tells, and a range of wavelengths finds the right ones."""
-    from hsifcn.bands import with_chosen_bands
+    from hsifcn.data.bands import with_chosen_bands
 
     nm = [600.0, 400.0, 500.0]
     path = make(tmp_path, **({"wavelength": f"{{{nm}}}"} if make is envi else {"nm": nm}))

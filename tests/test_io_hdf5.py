@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from io_samples import sample_cube, sample_labels
 
-from hsifcn.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
+from hsifcn.core.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
+from hsifcn.core.scene import Window
 from hsifcn.io import find_labels, open_labels, open_scene
-from hsifcn.scene import Window
 
 WHOLE = Window(0, 0, 4, 5)
 NM = np.array([400.0, 500.0, 600.0])

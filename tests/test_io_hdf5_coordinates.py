@@ -10,9 +10,9 @@ import rasterio
 from io_samples import sample_cube, sample_labels
 from rasterio.crs import CRS
 
+from hsifcn.core.scene import Window
 from hsifcn.io import open_labels, open_scene
 from hsifcn.io.hdf5 import _listing
-from hsifcn.scene import Window
 
 WHOLE = Window(0, 0, 4, 5)
 UTM = CRS.from_epsg(32633).to_wkt()

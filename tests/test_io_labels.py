@@ -5,9 +5,9 @@ import pytest
 from io_samples import sample_cube, sample_labels, write_envi, write_v73
 from scipy.io import savemat
 
-from hsifcn.errors import AmbiguousInputError, LabelError, UnreadableFileError
+from hsifcn.core.errors import AmbiguousInputError, LabelError, UnreadableFileError
+from hsifcn.core.scene import default_colours
 from hsifcn.io import find_labels, open_labels, open_scene
-from hsifcn.scene import default_colours
 
 
 @pytest.fixture(autouse=True)

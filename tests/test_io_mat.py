@@ -12,10 +12,10 @@ import pytest
 from io_samples import sample_cube, sample_labels, write_v73
 from scipy.io import loadmat, savemat
 
-from hsifcn.bundled import bundled_file
-from hsifcn.errors import AmbiguousInputError, HsifcnError, LabelError, UnreadableFileError
+from hsifcn.core.errors import AmbiguousInputError, HsifcnError, LabelError, UnreadableFileError
+from hsifcn.core.scene import Window
+from hsifcn.data.indian_pines import bundled_file
 from hsifcn.io import cache, child, list_variables, mat, open_labels, open_scene
-from hsifcn.scene import Window
 
 WHOLE = Window(0, 0, 4, 5)
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from io_samples import sample_cube
 
-from hsifcn.errors import HsifcnError, SettingError, UnreadableFileError
+from hsifcn.core.errors import HsifcnError, SettingError, UnreadableFileError
+from hsifcn.core.scene import Window
 from hsifcn.io import open_labels, open_scene
-from hsifcn.scene import Window
 
 
 @pytest.mark.parametrize("dtype", ["u1", "<i2", ">u2", ">i4", "<f2", "<f4", ">f8", "<u8"])

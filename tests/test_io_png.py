@@ -5,10 +5,10 @@ import pytest
 from io_samples import sample_labels
 from PIL import Image
 
-from hsifcn.errors import SettingError, UnreadableFileError
+from hsifcn.core.errors import SettingError, UnreadableFileError
+from hsifcn.core.scene import Window, default_colours
 from hsifcn.io import create_raster, open_labels, open_scene, png
 from hsifcn.io.png import map_with_legend
-from hsifcn.scene import Window, default_colours
 
 NAMES = ("corn, no till", "Wälder", "пшеница")
 COLOURS = ((255, 0, 0), (0, 255, 0), (1, 2, 3))

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from io_samples import sample_cube, write_envi
 from vector_samples import DEGREES, MAP_INFO, centre, in_crs
 
-from hsifcn.errors import HsifcnError, LabelError, MismatchError, UnreadableFileError
+from hsifcn.core.errors import HsifcnError, LabelError, MismatchError, UnreadableFileError
+from hsifcn.core.scene import LabelMap
 from hsifcn.io import open_labels, open_scene
-from hsifcn.scene import LabelMap
 
 BARE = LabelMap(np.zeros((6, 8), np.uint8), (), ())
 

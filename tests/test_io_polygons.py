@@ -12,10 +12,10 @@ from hypothesis.extra.numpy import arrays
 from pyogrio import list_layers, raw, read_info
 from scenes import field_labels
 
-from hsifcn.errors import ExistingOutputError, FailedError
+from hsifcn.core.errors import ExistingOutputError, FailedError
+from hsifcn.core.scene import Grid, LabelMap
 from hsifcn.io import files
 from hsifcn.io.polygons import write_polygons
-from hsifcn.scene import Grid, LabelMap
 
 NAMES = ("corn, no till", "wööds", "water")
 COLOURS = ((255, 0, 10), (0, 255, 0), (1, 2, 3))

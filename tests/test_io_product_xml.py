@@ -3,9 +3,9 @@ import pytest
 import rasterio
 from io_samples import sample_cube
 
-from hsifcn.errors import UnreadableFileError
+from hsifcn.core.errors import UnreadableFileError
+from hsifcn.core.scene import Window
 from hsifcn.io import open_scene
-from hsifcn.scene import Window
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 

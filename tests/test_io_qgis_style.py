@@ -5,9 +5,9 @@ from xml.etree import ElementTree
 import pytest
 from io_samples import sample_labels
 
-from hsifcn.errors import ExistingOutputError
+from hsifcn.core.errors import ExistingOutputError
+from hsifcn.core.scene import Window
 from hsifcn.io import create_raster
-from hsifcn.scene import Window
 
 NAMES = ("corn & <soy>", "naïve", "x\x00y")
 COLOURS = ((255, 0, 10), (0, 255, 0), (1, 2, 3))

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from io_samples import sample_cube
 
-from hsifcn.errors import UnreadableFileError
+from hsifcn.core.errors import UnreadableFileError
+from hsifcn.core.scene import Window
 from hsifcn.io import raw
 from hsifcn.io.raw import ORDERS, RawArray
-from hsifcn.scene import Window
 
 
 def stored(path, cube, order, offset=0):

@@ -9,9 +9,9 @@ import rasterio
 from io_samples import sample_cube, sample_labels
 from rasterio.transform import Affine, from_origin
 
-from hsifcn.errors import LabelError, SettingError, UnreadableFileError
+from hsifcn.core.errors import LabelError, SettingError, UnreadableFileError
+from hsifcn.core.scene import Window
 from hsifcn.io import find_labels, open_labels, open_scene
-from hsifcn.scene import Window
 
 WHOLE = Window(0, 0, 4, 5)
 DTYPES = ["u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"]

@@ -14,10 +14,10 @@ import rasterio
 import rasterio.shutil
 from io_samples import sample_cube, sample_labels
 
-from hsifcn.errors import FailedError
+from hsifcn.core.errors import FailedError
+from hsifcn.core.scene import Grid, Window
 from hsifcn.io import create_raster, open_labels, open_scene
 from hsifcn.io.tiff_writer import _are_equal
-from hsifcn.scene import Grid, Window
 
 WHOLE = Window(0, 0, 4, 5)
 NAMES = ("corn, no till", "wo{o}ds <&>", "naïve = 3")

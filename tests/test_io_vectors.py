@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from io_samples import sample_cube, sample_labels, write_envi
 from vector_samples import DEGREES, EAST, MAP_INFO, NORTH, UTM, block, centre, write_shapes
 
-from hsifcn.errors import AmbiguousInputError, LabelError, MismatchError, UnreadableFileError
+from hsifcn.core.errors import AmbiguousInputError, LabelError, MismatchError, UnreadableFileError
+from hsifcn.core.scene import Grid, LabelMap
 from hsifcn.io import find_labels, open_labels, open_scene
-from hsifcn.scene import Grid, LabelMap
 
 SHAPE = (10, 12)
 FIELDS = [block(0, 0, 4, 5), block(5, 1, 3, 3), block(2, 7, 6, 5)]

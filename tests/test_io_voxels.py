@@ -16,8 +16,8 @@ import spectral
 import zarr
 from io_samples import STORED_AXES, sample_cube, write_v73
 
+from hsifcn.core.scene import Window
 from hsifcn.io import open_scene
-from hsifcn.scene import Window
 
 SHAPE = (4, 5, 3)
 TYPES = ["u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"]

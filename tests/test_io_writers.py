@@ -11,9 +11,9 @@ from io_samples import ENVI_TYPES, sample_cube, sample_labels, write_envi
 from PIL import Image
 from scipy.io import loadmat
 
-from hsifcn.errors import ExistingOutputError, FailedError, SettingError
+from hsifcn.core.errors import ExistingOutputError, FailedError, SettingError
+from hsifcn.core.scene import Grid, Window
 from hsifcn.io import atomic_write, create_raster, open_labels, open_scene, write_label_png, writer
-from hsifcn.scene import Grid, Window
 
 WHOLE = Window(0, 0, 4, 5)
 NAMES = ("corn, no till", "wo{o}ds", "naïve = 3")

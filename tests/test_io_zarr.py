@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from io_samples import sample_cube, sample_labels
 
-from hsifcn.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
+from hsifcn.core.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
+from hsifcn.core.scene import Window
 from hsifcn.io import open_labels, open_scene, scene_stem
-from hsifcn.scene import Window
 
 zarr = pytest.importorskip("zarr")
 WHOLE = Window(0, 0, 4, 5)

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hsifcn.label_layout import agreement, coverage, labels_at
-from hsifcn.spectral_classifier import Seen, known_spectra
+from hsifcn.propagation.label_coverage import agreement, coverage, labels_at
+from hsifcn.propagation.spectral_prior import Seen, known_spectra
 
 
 @settings(deadline=None)

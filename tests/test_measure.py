@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from hsifcn.measure import (
+from hsifcn.core.process import (
     Stopwatch,
     keep_memory_together,
     machine,

@@ -12,12 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn import metrics as sklearn_metrics
 
-from hsifcn.errors import LabelError, MismatchError
-from hsifcn.metrics import (
-    Accuracy,
-    confusion_matrix,
-    overall_average_kappa,
-)
+from hsifcn.core.errors import LabelError, MismatchError
+from hsifcn.evaluation.metrics import Accuracy, confusion_matrix, overall_average_kappa
 
 N_CLASSES = 4
 PIXELS = hnp.arrays(np.uint8, st.just((6, 7)), elements=st.integers(0, N_CLASSES))

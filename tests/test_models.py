@@ -7,8 +7,10 @@ import pytest
 import torch
 from scenes import noise_scene, random_bundle, randomise, whole
 
-from hsifcn.bundle import empty_network
-from hsifcn.errors import SettingError
+from hsifcn.core.errors import SettingError
+from hsifcn.data.standardise import Scaling
+from hsifcn.inference.bundle import empty_network
+from hsifcn.inference.predictor import Predictor
 from hsifcn.models import (
     DEFAULT_MODEL,
     MODELS,
@@ -22,8 +24,6 @@ from hsifcn.models.batchnorm import reestimate
 from hsifcn.models.flops import counted_forward, predict_flops, training_step_flops
 from hsifcn.models.folding import RawSceneNetwork
 from hsifcn.models.layers import BatchNorm
-from hsifcn.prediction import Predictor
-from hsifcn.scaling import Scaling
 
 FCNS = [name for name in MODELS if MODELS[name].patch is None]
 PATCHES = [name for name in MODELS if MODELS[name].patch is not None]

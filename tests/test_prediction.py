@@ -10,23 +10,24 @@ from hypothesis import strategies as st
 from io_samples import write_envi
 from scenes import ArrayScene, field_scene, noise_scene, random_bundle, whole, write_field_scene
 
-from hsifcn import prediction, tile_plan
-from hsifcn.errors import (
+from hsifcn.core.errors import (
     ExistingOutputError,
     MemoryCeilingError,
     MismatchError,
     UnreadableFileError,
 )
+from hsifcn.core.scene import Window
+from hsifcn.core.tiles import plan_tiles
+from hsifcn.data.standardise import fit_scaling
+from hsifcn.inference import predictor as prediction
+from hsifcn.inference import tiling as tile_plan
+from hsifcn.inference.map_writer import probabilities_path
+from hsifcn.inference.mapped_tile import MappedTile
+from hsifcn.inference.predictor import Predictor, check_scene
+from hsifcn.inference.tiling import Plan, memory_need
 from hsifcn.io import open_labels, open_scene
-from hsifcn.map_files import probabilities_path
-from hsifcn.mapped_tile import MappedTile
 from hsifcn.models import MODELS
 from hsifcn.models.geometry import Geometry
-from hsifcn.prediction import Predictor, check_scene
-from hsifcn.scaling import fit_scaling
-from hsifcn.scene import Window
-from hsifcn.tile_plan import Plan, memory_need
-from hsifcn.tiles import plan_tiles
 
 pytestmark = pytest.mark.usefixtures("small_models_in_module")
 

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from io_samples import sample_cube, write_envi
 
-from hsifcn.errors import SettingError, UnreadableFileError
-from hsifcn.io import open_scene
-from hsifcn.prediction_files import (
+from hsifcn.core.errors import SettingError, UnreadableFileError
+from hsifcn.inference.predict_run import (
     choose_targets,
     newest_run,
     raster_files,
@@ -21,6 +20,7 @@ from hsifcn.prediction_files import (
     scene_identity,
     sizes,
 )
+from hsifcn.io import open_scene
 
 
 @pytest.fixture

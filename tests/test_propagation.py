@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hsifcn.label_layout import agreement, coverage, labels_at
-from hsifcn.propagation import (
+from hsifcn.propagation.label_coverage import agreement, coverage, labels_at
+from hsifcn.propagation.random_walker import (
     CLASS_EDGE,
     EDGE_COMPONENTS,
     LABEL_EDGE,
@@ -42,7 +42,7 @@ from hsifcn.propagation import (
     steps,
     walks,
 )
-from hsifcn.spectral_classifier import KnownSpectra, known_spectra
+from hsifcn.propagation.spectral_prior import KnownSpectra, known_spectra
 
 
 def fields_scene(rows=18, cols=22, bands=8, noise=0.3, seed=0):

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from hsifcn import quicklook
-from hsifcn.errors import LabelError
-from hsifcn.quicklook import (
+from hsifcn.core.errors import LabelError
+from hsifcn.core.scene import Grid, Window, default_colours
+from hsifcn.report import quicklook
+from hsifcn.report.quicklook import (
     DIFFERENCE_COLOURS,
     SPLIT_COLOURS,
     UNLABELLED,
@@ -19,7 +20,6 @@ from hsifcn.quicklook import (
     rgb_bands,
     rgb_quicklook,
 )
-from hsifcn.scene import Grid, Window, default_colours
 
 VISIBLE = np.array([400.0, 450.0, 500.0, 550.0, 600.0, 650.0, 700.0])
 

@@ -9,12 +9,15 @@ import pytest
 import torch
 from scenes import ArrayScene, field_cube, field_labels, random_bundle
 
-from hsifcn import tile_plan
-from hsifcn.bundle import load_model
-from hsifcn.errors import MemoryCeilingError, SettingError
-from hsifcn.map_files import probabilities_path
-from hsifcn.prediction import Predictor, predict, write_prediction
-from hsifcn.refinement import (
+from hsifcn.core.errors import MemoryCeilingError, SettingError
+from hsifcn.core.scene import class_targets
+from hsifcn.data.splits import make_split
+from hsifcn.data.standardise import Scaling, fit_scaling
+from hsifcn.inference import tiling as tile_plan
+from hsifcn.inference.bundle import load_model
+from hsifcn.inference.map_writer import probabilities_path
+from hsifcn.inference.predictor import Predictor, predict, write_prediction
+from hsifcn.inference.refine.potentials import (
     DEFAULTS,
     FEATURES,
     METHODS,
@@ -24,10 +27,7 @@ from hsifcn.refinement import (
     from_header,
     reduced_spectra,
 )
-from hsifcn.refinement_choice import choose_refinement
-from hsifcn.scaling import Scaling, fit_scaling
-from hsifcn.scene import class_targets
-from hsifcn.splits import make_split
+from hsifcn.training.refinement_selection import choose_refinement
 
 pytestmark = pytest.mark.usefixtures("small_models_in_module")
 BANDS = 12

@@ -22,11 +22,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from hsifcn.errors import FailedError
-from hsifcn.quicklook import DIFFERENCE_COLOURS, SPLIT_COLOURS, label_image
+from hsifcn.core.errors import FailedError
+from hsifcn.core.scene import default_colours
 from hsifcn.report import formats, page, write_comparison_report, write_run_report
+from hsifcn.report.quicklook import DIFFERENCE_COLOURS, SPLIT_COLOURS, label_image
 from hsifcn.report.tables import Column, build_confusion, build_table
-from hsifcn.scene import default_colours
 
 NAMES = ["Alfalfa", "Corn-notill", "Woods", "Oats <b>&amp;</b>", "</script><script>alert(1)"]
 

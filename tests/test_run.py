@@ -13,15 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from hsifcn.errors import (
-    ExistingOutputError,
-    SettingError,
-    SplitError,
-    UnreadableFileError,
-)
-from hsifcn.inputs import split_labels
+from hsifcn.core.errors import ExistingOutputError, SettingError, SplitError, UnreadableFileError
+from hsifcn.data.dataset import split_labels
+from hsifcn.data.splits import Split, make_split
 from hsifcn.io import open_labels
-from hsifcn.run import (
+from hsifcn.training.run import (
     accuracy_record,
     model_record,
     pooled_leakage,
@@ -32,7 +28,6 @@ from hsifcn.run import (
     write_json,
     write_split,
 )
-from hsifcn.splits import Split, make_split
 
 
 def prepare(out, overwrite=False, resume=False):

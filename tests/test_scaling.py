@@ -6,8 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scenes import noise_scene
 
-from hsifcn.scaling import Scaling, fit_scaling, read_bands, strips, valid_pixels
-from hsifcn.scene import Window
+from hsifcn.core.scene import Window
+from hsifcn.data.standardise import (
+    Scaling,
+    fit_scaling,
+    read_bands,
+    strips,
+    valid_pixels,
+)
 
 
 @given(

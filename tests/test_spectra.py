@@ -4,9 +4,9 @@ from cli_helpers import assert_refused, command, small_scene
 from PIL import Image
 from scenes import ArrayScene, field_cube, field_labels
 
-from hsifcn.errors import ExistingOutputError, MismatchError
-from hsifcn.scene import LabelMap
-from hsifcn.spectra import class_spectra, draw_spectra
+from hsifcn.core.errors import ExistingOutputError, MismatchError
+from hsifcn.core.scene import LabelMap
+from hsifcn.report.spectra import class_spectra, draw_spectra
 
 
 def test_mean_spectra_of_valid_pixels_and_good_bands():

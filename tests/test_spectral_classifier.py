@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hsifcn.spectral_classifier import (
+from hsifcn.propagation.spectral_prior import (
     AT_ONCE,
     MOST_LIKENED,
     Discriminant,

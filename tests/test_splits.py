@@ -10,9 +10,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from hsifcn.bundled import bundled_file
-from hsifcn.errors import LabelError, SplitError
-from hsifcn.splits import (
+from hsifcn.core.errors import LabelError, SplitError
+from hsifcn.data.indian_pines import bundled_file
+from hsifcn.data.splits import (
     DEFAULT_VALIDATION,
     Split,
     fields,

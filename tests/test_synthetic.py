@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from benchmarks import synthetic
-from hsifcn.contenders import contenders
+from hsifcn.comparison.contenders import contenders
+from hsifcn.core.scene import Window
 from hsifcn.io import open_scene
-from hsifcn.scene import Window
 
 SHAPE = (130, 47, 12)
 KNOWN = contenders(5)

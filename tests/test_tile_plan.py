@@ -4,12 +4,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scenes import noise_scene
 
-from hsifcn import tile_plan
-from hsifcn.errors import MemoryCeilingError
+from hsifcn.core.errors import MemoryCeilingError
+from hsifcn.core.tiles import plan_tiles
+from hsifcn.inference import tiling as tile_plan
+from hsifcn.inference.refine.potentials import DEFAULTS
+from hsifcn.inference.tiling import choose_tile, memory_need, plan_scene
 from hsifcn.models import default_spec
-from hsifcn.refinement import DEFAULTS
-from hsifcn.tile_plan import choose_tile, memory_need, plan_scene
-from hsifcn.tiles import plan_tiles
 
 SIZES = st.one_of(st.integers(1, 40), st.integers(1, 3000))
 

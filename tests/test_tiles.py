@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hsifcn.errors import SettingError
-from hsifcn.scene import Window
-from hsifcn.tiles import Tile, crop, plan_tiles
+from hsifcn.core.errors import SettingError
+from hsifcn.core.scene import Window
+from hsifcn.core.tiles import Tile, crop, plan_tiles
 
 SIZES = st.one_of(st.just(1), st.integers(1, 90))
 

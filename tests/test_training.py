@@ -13,29 +13,29 @@ import torch.nn.functional as F
 from scenes import ArrayScene, field_labels, field_scene, randomise
 from scipy.special import softmax
 
-from hsifcn.bundle import load_model
-from hsifcn.calibration import fit_temperature
-from hsifcn.errors import FailedError, LabelError, SettingError, UnreadableFileError
-from hsifcn.losses import class_weights, labelled_cross_entropy
+from hsifcn.core.errors import FailedError, LabelError, SettingError, UnreadableFileError
+from hsifcn.core.scene import default_colours
+from hsifcn.data.splits import Split, make_split
+from hsifcn.evaluation.calibration import fit_temperature
+from hsifcn.inference.bundle import load_model
+from hsifcn.inference.predictor import Predictor
 from hsifcn.models import DEFAULT_MODEL, MODELS, build, default_spec
-from hsifcn.objectives import PatchObjective, SceneObjective
-from hsifcn.optimiser import AdamW
-from hsifcn.prediction import Predictor
-from hsifcn.propagation import propagate
-from hsifcn.scene import default_colours
-from hsifcn.settings import Settings, default_settings, learning_rate, stage
-from hsifcn.splits import Split, make_split
-from hsifcn.temperature import FEWEST_TO_CALIBRATE
-from hsifcn.training import train
-from hsifcn.training_job import HELD_BACK
-from hsifcn.training_scenes import (
+from hsifcn.propagation.random_walker import propagate
+from hsifcn.training.loop import SELECT_FROM, initial_state
+from hsifcn.training.losses import class_weights, labelled_cross_entropy
+from hsifcn.training.objectives import PatchObjective, SceneObjective
+from hsifcn.training.optimiser import AdamW
+from hsifcn.training.scenes import (
     WholeScenes,
     load_training_scene,
     read_standardised,
     scene_scaling,
     usable_bands,
 )
-from hsifcn.training_steps import SELECT_FROM, initial_state
+from hsifcn.training.settings import Settings, default_settings, learning_rate, stage
+from hsifcn.training.temperature import FEWEST_TO_CALIBRATE
+from hsifcn.training.train import train
+from hsifcn.training.training_job import HELD_BACK
 
 pytestmark = pytest.mark.usefixtures("small_models")
 
@@ -277,8 +277,10 @@ def test_the_temperature_lies_between_by_how_well_labels_cover_fields(
     scene, split, monkeypatch, covered
 ):
     monkeypatch.setattr(WholeScenes, "coverage", lambda self: covered)
-    monkeypatch.setattr("hsifcn.temperature.temperature_of_sureness", lambda logits, sureness: 4.0)
-    monkeypatch.setattr("hsifcn.temperature.fit_temperature", lambda logits, targets: 0.5)
+    monkeypatch.setattr(
+        "hsifcn.training.temperature.temperature_of_sureness", lambda logits, sureness: 4.0
+    )
+    monkeypatch.setattr("hsifcn.training.temperature.fit_temperature", lambda logits, targets: 0.5)
     temperature = fit(scene, split, short(steps=3)).bundle.temperature
     assert temperature == pytest.approx(0.5**covered * 4 ** (1 - covered))
 
@@ -351,7 +353,7 @@ class TestValidationPixelsLearntInTheEnd:
 def test_without_validation_pixels_the_temperature_is_cross_fitted(scene, model, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "hsifcn.temperature.fit_temperature",
+        "hsifcn.training.temperature.fit_temperature",
         lambda logits, targets: seen.append((logits.shape, np.sort(targets))) or 2.0,
     )
     few = make_split(field_scene()[1], "per-class:6")
@@ -369,7 +371,8 @@ def test_without_validation_pixels_the_temperature_is_cross_fitted(scene, model,
 def test_a_class_that_the_other_half_lacks_has_no_say_in_the_temperature(scene, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "hsifcn.temperature.fit_temperature", lambda logits, targets: seen.append(targets) or 1.0
+        "hsifcn.training.temperature.fit_temperature",
+        lambda logits, targets: seen.append(targets) or 1.0,
     )
     few = make_split(field_scene()[1], "per-class:4")
     single = few.train & (few.labels == 2)

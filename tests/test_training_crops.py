@@ -11,20 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scenes import ArrayScene, field_cube, field_labels, field_scene, randomise
 
-from hsifcn import training_crops, training_plan
-from hsifcn.errors import LabelError, SettingError
+from hsifcn.core.errors import LabelError, SettingError
+from hsifcn.core.scene import default_colours
+from hsifcn.core.tiles import crop, plan_tiles
+from hsifcn.data.splits import Split, make_split
+from hsifcn.data.standardise import Scaling, fit_scaling
+from hsifcn.inference.predictor import Predictor
 from hsifcn.models import DEFAULT_MODEL, build, default_spec
 from hsifcn.models.batchnorm import reestimate
-from hsifcn.objectives import SceneObjective
-from hsifcn.prediction import Predictor
-from hsifcn.scaling import Scaling, fit_scaling
-from hsifcn.scene import default_colours
-from hsifcn.settings import default_settings
-from hsifcn.splits import Split, make_split
-from hsifcn.tiles import crop, plan_tiles
-from hsifcn.training import train
-from hsifcn.training_crops import CroppedScenes, CropSize, crop_round, label_scene
-from hsifcn.training_scenes import WholeScenes, load_training_scene
+from hsifcn.training import crops as training_crops
+from hsifcn.training import memory_plan as training_plan
+from hsifcn.training.crops import CroppedScenes, CropSize, crop_round, label_scene
+from hsifcn.training.objectives import SceneObjective
+from hsifcn.training.scenes import WholeScenes, load_training_scene
+from hsifcn.training.settings import default_settings
+from hsifcn.training.train import train
 
 CPU = torch.device("cpu")
 BANDS = np.ones(12, bool)
@@ -438,7 +439,7 @@ class TestTraining:
     def test_without_validation_pixels_the_temperature_is_cross_fitted(self, monkeypatch):
         seen = []
         monkeypatch.setattr(
-            "hsifcn.temperature.fit_temperature",
+            "hsifcn.training.temperature.fit_temperature",
             lambda logits, targets: seen.append(len(targets)) or 2.0,
         )
         scene, labels = field_scene(60, 71)

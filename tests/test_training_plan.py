@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from live_bytes import LiveBytes
 from scenes import noise_scene
 
-from hsifcn import training_plan
-from hsifcn.errors import MemoryCeilingError
-from hsifcn.measure import rss_bytes
+from hsifcn.core.errors import MemoryCeilingError
+from hsifcn.core.process import rss_bytes
 from hsifcn.models import MODELS, build, default_spec
-from hsifcn.objectives import SceneObjective
-from hsifcn.settings import default_settings
-from hsifcn.training_job import plan_steps
-from hsifcn.training_plan import STEP_PIXELS, TRIAL_SIDE, memory_need, try_step
-from hsifcn.training_scenes import TrainingScene, WholeScenes
+from hsifcn.training import memory_plan as training_plan
+from hsifcn.training.memory_plan import STEP_PIXELS, TRIAL_SIDE, memory_need, try_step
+from hsifcn.training.objectives import SceneObjective
+from hsifcn.training.scenes import TrainingScene, WholeScenes
+from hsifcn.training.settings import default_settings
+from hsifcn.training.training_job import plan_steps
 
 NAMES = [name for name, model in MODELS.items() if model.patch is None]
 CLASSES = 7

@@ -7,13 +7,13 @@ import pytest
 import torch
 from scenes import ArrayScene, field_scene, randomise
 
-from hsifcn.augment import N_SYMMETRIES, transform, undo
-from hsifcn.errors import LabelError, MismatchError, UnreadableFileError
+from hsifcn.core.errors import LabelError, MismatchError, UnreadableFileError
+from hsifcn.data.splits import make_split
+from hsifcn.data.standardise import fit_scaling
 from hsifcn.models import DEFAULT_MODEL, build, default_spec
 from hsifcn.models.batchnorm import reestimate
-from hsifcn.scaling import fit_scaling
-from hsifcn.splits import make_split
-from hsifcn.training_scenes import (
+from hsifcn.training.augment import N_SYMMETRIES, transform, undo
+from hsifcn.training.scenes import (
     halved,
     load_training_scene,
     read_standardised,
@@ -168,7 +168,7 @@ def test_reading_by_strips_is_reading_at_once(monkeypatch, scene):
     bands = np.arange(12) != 5
     scaling = fit_scaling([scene.cube[..., bands].reshape(-1, 11)])
     cube, valid = read_standardised(scene, bands, scaling)
-    monkeypatch.setattr("hsifcn.scaling.strips.__defaults__", (24 * 12 * 3,))
+    monkeypatch.setattr("hsifcn.data.standardise.strips.__defaults__", (24 * 12 * 3,))
     again, _ = read_standardised(scene, bands, scaling)
     assert valid.all()
     assert torch.equal(cube, again)

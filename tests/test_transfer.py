@@ -7,15 +7,15 @@ import pytest
 import torch
 from scenes import field_scene, random_bundle
 
-from hsifcn.errors import MismatchError, SettingError
+from hsifcn.core.errors import MismatchError, SettingError
+from hsifcn.core.scene import default_class_names, default_colours
+from hsifcn.data.splits import make_split
 from hsifcn.models import DEFAULT_MODEL, MODELS, build, default_spec
 from hsifcn.models.patch import PatchCNN, encoder_roles
-from hsifcn.scene import default_class_names, default_colours
-from hsifcn.settings import Settings, default_settings
-from hsifcn.splits import make_split
-from hsifcn.training import train
-from hsifcn.training_steps import initial_state
-from hsifcn.transfer import inherited, origin, require_same_input
+from hsifcn.training.loop import initial_state
+from hsifcn.training.settings import Settings, default_settings
+from hsifcn.training.train import train
+from hsifcn.training.transfer import inherited, origin, require_same_input
 
 pytestmark = pytest.mark.usefixtures("small_models_in_module")
 

@@ -13,8 +13,8 @@ from types import TracebackType
 
 import click
 
-from hsifcn.errors import HsifcnError
-from hsifcn.measure import spin_briefly
+from hsifcn.core.errors import HsifcnError
+from hsifcn.core.process import spin_briefly
 
 COMMANDS = ("demo", "info", "split", "train", "predict", "evaluate", "compare-patch-vs-fcn")
 INTERRUPTED = 130

@@ -69,10 +69,10 @@ def command(
 
     Without SCENE, on the scene that comes with hsifcn.
     """
-    from hsifcn.bundled import OVERLAP, bundled_scene
-    from hsifcn.experiment import compare
+    from hsifcn.comparison.experiment import compare
+    from hsifcn.comparison.plan import DEFAULT_CONTENDERS, DEFAULT_SPLITS, QUICK_CONTENDERS, Plan
+    from hsifcn.data.indian_pines import OVERLAP, bundled_scene
     from hsifcn.io import scene_stem
-    from hsifcn.plan import DEFAULT_CONTENDERS, DEFAULT_SPLITS, QUICK_CONTENDERS, Plan
 
     if scene is None:
         paths = bundled_scene()

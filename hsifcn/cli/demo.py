@@ -15,11 +15,11 @@ from hsifcn.cli import options as opt
 @opt.options(opt.seed, opt.overwrite, opt.common)
 def command(output: opt.Output, seed: int, out: str, overwrite: bool) -> None:
     """Train on the bundled scene, map it, compare with the patch CNN, write the page."""
-    from hsifcn.bundled import OVERLAP, bundled_scene
     from hsifcn.cli.compare import summary
-    from hsifcn.experiment import compare
+    from hsifcn.comparison.experiment import compare
+    from hsifcn.comparison.plan import Plan
+    from hsifcn.data.indian_pines import OVERLAP, bundled_scene
     from hsifcn.models import DEFAULT_MODEL
-    from hsifcn.plan import Plan
 
     bundled = bundled_scene()
     warnings.filterwarnings("ignore", OVERLAP)

@@ -30,11 +30,11 @@ def command(
 
     LABELS are put on the pixels of the map, by their georeference where both have one.
     """
-    from hsifcn.errors import LabelError, MismatchError
-    from hsifcn.evaluation import evaluate
-    from hsifcn.inputs import Labelling, common_class_names
+    from hsifcn.core.errors import LabelError, MismatchError
+    from hsifcn.data.dataset import Labelling, common_class_names
+    from hsifcn.evaluation.evaluate import evaluate
     from hsifcn.io import open_labels
-    from hsifcn.run import read_split
+    from hsifcn.training.run import read_split
 
     split = read_split(Path(split_path)) if split_path else None
     if split is None:

@@ -12,8 +12,8 @@ import click
 from hsifcn.cli import options as opt
 
 if TYPE_CHECKING:
+    from hsifcn.core.scene import Grid, LabelMap
     from hsifcn.io.formats import FileScene
-    from hsifcn.scene import Grid, LabelMap
 
 NO_WAVELENGTHS = "not given; name a file of them with --wavelengths"
 
@@ -43,8 +43,8 @@ def command(
     overwrite: bool,
 ) -> None:
     """Show shape, type, wavelengths, bad bands, no-data, georeference and class counts."""
-    from hsifcn.errors import HsifcnError, MismatchError, SettingError
-    from hsifcn.inputs import Labelling
+    from hsifcn.core.errors import HsifcnError, MismatchError, SettingError
+    from hsifcn.data.dataset import Labelling
     from hsifcn.io import find_labels, open_scene
 
     scene = open_scene(scene_path, wavelengths=wavelengths)
@@ -62,12 +62,12 @@ def command(
             output.message(f"warning: {error}")
     if quicklook is not None:
         from hsifcn.io import write_rgb_png
-        from hsifcn.quicklook import rgb_quicklook
+        from hsifcn.report.quicklook import rgb_quicklook
 
         write_rgb_png(quicklook, rgb_quicklook(scene), overwrite=overwrite)
         output.message(f"quicklook: {quicklook}")
     if spectra is not None:
-        from hsifcn.spectra import draw_spectra
+        from hsifcn.report.spectra import draw_spectra
 
         if labels is None:
             raise SettingError("--spectra needs labels", "give them with -l")
@@ -82,7 +82,7 @@ def command(
 
 def facts_of(scene: FileScene, labels: LabelMap | None, labels_path: str | None) -> dict[str, Any]:
     """All there is to tell of a scene, for programs."""
-    from hsifcn.bands import band_faults
+    from hsifcn.data.bands import band_faults
 
     values: dict[str, Any] = {
         "path": scene.path,
@@ -145,8 +145,8 @@ def summary(values: dict[str, Any]) -> str:
     """The facts for people."""
     import numpy as np
 
-    from hsifcn.bands import format_bands
     from hsifcn.cli import tables
+    from hsifcn.data.bands import format_bands
 
     rows, cols, bands = values["shape"]
     nm, fwhm, scale = values["wavelengths"], values["fwhm"], values["scale_factor"]

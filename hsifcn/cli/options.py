@@ -181,7 +181,7 @@ def choose_device(name: str) -> str:
     """The device meant by ``auto``: CUDA or MPS where PyTorch has it."""
     import torch
 
-    from hsifcn.errors import SettingError
+    from hsifcn.core.errors import SettingError
 
     present = {
         "cuda": torch.cuda.is_available(),
@@ -197,7 +197,7 @@ def choose_device(name: str) -> str:
 
 def labels_of_scenes(scenes: Sequence[str], given: Sequence[str], output: Output) -> list[str]:
     """The label file of each scene: as given, else found beside it and said so."""
-    from hsifcn.errors import SettingError
+    from hsifcn.core.errors import SettingError
     from hsifcn.io import find_labels
 
     if not given:

@@ -10,11 +10,11 @@ import click
 from hsifcn.cli import options as opt
 
 if TYPE_CHECKING:
-    from hsifcn.prediction import Predictor
-    from hsifcn.prediction_files import Targets
-    from hsifcn.refinement import Refinement
-    from hsifcn.scene import Scene
-    from hsifcn.tile_plan import Plan
+    from hsifcn.core.scene import Scene
+    from hsifcn.inference.predict_run import Targets
+    from hsifcn.inference.predictor import Predictor
+    from hsifcn.inference.refine.potentials import Refinement
+    from hsifcn.inference.tiling import Plan
 
 # With the default suffix of each.
 FORMATS = {"envi": ".img", "gtiff": ".tif", "npy": ".npy", "mat": ".mat", "png": ".png"}
@@ -69,11 +69,11 @@ def command(
     Without MODEL, the newest run's; without SCENE, the scene that it was trained on, mapped into
     the run. One argument is a model if it is a run directory or a .safetensors file, else a scene.
     """
-    from hsifcn.measure import ask_for_huge_pages, keep_memory_together
+    from hsifcn.core.process import ask_for_huge_pages, keep_memory_together
 
     ask_for_huge_pages()  # before PyTorch is loaded
-    from hsifcn.errors import SettingError
-    from hsifcn.prediction_files import choose_polygons, choose_targets, predict_to_file
+    from hsifcn.core.errors import SettingError
+    from hsifcn.inference.predict_run import choose_polygons, choose_targets, predict_to_file
 
     if not 0 <= reject <= 1:
         raise SettingError(f"--reject {reject:g} is no probability", "give 0 to 1")
@@ -116,9 +116,9 @@ def load_predictor(
     output: opt.Output, model: Path, device: str, refine: str, approximate: bool
 ) -> Predictor:
     """Load a model and choose its back end, and tell which."""
-    from hsifcn.bundle import load_model
-    from hsifcn.prediction import Predictor
-    from hsifcn.refinement import choose_weights
+    from hsifcn.inference.bundle import load_model
+    from hsifcn.inference.predictor import Predictor
+    from hsifcn.inference.refine.potentials import choose_weights
 
     bundle = load_model(model)
     refinement = choose_weights(refine, bundle.refinement)
@@ -133,7 +133,7 @@ def open_matched(
     output: opt.Output, targets: Targets, predictor: Predictor, resample: bool
 ) -> list[Scene]:
     """Open the scenes and bring them to the bands and units of the model, telling how."""
-    from hsifcn.band_matching import match_scene
+    from hsifcn.inference.band_matching import match_scene
     from hsifcn.io import open_scene
 
     scenes = [open_scene(path, wavelengths=targets.wavelengths) for path in targets.scenes]

@@ -31,10 +31,10 @@ def command(
 ) -> None:
     """Make a split and print how near its test pixels lie to the training pixels."""
     from hsifcn.cli import tables
-    from hsifcn.inputs import Labelling, split_labels
+    from hsifcn.data.dataset import Labelling, split_labels
+    from hsifcn.data.splits import leakage_sentence
     from hsifcn.io import open_scene
-    from hsifcn.run import write_split
-    from hsifcn.splits import leakage_sentence
+    from hsifcn.training.run import write_split
 
     (path,) = opt.labels_of_scenes([scene], label_paths, output)
     labelling = Labelling(class_names, label_field, all_touched)

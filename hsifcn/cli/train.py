@@ -14,10 +14,10 @@ import click
 from hsifcn.cli import options as opt
 
 if TYPE_CHECKING:
-    from hsifcn.bundle import Bundle
-    from hsifcn.inputs import Inputs
-    from hsifcn.training_crops import CropSize
-    from hsifcn.training_plan import TrainingPlan
+    from hsifcn.data.dataset import Inputs
+    from hsifcn.inference.bundle import Bundle
+    from hsifcn.training.crops import CropSize
+    from hsifcn.training.memory_plan import TrainingPlan
 
 
 @click.command(epilog="Example: hsifcn train cube.mat -s checkerboard:14:gap=3 -o runs/disjoint")
@@ -59,14 +59,14 @@ def command(
     **asked: Any,
 ) -> None:
     """Train on scenes, measure accuracy at the test pixels, fill a run directory."""
-    from hsifcn.measure import ask_for_huge_pages
+    from hsifcn.core.process import ask_for_huge_pages
 
     ask_for_huge_pages()  # before PyTorch is loaded
     from hsifcn.cli.progress import training_progress
     from hsifcn.io import scene_stem
     from hsifcn.models import DEFAULT_MODEL
-    from hsifcn.run import prepare_run_directory, train_run
-    from hsifcn.settings import default_settings
+    from hsifcn.training.run import prepare_run_directory, train_run
+    from hsifcn.training.settings import default_settings
 
     labels = opt.labels_of_scenes(scenes, label_paths, output)
     inputs = inputs_asked_for(scenes, labels, seed, asked)
@@ -107,7 +107,7 @@ def inputs_asked_for(
     scenes: Sequence[str], labels: Sequence[str], seed: int, asked: Mapping[str, Any]
 ) -> Inputs:
     """Scenes, labels and splits, opened as the options say."""
-    from hsifcn.inputs import Labelling, open_inputs
+    from hsifcn.data.dataset import Labelling, open_inputs
 
     return open_inputs(
         scenes,
@@ -164,10 +164,10 @@ def crops_message(crops: CropSize) -> str:
 
 def starting_model(path: str, model: str, inputs: Inputs, output: opt.Output) -> Bundle:
     """The model to start from; says what is taken of it and whether its split was another one."""
-    from hsifcn.bundle import load_model
+    from hsifcn.inference.bundle import load_model
+    from hsifcn.inference.predict_run import model_file
     from hsifcn.models import default_spec
-    from hsifcn.prediction_files import model_file
-    from hsifcn.transfer import inherited, origin
+    from hsifcn.training.transfer import inherited, origin
 
     start = load_model(model_file(Path(path)))
     spec = default_spec(model, start.spec.bands, len(inputs.class_names))
@@ -200,7 +200,7 @@ def summary(metrics: dict[str, object], folder: Path) -> str:
     from typing import cast
 
     from hsifcn.cli import tables
-    from hsifcn.splits import leakage_sentence
+    from hsifcn.data.splits import leakage_sentence
 
     values = cast(dict[str, Any], metrics)
     split = values["split"]

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
+from hsifcn.core.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
+from hsifcn.core.scene import Grid, LabelMap, Scene
 from hsifcn.io import envi, hdf5, mat, npy, npz, png, points, tiff, vectors, zarr_store
 from hsifcn.io.alignment import Target, target_of
 from hsifcn.io.classes import read_class_names
@@ -33,7 +34,6 @@ from hsifcn.io.mat import list_variables
 from hsifcn.io.png import write_label_png, write_rgb_png
 from hsifcn.io.wavelengths import read_wavelengths
 from hsifcn.io.writer import RasterSpec, RasterWriter
-from hsifcn.scene import Grid, LabelMap, Scene
 
 __all__ = [
     "FORMATS",

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hsifcn.core.scene import Window
 from hsifcn.io.formats import FileScene, Voxels
-from hsifcn.scene import Window
 
 _PIECE_VOXELS = 1_000_000  # converted at once; bounds the memory that it adds
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.errors import LabelError, MismatchError
+from hsifcn.core.errors import LabelError, MismatchError
+from hsifcn.core.scene import Grid, LabelMap, Scene
 from hsifcn.io.crs import parse_crs
-from hsifcn.scene import Grid, LabelMap, Scene
 
 # Pixels. Georeferences written as text are off by less, and nearest-neighbour sampling goes wrong
 # at half a pixel only.

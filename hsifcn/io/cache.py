@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from hsifcn.errors import UnreadableFileError
+from hsifcn.core.errors import UnreadableFileError
 from hsifcn.io.files import atomic_write
 
 LIMIT = 20 * 2**30  # bytes of all entries; the oldest go first

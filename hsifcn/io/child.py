@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from hsifcn.errors import FailedError, UnreadableFileError
+from hsifcn.core.errors import FailedError, UnreadableFileError
 from hsifcn.io.cache import FileState
 
 MEMORY = 2 * 2**30  # bytes of address space for the child, and

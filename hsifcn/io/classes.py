@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.errors import AmbiguousInputError, LabelError
+from hsifcn.core.errors import AmbiguousInputError, LabelError
 from hsifcn.io.files import read_text
 
 _LARGEST_LABEL = 1000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from hsifcn.scene import Grid
+from hsifcn.core.scene import Grid
 
 _CODE = re.compile(r"[A-Za-z]+:\w+")  # of an authority: EPSG:4326, OGC:CRS84
 

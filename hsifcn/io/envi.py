@@ -17,13 +17,14 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.errors import (
+from hsifcn.core.errors import (
     AmbiguousInputError,
     ExistingOutputError,
     LabelError,
     SettingError,
     UnreadableFileError,
 )
+from hsifcn.core.scene import Window
 from hsifcn.io.affine import calibrated
 from hsifcn.io.envi_header import EnviHeader, format_header, read_header
 from hsifcn.io.envi_map import map_fields, read_grid
@@ -32,7 +33,6 @@ from hsifcn.io.qgis_style import class_style
 from hsifcn.io.raw import RawArray
 from hsifcn.io.wavelengths import are_wavelengths, to_nanometres
 from hsifcn.io.writer import RasterSpec, RasterWriter
-from hsifcn.scene import Window
 
 _RASTER_SUFFIXES = (".img", ".dat", ".bil", ".bip", ".bsq", ".raw")
 _DTYPES = {

@@ -6,8 +6,8 @@ import math
 import re
 import warnings
 
+from hsifcn.core.scene import Grid
 from hsifcn.io.envi_header import EnviHeader
-from hsifcn.scene import Grid
 
 _WGS84 = (
     'GEOGCS["WGS 84",DATUM["WGS_1984",SPHEROID["WGS 84",6378137,298.257223563]],'

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hsifcn.errors import ExistingOutputError, FailedError, SettingError, UnreadableFileError
+from hsifcn.core.errors import ExistingOutputError, FailedError, SettingError, UnreadableFileError
 
 _TEXT_LIMIT = 16 * 2**20  # bytes; no header or list of names comes near
 

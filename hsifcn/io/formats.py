@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.errors import SettingError, UnreadableFileError
+from hsifcn.core.errors import SettingError, UnreadableFileError
+from hsifcn.core.scene import Grid, Window
 from hsifcn.io.writer import RasterSpec, RasterWriter
-from hsifcn.scene import Grid, Window
 
 _EXPANSION_LIMIT = 10_000
 

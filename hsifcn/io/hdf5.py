@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from hsifcn.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
+from hsifcn.core.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
 from hsifcn.io import cache
 from hsifcn.io.affine import as_reflectances
 from hsifcn.io.child import run_child

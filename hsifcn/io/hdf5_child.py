@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.errors import HsifcnError, UnreadableFileError
+from hsifcn.core.errors import HsifcnError, UnreadableFileError
 from hsifcn.io.child import limit_process
 
 _BLOCK_BYTES = 64 * 2**20  # read and written at a time, at least a row of chunks

@@ -11,10 +11,10 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+from hsifcn.core.scene import Grid
 from hsifcn.io.crs import known_wkt
 from hsifcn.io.hdf5_products import Listing
 from hsifcn.io.wavelengths import NAMES, is_length_of_waves
-from hsifcn.scene import Grid
 
 _MEANINGS = {
     "x": ({"projection_x_coordinate", "longitude"}, {"x", "lon", "longitude", "easting"}),

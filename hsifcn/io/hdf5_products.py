@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hsifcn.core.scene import Grid
 from hsifcn.io.crs import known_wkt
 from hsifcn.io.envi_header import EnviHeader
 from hsifcn.io.envi_map import read_grid
 from hsifcn.io.wavelengths import to_nanometres
-from hsifcn.scene import Grid
 
 Numbers = npt.NDArray[np.float64]
 

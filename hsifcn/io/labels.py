@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.errors import LabelError
+from hsifcn.core.errors import LabelError
+from hsifcn.core.scene import LabelMap, default_class_names, default_colours
 from hsifcn.io.alignment import Target, align
 from hsifcn.io.classes import require_class_numbers
 from hsifcn.io.formats import GivenLabels
-from hsifcn.scene import LabelMap, default_class_names, default_colours
 
 _SCENE_ENDINGS = ("_corrected", "_cube")
 _LABEL_ENDINGS = ("_gt", "_labels")

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from hsifcn.errors import HsifcnError, UnreadableFileError
+from hsifcn.core.errors import HsifcnError, UnreadableFileError
 from hsifcn.io.child import limit_process
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"

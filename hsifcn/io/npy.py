@@ -11,11 +11,11 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy_format
 
-from hsifcn.errors import LabelError, UnreadableFileError
+from hsifcn.core.errors import LabelError, UnreadableFileError
+from hsifcn.core.scene import Window
 from hsifcn.io.formats import FileScene, Format, GivenLabels, not_a_cube, refuse_variable
 from hsifcn.io.raw import RawArray
 from hsifcn.io.writer import RasterSpec, RasterWriter
-from hsifcn.scene import Window
 
 _HEADER_LIMIT = 2**14  # bytes; that of a plain array takes 128
 _HEADER_READERS = {

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.errors import SettingError, UnreadableFileError
+from hsifcn.core.errors import SettingError, UnreadableFileError
 from hsifcn.io.files import atomic_write
 from hsifcn.io.formats import FileScene, Format, GivenLabels
 from hsifcn.io.writer import RasterSpec, RasterWriter

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.errors import LabelError, MismatchError, UnreadableFileError
+from hsifcn.core.errors import LabelError, MismatchError, UnreadableFileError
 from hsifcn.io.alignment import Target, how_to_place, outside, pixels_at, reprojected
 from hsifcn.io.classes import class_field, class_numbers
 from hsifcn.io.files import read_text

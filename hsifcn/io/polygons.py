@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hsifcn.core.scene import Grid, LabelMap
 from hsifcn.io.crs import known_wkt, metres_per_unit, parse_crs
 from hsifcn.io.files import atomic_write
 from hsifcn.io.qgis_style import hex_colour
-from hsifcn.scene import Grid, LabelMap
 
 _BATCH = 20_000  # polygons written at once
 _EQUAL_AREA = "EPSG:6933"  # WGS 84 / NSIDC EASE-Grid 2.0, a cylindrical equal-area projection

@@ -24,7 +24,7 @@ from xml.etree import ElementTree
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.errors import UnreadableFileError
+from hsifcn.core.errors import UnreadableFileError
 from hsifcn.io.xml_file import parse_xml
 
 _NAME = re.compile(r"(.+)-SPECTRAL_IMAGE\.TIFF?", re.IGNORECASE)

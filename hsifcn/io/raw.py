@@ -16,9 +16,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.errors import UnreadableFileError
+from hsifcn.core.errors import UnreadableFileError
+from hsifcn.core.scene import Window
 from hsifcn.io.files import cannot_read
-from hsifcn.scene import Window
 
 # Axes (0 rows, 1 columns, 2 bands) from the slowest to the fastest on disk.
 ORDERS: dict[str, tuple[int, int, int]] = {

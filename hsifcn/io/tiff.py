@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.errors import LabelError, UnreadableFileError
+from hsifcn.core.errors import LabelError, UnreadableFileError
+from hsifcn.core.scene import Grid, Window
 from hsifcn.io.affine import as_reflectances
 from hsifcn.io.formats import FileScene, Format, GivenLabels, refuse_lying_size, refuse_variable
 from hsifcn.io.product_xml import read_product
 from hsifcn.io.tiff_classes import read_classes
 from hsifcn.io.tiff_tags import read_spectrum
 from hsifcn.io.tiff_writer import create
-from hsifcn.scene import Grid, Window
 
 _BUFFER_BYTES = 32 * 2**20  # what a read holds besides its result and GDAL's blocks
 _LEAST_CACHE = 64 * 2**20  # bytes for GDAL's blocks; each is unpacked once in a read

@@ -17,11 +17,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from hsifcn.errors import SettingError
+from hsifcn.core.errors import SettingError
+from hsifcn.core.scene import Grid
 from hsifcn.io.crs import known_wkt
 from hsifcn.io.qgis_style import class_style, xml_text
 from hsifcn.io.writer import RasterSpec, RasterWriter
-from hsifcn.scene import Grid
 
 _GDAL_TYPES = {
     **{"uint8": "Byte", "int8": "Int8", "uint16": "UInt16", "int16": "Int16"},

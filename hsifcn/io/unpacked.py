@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.errors import UnreadableFileError
+from hsifcn.core.errors import UnreadableFileError
+from hsifcn.core.scene import Window
 from hsifcn.io import cache
 from hsifcn.io.raw import RawArray
-from hsifcn.scene import Window
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.errors import AmbiguousInputError, LabelError, MismatchError, UnreadableFileError
+from hsifcn.core.errors import AmbiguousInputError, LabelError, MismatchError, UnreadableFileError
+from hsifcn.core.scene import Window
 from hsifcn.io.alignment import (
     Target,
     coordinates_of,
@@ -23,7 +24,6 @@ from hsifcn.io.alignment import (
 )
 from hsifcn.io.classes import class_field, class_numbers
 from hsifcn.io.formats import GivenLabels, refuse_variable
-from hsifcn.scene import Window
 
 if TYPE_CHECKING:
     from shapely import Geometry

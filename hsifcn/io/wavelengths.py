@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.errors import UnreadableFileError
+from hsifcn.core.errors import UnreadableFileError
 from hsifcn.io.files import read_text
 
 _NANOMETRES = {"nanometers", "nanometres", "nanometer", "nanometre", "nm"}

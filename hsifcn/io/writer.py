@@ -11,7 +11,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.errors import FailedError
+from hsifcn.core.errors import FailedError
+from hsifcn.core.scene import Grid, Window, default_colours
 from hsifcn.io.files import (
     cannot_write,
     is_file_of,
@@ -20,7 +21,6 @@ from hsifcn.io.files import (
     sync,
     temporary_beside,
 )
-from hsifcn.scene import Grid, Window, default_colours
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
+from hsifcn.core.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
+from hsifcn.core.scene import Window
 from hsifcn.io.affine import as_reflectances
 from hsifcn.io.files import read_text
 from hsifcn.io.formats import FileScene, Format, GivenLabels, not_a_cube, refuse_lying_size
 from hsifcn.io.wavelengths import NAMES, listed_wavelengths
 from hsifcn.io.writer import RasterSpec, RasterWriter
-from hsifcn.scene import Window
 
 _CODECS = {
     *("blosc", "bytes", "crc32c", "gzip", "sharding_indexed", "shuffle", "transpose", "zstd"),

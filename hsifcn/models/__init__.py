@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from hsifcn.errors import SettingError
+from hsifcn.core.errors import SettingError
 from hsifcn.models import deconvnet, deeplab, fcn, segnet
 from hsifcn.models import patch as patch_cnn
 from hsifcn.models.ensemble import Ensemble

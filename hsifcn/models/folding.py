@@ -14,10 +14,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from hsifcn.data.standardise import Scaling
 from hsifcn.models import scene_form
 from hsifcn.models.ensemble import Ensemble
 from hsifcn.models.layers import ConvBlock, SpectralStem, WholeSceneNetwork
-from hsifcn.scaling import Scaling
 
 
 class RawSceneNetwork(nn.Module):

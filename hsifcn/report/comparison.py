@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.quicklook import DIFFERENCE_COLOURS
 from hsifcn.report import formats, page
 from hsifcn.report.costs import (
     CARRIED_ON,
@@ -21,6 +20,7 @@ from hsifcn.report.costs import (
     operations,
 )
 from hsifcn.report.differences import build_differences
+from hsifcn.report.quicklook import DIFFERENCE_COLOURS
 from hsifcn.report.tables import Column, Confusion, Table, build_confusion, build_table
 
 Values = Mapping[str, Any]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from jinja2 import Environment, PackageLoader
 from PIL import Image
 
-from hsifcn.errors import FailedError
+from hsifcn.core.errors import FailedError
 from hsifcn.report import formats
 
 # A random split on a scene of fields lies far above both limits, a split with a gap far below:

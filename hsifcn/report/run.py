@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.quicklook import SPLIT_COLOURS
 from hsifcn.report import formats, page
 from hsifcn.report.figures import coverage_chart, training_charts
+from hsifcn.report.quicklook import SPLIT_COLOURS
 from hsifcn.report.tables import Column, Table, build_confusion, build_table
 
 Values = Mapping[str, Any]

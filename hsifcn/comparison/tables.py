@@ -1,0 +1,341 @@
+"""What a comparison found: the figures, differences and pictures of all contenders.
+
+Everything here is computed from what the contenders' processes left; nothing is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hsifcn.comparison.contenders import Contender
+from hsifcn.comparison.memory_check import FLOAT, patch_store_bytes, used_shape
+from hsifcn.comparison.plan import Plan
+from hsifcn.comparison.verdict import verdict
+from hsifcn.core.process import machine, versions
+from hsifcn.core.scene import Scene
+from hsifcn.data.dataset import Inputs
+from hsifcn.data.splits import Split, fields, leakage_sentence
+from hsifcn.evaluation.intervals import mcnemar, paired_difference
+from hsifcn.evaluation.metrics import Accuracy, confusion_matrix
+from hsifcn.models import DEFAULT_MODEL, MODELS, default_spec, geometry
+from hsifcn.models.flops import (
+    formula_forward,
+    predict_flops,
+    training_step_flops,
+    training_step_formula,
+)
+from hsifcn.report.page import TOUCHING_LIMIT
+from hsifcn.report.quicklook import DIFFERENCE_COLOURS, label_image, rgb_quicklook
+from hsifcn.training.objectives import PATCH_BATCH
+
+ACCURACIES = ("oa", "aa", "kappa")
+DETAILS = ("per_class_recall", "confusion", "train_oa_curve")
+FLOPS = (
+    "flops_train_step",
+    "flops_train_step_formula",
+    "flops_predict",
+    "flops_predict_formula",
+)
+COSTS = (
+    "params",
+    "train_seconds",
+    "train_seconds_to_best",
+    "predict_seconds",
+    "peak_train_bytes",
+    "train_baseline_bytes",
+    "peak_predict_bytes",
+    "baseline_bytes",
+)
+
+
+@dataclass
+class Entry:
+    """One contender on one split: what its jobs gave, a result a seed."""
+
+    contender: Contender
+    split_name: str
+    results: list[dict[str, Any]] = field(default_factory=list)
+    maps: list[npt.NDArray[np.uint16]] = field(default_factory=list)
+    status: str = "done"
+    reason: str | None = None
+
+
+def split_folder(out: Path, plan: Plan, split_name: str) -> Path:
+    """Where the jobs on one split keep their files."""
+    return out / "jobs" / f"split-{list(plan.splits).index(split_name)}"
+
+
+def assemble(
+    plan: Plan, inputs: dict[str, Inputs], entries: Sequence[Entry], out: Path
+) -> dict[str, Any]:
+    """What ``comparison.json`` holds."""
+    first = next(iter(inputs.values()))
+    splits = [split_row(name, given.splits[0]) for name, given in inputs.items()]
+    rows = [
+        contender_row(entry, scored_by(entry, entries), inputs[entry.split_name])
+        for entry in entries
+    ]
+    differences = [
+        row
+        for name, given in inputs.items()
+        if (row := difference_row(name, given, entries)) is not None
+    ]
+    equivalence = equivalence_row(plan, entries, out)
+    if equivalence is not None:
+        flops = {row["name"]: row["flops_predict"] for row in rows if row["status"] == "done"}
+        equivalence["flops_ratio"] = flops["patch"] / flops["cast"]
+    return {
+        "scene": Path(first.scenes[0].path).name,
+        "command": plan.command,
+        "seeds": plan.seeds,
+        "class_names": list(first.class_names),
+        "colours": [list(colour) for colour in first.colours],
+        "environment": {"device": plan.device, **machine(), **versions()},
+        "splits": splits,
+        "contenders": rows,
+        "equivalence": equivalence,
+        "differences": differences,
+        "interval_note": "95 %, paired bootstrap over fields (8-connected areas of one label), all "
+        f"seeds of a contender together ({plan.seeds})",
+        "patch_store": patch_store_row(plan, first.scenes[0], entries),
+        "scaling": {"by_patch": [], "by_scene": []},
+        "warnings": [w for row in splits if (w := leakage_warning(row)) is not None],
+        "verdict": verdict(rows, differences, splits),
+    }
+
+
+def split_row(name: str, split: Split) -> dict[str, Any]:
+    """A split and its leakage, against the default model's receptive field."""
+    spec = default_spec(DEFAULT_MODEL, 1, 1)
+    return {
+        "name": name,
+        "recipe": split.recipe,
+        "digest": split.digest,
+        "n_train": split.n_train,
+        "n_validation": split.n_validation,
+        "n_test": split.n_test,
+        "leakage": split.leakage(geometry(spec).receptive_field),
+    }
+
+
+def scored_by(entry: Entry, entries: Sequence[Entry]) -> Entry:
+    """Whose maps tell the accuracy: of materialised patches those of windowed ones, all seeds."""
+    for other in entries:
+        if (
+            entry.contender.storage == "materialised"
+            and other.contender.name == entry.contender.weights_of
+            and (other.split_name, other.status) == (entry.split_name, "done")
+        ):
+            return other
+    return entry
+
+
+def contender_row(entry: Entry, scored: Entry, inputs: Inputs) -> dict[str, Any]:
+    """The figures of one contender on one split: accuracies over seeds, costs as medians."""
+    contender = entry.contender
+    row: dict[str, Any] = {
+        "name": contender.name,
+        "label": contender.label,
+        "kind": contender.kind,
+        "storage": contender.storage,
+        "split": entry.split_name,
+        "status": entry.status,
+        "reason": entry.reason,
+        "patch_store_bytes": patch_store_bytes(contender, used_shape(inputs.scenes[0])) or None,
+    }
+    row |= dict.fromkeys((*ACCURACIES, *DETAILS, *COSTS, *FLOPS, "pixels_per_second"))
+    if entry.status != "done":
+        return row
+    row |= accuracy_figures(scored, inputs)
+    if scored is not entry:
+        row["accuracy_of"] = scored.contender.name
+        row["labels_equal"] = int((entry.maps[0] == scored.maps[0]).sum())
+        row["labels_compared"] = entry.maps[0].size
+    for key in ("train_oa_curve", "train_seconds_from_steps"):
+        row[key] = entry.results[0].get(key)
+    for key in COSTS:
+        values = [value for result in entry.results if (value := result.get(key)) is not None]
+        row[key] = float(np.median(values)) if values else None
+    scene = inputs.scenes[0]
+    row["pixels_per_second"] = scene.shape[0] * scene.shape[1] / row["predict_seconds"]
+    if contender.kind != "classical":
+        row |= network_flops(contender, scene, len(inputs.class_names))
+    return row
+
+
+def accuracy_figures(entry: Entry, inputs: Inputs) -> dict[str, Any]:
+    """OA, AA and kappa over the seeds, recall a class, and the first seed's confusion matrix."""
+    split, n_classes = inputs.splits[0], len(inputs.class_names)
+    truth = np.where(split.test, split.labels, 0)
+    measured = [
+        Accuracy.from_confusion(confusion_matrix(truth, labels, n_classes)) for labels in entry.maps
+    ]
+    figures: dict[str, Any] = {"confusion": measured[0].confusion[:, :n_classes].tolist()}
+    for key in ACCURACIES:
+        values = [float(getattr(accuracy, key)) for accuracy in measured]
+        spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+        figures[key] = {"mean": float(np.mean(values)), "std": spread, "values": values}
+    recalls = np.array([accuracy.recall for accuracy in measured])
+    figures["per_class_recall"] = {
+        name: None if np.isnan(recalls[:, i]).all() else float(np.nanmean(recalls[:, i]))
+        for i, name in enumerate(inputs.class_names)
+    }
+    return figures
+
+
+def network_flops(contender: Contender, scene: Scene, n_classes: int) -> dict[str, int]:
+    """FLOPs of a training step and of scoring every pixel, counted and by formula."""
+    rows, cols, bands = used_shape(scene)
+    spec = default_spec(contender.model, bands, n_classes)
+    patch = MODELS[contender.model].patch
+    step = (1, rows, cols) if patch is None else (PATCH_BATCH, patch, patch)
+    whole = contender.storage == "scene"
+    return {
+        "flops_train_step": training_step_flops(spec, step),
+        "flops_train_step_formula": training_step_formula(spec, step),
+        "flops_predict": predict_flops(spec, rows, cols, whole_scene=whole),
+        "flops_predict_formula": predict_flops(
+            spec, rows, cols, whole_scene=whole, forward=formula_forward
+        ),
+    }
+
+
+def difference_row(name: str, inputs: Inputs, entries: Sequence[Entry]) -> dict[str, Any] | None:
+    """The default FCN against the patch CNN on one split; None where one of them is missing."""
+    done = {e.contender.name: e for e in entries if e.split_name == name and e.status == "done"}
+    patch = done.get("patch") or done.get("cast")
+    fcn = done.get(DEFAULT_MODEL)
+    if patch is None or fcn is None:
+        return None
+    split, n_classes = inputs.splits[0], len(inputs.class_names)
+    truth = np.where(split.test, split.labels, 0)
+    numbers = fields(split.labels)
+    seeds = min(len(fcn.maps), len(patch.maps))
+    found = paired_difference(
+        np.tile(truth, (seeds, 1)),
+        np.concatenate(fcn.maps[:seeds]),
+        np.concatenate(patch.maps[:seeds]),
+        np.tile(numbers, (seeds, 1)),  # a field stays one field over all seeds
+        n_classes,
+    )
+    return {
+        "a": fcn.contender.name,
+        "b": patch.contender.name,
+        "split": name,
+        **{k: found[k] for k in ("oa_difference", "interval", "aa_difference", "aa_interval")},
+        "mcnemar_p": mcnemar(truth, fcn.maps[0], patch.maps[0]),
+        "per_class": {
+            class_name: {"difference": row["recall_difference"], "interval": row["interval"]}
+            for class_name, row in zip(inputs.class_names, found["per_class"], strict=True)
+        },
+    }
+
+
+def equivalence_row(plan: Plan, entries: Sequence[Entry], out: Path) -> dict[str, Any] | None:
+    """How alike the cast net and the patch CNN are, over all splits, and what the cast saves."""
+    done = {(e.contender.name, e.split_name): e for e in entries if e.status == "done"}
+    pairs = [
+        (done["cast", split], done["patch", split])
+        for split in plan.splits
+        if ("cast", split) in done and ("patch", split) in done
+    ]
+    if not pairs:
+        return None
+    largest, equal, pixels = 0.0, 0, 0
+    for cast, patch in pairs:
+        for seed, ours, theirs in zip(
+            range(plan.first_seed, plan.first_seed + plan.seeds), cast.maps, patch.maps, strict=True
+        ):
+            folder = split_folder(out, plan, cast.split_name)
+            a, b = (np.load(folder / f"{name}-{seed}-logits.npy") for name in ("cast", "patch"))
+            largest = max(largest, float(np.abs(a - b).max()))
+            equal += int((ours == theirs).sum())
+            pixels += ours.size
+    return {
+        "max_abs_logit_difference": largest,
+        "labels_equal": equal,
+        "n_pixels": pixels,
+        "maps": sum(len(cast.maps) for cast, _ in pairs),
+        "speedup": saving(pairs, lambda result: result["predict_seconds"]),
+        "memory_ratio": saving(
+            pairs, lambda result: result["peak_predict_bytes"] - result["baseline_bytes"]
+        ),
+    }
+
+
+def saving(
+    pairs: Sequence[tuple[Entry, Entry]], cost: Callable[[dict[str, Any]], float]
+) -> float | None:
+    """How many times less the cast takes of a cost: medians over seeds, then over splits."""
+    ratios = []
+    for cast, patch in pairs:
+        ours, theirs = (np.median([cost(r) for r in entry.results]) for entry in (cast, patch))
+        if ours > 0:
+            ratios.append(theirs / ours)
+    return float(np.median(ratios)) if ratios else None
+
+
+def patch_store_row(plan: Plan, scene: Scene, entries: Sequence[Entry]) -> dict[str, Any] | None:
+    """The arithmetic of materialised patches beside what was measured above the baseline."""
+    measured = [
+        (
+            entry.contender,
+            entry.results[0]["peak_predict_bytes"] - entry.results[0]["baseline_bytes"],
+        )
+        for entry in entries
+        if entry.contender.storage == "materialised" and entry.status == "done"
+    ]
+    if not measured:
+        return None
+    contender, peak = measured[0]
+    rows, cols, bands = used_shape(scene)
+    arithmetic = patch_store_bytes(contender, (rows, cols, bands))
+    return {
+        "n_patches": rows * cols,
+        "patch": plan.patch,
+        "bands": bands,
+        "bytes_per_value": FLOAT,
+        "arithmetic_bytes": arithmetic,
+        "measured_bytes": peak,
+        "apart": peak / arithmetic - 1,
+    }
+
+
+def leakage_warning(split: dict[str, Any]) -> str | None:
+    """Plain words where the accuracy of a split rests on leaked neighbours."""
+    if split["leakage"]["test_touching"] <= TOUCHING_LIMIT:
+        return None
+    return (
+        f"Split {split['name']} ({split['recipe']}): {leakage_sentence(split['leakage'])}. "
+        "Its accuracies reward remembering neighbours; do not expect them on unseen fields."
+    )
+
+
+def images(
+    inputs: dict[str, Inputs], entries: Sequence[Entry], comparison: dict[str, Any]
+) -> dict[str, npt.NDArray[np.uint8]]:
+    """Pictures of the page: the scene, the ground truth, maps of the first seed, differences."""
+    first = next(iter(inputs.values()))
+    pictures = {
+        "quicklook": rgb_quicklook(first.scenes[0]),
+        "truth": label_image(first.labels[0].labels, first.colours),
+    }
+    maps = {(e.split_name, e.contender.name): e.maps[0] for e in entries if e.maps}
+    for (split_name, name), labels in maps.items():
+        pictures[f"map/{split_name}/{name}"] = label_image(labels, first.colours)
+    for row in comparison["differences"]:
+        split = inputs[row["split"]].splits[0]
+        right = [maps[row["split"], row[side]] == split.labels for side in ("a", "b")]
+        codes = np.select(
+            [right[0] & right[1], right[0] & ~right[1], ~right[0] & right[1]], [1, 2, 3], default=4
+        )
+        pictures[f"difference/{row['split']}"] = label_image(
+            np.where(split.test, codes, 0), tuple(DIFFERENCE_COLOURS.values())
+        )
+    return pictures

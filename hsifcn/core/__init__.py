@@ -1,0 +1,1 @@
+"""Errors, scenes as types, and the process: what every other room stands on."""

@@ -1,0 +1,1 @@
+"""From a model and a scene to a map: bundle, tiles, scores, files."""

@@ -1,0 +1,221 @@
+"""The saved model: weights and all that is needed to use them, in one ``.safetensors`` file.
+
+The file's header carries one key, ``hsifcn``, with sorted JSON; nothing is pickled, so loading a
+file from somebody else executes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from hsifcn.core.errors import UnreadableFileError
+from hsifcn.data.standardise import Scaling
+from hsifcn.inference.refine.potentials import Refinement, from_header
+from hsifcn.io.files import atomic_write
+from hsifcn.models import MODELS, ModelSpec, build
+
+FORMAT = 1  # of the header; raised when an older hsifcn could not read it
+_DAMAGE = (  # what a header or weights changed at will lead to, from here, NumPy or PyTorch
+    *(safetensors.SafetensorError, OSError, ValueError, TypeError, LookupError, AttributeError),
+    *(ArithmeticError, RuntimeError),
+)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A trained model.
+
+    Attributes
+    ----------
+    spec : ModelSpec
+        How to build the network.
+    weights : dict of str to Tensor
+        Its ``state_dict``.
+    scaling : Scaling
+        Statistics of the training scenes, over the bands used.
+    good_bands : ndarray, (bands of the scene,), bool
+        Bands used; ``spec.bands`` of them are True.
+    wavelengths : ndarray, (bands of the scene,), float64, or None
+        Of the training scenes, nm.
+    class_names, colours : tuple
+        Of classes 1, 2, ...
+    settings : dict
+        How it was trained.
+    split : dict
+        Recipe, seed and digest of the split of each training scene.
+    versions : dict
+        Of the libraries it was trained with.
+    refinement : Refinement or None
+        The back end whose weights were chosen in training, if one was.
+    temperature : float
+        What the network's logits are divided by, so that softmax gives probabilities.
+    fwhm : ndarray, (bands of the scene,), float64, or None
+        Full widths at half maximum of the training scenes' bands, nm.
+    scale_factor : float or None
+        The training scenes' voxels divided by it are reflectances; None where no file told.
+    """
+
+    spec: ModelSpec
+    weights: dict[str, Tensor]
+    scaling: Scaling
+    good_bands: npt.NDArray[np.bool_]
+    wavelengths: npt.NDArray[np.float64] | None
+    class_names: tuple[str, ...]
+    colours: tuple[tuple[int, int, int], ...]
+    settings: dict[str, Any]
+    split: list[dict[str, Any]]
+    versions: dict[str, str]
+    refinement: Refinement | None = None
+    fwhm: npt.NDArray[np.float64] | None = None
+    temperature: float = 1.0
+    scale_factor: float | None = None
+
+    def network(self) -> nn.Module:
+        """The network with its weights, in evaluation mode, laid out channels-last."""
+        network = empty_network(self.spec)
+        network.load_state_dict(self.weights, assign=True)
+        return network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the bundle, atomically.
+
+        Raises
+        ------
+        ExistingOutputError
+            The file exists and ``overwrite`` is False.
+        """
+        header = {
+            "format": FORMAT,
+            "spec": asdict(self.spec),
+            "scaling": {"mean": self.scaling.mean.tolist(), "std": self.scaling.std.tolist()},
+            "good_bands": self.good_bands.tolist(),
+            "wavelengths": None if self.wavelengths is None else self.wavelengths.tolist(),
+            "fwhm": None if self.fwhm is None else self.fwhm.tolist(),
+            "scale_factor": self.scale_factor,
+            "class_names": self.class_names,
+            "colours": self.colours,
+            "settings": self.settings,
+            "split": self.split,
+            "versions": self.versions,
+            "temperature": self.temperature,
+            "refinement": self.refinement and asdict(self.refinement),
+        }
+        contiguous = {name: tensor.contiguous() for name, tensor in self.weights.items()}
+        metadata = {"hsifcn": json.dumps(header, sort_keys=True)}
+        with atomic_write(path, overwrite=overwrite) as temporary:
+            temporary.write_bytes(safetensors.torch.save(contiguous, metadata))
+
+
+def empty_network(spec: ModelSpec) -> nn.Module:
+    """The network of a spec without memory for its weights."""
+    with torch.device("meta"):
+        return build(spec)
+
+
+def load_model(path: str | os.PathLike[str]) -> Bundle:
+    """Read a bundle.
+
+    Raises
+    ------
+    UnreadableFileError
+        The file is missing, damaged or no model of hsifcn.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UnreadableFileError(f"{path} does not exist", "name a .safetensors model or a run")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("hsifcn", "null"))
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if header is None:
+            raise UnreadableFileError(f"{path} is no model of hsifcn", "train one: hsifcn train")
+        if header["format"] > FORMAT:
+            raise UnreadableFileError(f"{path} was written by a newer hsifcn", "update hsifcn")
+        return _from_header(header, weights)
+    except _DAMAGE as error:
+        raise UnreadableFileError(
+            f"{path} is damaged or no model ({type(error).__name__}: {str(error)[:100]})",
+            "copy it again or train anew",
+        ) from error
+
+
+def _from_header(header: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
+    """Build and check a bundle; any contradiction in the header is a ValueError."""
+    raw = header["spec"]
+    spec = ModelSpec(
+        str(raw["name"]),
+        int(raw["bands"]),
+        int(raw["classes"]),
+        tuple(int(width) for width in raw["stem"]),
+        tuple(int(width) for width in raw["widths"]),
+        int(raw.get("members", 1)),  # older files hold one network
+    )
+    if spec.name not in MODELS:
+        raise ValueError(f"there is no model '{spec.name}'")
+    # Compared with as many layers as there are weights, not with all that a header may ask for.
+    n_layers = spec.members * (len(spec.stem) + len(spec.widths))
+    if not 0 < n_layers <= len(weights) or _kinds(weights) != _kinds(
+        empty_network(spec).state_dict()
+    ):
+        raise ValueError("weights and spec differ")
+    scaling = Scaling(_numbers(header["scaling"]["mean"]), _numbers(header["scaling"]["std"]))
+    good_bands = _numbers(header["good_bands"]).astype(bool)
+    wavelengths = None if header["wavelengths"] is None else _numbers(header["wavelengths"])
+    fwhm = None if header.get("fwhm") is None else _numbers(header["fwhm"])  # not in older bundles
+    names = tuple(str(name) for name in header["class_names"])
+    colours = tuple((int(r), int(g), int(b)) for r, g, b in header["colours"])
+    sizes = {spec.bands, len(scaling.mean), len(scaling.std), int(good_bands.sum())}
+    if len(sizes) > 1 or not {len(names), len(colours)} == {spec.classes}:
+        raise ValueError("counts of bands or classes differ")
+    if any(known is not None and len(known) != len(good_bands) for known in (wavelengths, fwhm)):
+        raise ValueError("counts of wavelengths and bands differ")
+    if not (scaling.std > 0).all():
+        raise ValueError("a standard deviation is not positive")
+    temperature = float(header.get("temperature", 1.0))  # older files have none
+    if not 0 < temperature < np.inf:
+        raise ValueError("the temperature is not positive")
+    scale = None if header.get("scale_factor") is None else float(header["scale_factor"])
+    if scale is not None and not 0 < scale < np.inf:
+        raise ValueError("the scale factor is not positive")
+    if not all(0 <= channel <= 255 for colour in colours for channel in colour):
+        raise ValueError("a colour is out of 0-255")
+    return Bundle(
+        spec=spec,
+        weights=weights,
+        scaling=scaling,
+        good_bands=good_bands,
+        wavelengths=wavelengths,
+        class_names=names,
+        colours=colours,
+        settings=dict(header["settings"]),
+        split=list(header["split"]),
+        versions=dict(header["versions"]),
+        refinement=from_header(header.get("refinement")),  # older files have none
+        fwhm=fwhm,
+        temperature=temperature,
+        scale_factor=scale,
+    )
+
+
+def _kinds(weights: dict[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    """Shape and type of every tensor."""
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in weights.items()}
+
+
+def _numbers(values: Any) -> npt.NDArray[np.float64]:
+    """A list of finite numbers as an array."""
+    numbers = np.array(values, np.float64)
+    if numbers.ndim != 1 or not np.isfinite(numbers).all():
+        raise ValueError("a list of numbers holds something else")
+    return numbers

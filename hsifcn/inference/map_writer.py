@@ -1,0 +1,110 @@
+"""The files of a map, written tile by tile as it is made."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from hsifcn.core.scene import Scene
+from hsifcn.inference.bundle import Bundle
+from hsifcn.inference.mapped_tile import MappedTile
+from hsifcn.inference.tiling import WRITE_PIXELS
+from hsifcn.io import RasterWriter, create_raster
+
+
+class MapFiles:
+    """The raster of labels and, if asked for, that of probabilities; see ``write_prediction``.
+
+    Used as a context manager; the files appear when its block ends well.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        Tells the classes.
+    scene : Scene
+        Tells size and place.
+    map_path : Path
+    probabilities, overwrite : bool
+    reject : float
+
+    Attributes
+    ----------
+    counts : ndarray, (classes + 1,), int64
+        Pixels left unclassified, then pixels of each class, of the tiles written so far.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        scene: Scene,
+        map_path: Path,
+        *,
+        probabilities: bool,
+        reject: float,
+        overwrite: bool,
+    ) -> None:
+        self.bundle = bundle
+        self.scene = scene
+        self.map_path = map_path
+        self.probabilities_path = probabilities_path(map_path) if probabilities else None
+        self.reject = reject
+        self.overwrite = overwrite
+        self.counts = np.zeros(bundle.spec.classes + 1, np.int64)
+        self._files = ExitStack()
+
+    def __enter__(self) -> MapFiles:
+        with ExitStack() as files:
+            self._labels = files.enter_context(self._create_labels())
+            self._scores = None
+            if self.probabilities_path is not None:
+                self._scores = files.enter_context(self._create_scores(self.probabilities_path))
+            self._files = files.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        return self._files.__exit__(kind, error, trace)
+
+    def write(self, part: MappedTile) -> None:
+        """Write the core of a tile."""
+        for piece in part.pieces(WRITE_PIXELS):
+            labels = piece.labels(self.reject)
+            self._labels.write(piece.core, labels)
+            self.counts += np.bincount(labels.ravel(), minlength=len(self.counts))
+            if self._scores is not None:
+                self._scores.write(piece.core, piece.probabilities_and_margin())
+
+    def _create_labels(self) -> RasterWriter:
+        return create_raster(
+            self.map_path,
+            shape=self.scene.shape[:2],
+            dtype=np.dtype(np.uint8 if self.bundle.spec.classes < 256 else np.uint16),
+            overwrite=self.overwrite,
+            grid=self.scene.grid,
+            nodata=0,
+            class_names=self.bundle.class_names,
+            colours=self.bundle.colours,
+        )
+
+    def _create_scores(self, path: Path) -> RasterWriter:
+        return create_raster(
+            path,
+            shape=(*self.scene.shape[:2], self.bundle.spec.classes + 1),
+            dtype=np.dtype(np.float32),
+            overwrite=self.overwrite,
+            grid=self.scene.grid,
+            nodata=float("nan"),
+            band_names=(*self.bundle.class_names, "margin"),
+        )
+
+
+def probabilities_path(map_path: Path) -> Path:
+    """Where the probabilities of a map are written: beside it."""
+    return map_path.with_name(f"{map_path.stem}_probabilities{map_path.suffix}")

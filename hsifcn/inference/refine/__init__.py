@@ -1,0 +1,1 @@
+"""Back ends that smooth a map by its spectra: CRF and MRF."""

@@ -1,0 +1,1 @@
+"""Training labels propagated over a scene by a random walker."""

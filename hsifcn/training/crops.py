@@ -1,0 +1,424 @@
+"""Scenes too large to be trained on whole: crops of them, drawn anew for each step and read then.
+
+Crops lie round training pixels: a class is drawn first, each as likely as another, then one of its
+pixels, then the place of the crop round it, so that rare classes and far corners come up. The scene
+is never held: what a step needs is read from the file and standardised on the way.
+
+What is only looked at, validation pixels and the inputs of batch norms at the end, is read in tiles
+that lie as those of prediction do, with a halo.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from hsifcn.core.errors import LabelError
+from hsifcn.core.scene import Scene, Window, class_targets
+from hsifcn.core.tiles import Tile, crop, plan_tiles
+from hsifcn.data.splits import Split
+from hsifcn.data.standardise import Scaling, read_bands, strips, valid_pixels
+from hsifcn.propagation.random_walker import PropagatedLabels
+from hsifcn.propagation.windows import (
+    HALO,
+    MOST_WINDOWS,
+    Carried,
+    LabelledWindow,
+    carry_over_windows,
+    cut,
+)
+from hsifcn.training.scenes import (
+    TrainingScene,
+    WholeScenes,
+    load_training_scene,
+    require_same_size,
+)
+
+LOOK_PIXELS = 2**18  # read at most for a look at the validation pixels: about two steps
+SETTLING_PIXELS = 2**19  # read for the final batch statistics
+
+LabelArray = npt.NDArray[np.uint16]
+
+
+@dataclass(frozen=True)
+class CropSize:
+    """How scenes are cut.
+
+    Attributes
+    ----------
+    side : int
+        Rows and columns of a crop that is learnt from.
+    count, batch : int
+        Crops a step, and crops that the network is given at once.
+    core, halo, stride : int
+        Of the tiles that are looked at; see ``tiles.plan_tiles``.
+    carried : int
+        Side of the core of the windows that labels are carried over; 0 where none fits.
+    """
+
+    side: int
+    count: int
+    batch: int
+    core: int
+    halo: int
+    stride: int
+    carried: int = 0
+
+    @property
+    def tile_pixels(self) -> int:
+        """Pixels read for a tile that is looked at."""
+        return (self.core + 2 * self.halo) ** 2
+
+    @property
+    def tiles_at_once(self) -> int:
+        """Tiles that the network is given at once: no more pixels than of crops."""
+        return max(1, self.batch * self.side**2 // self.tile_pixels)
+
+
+@dataclass(frozen=True)
+class LabelledScene:
+    """What is held of a scene that is read by crops.
+
+    Attributes
+    ----------
+    scene : Scene
+    training, validation : ndarray, (rows, cols), uint16
+        Labels of the pixels that train and validate, 0 elsewhere and without a measurement.
+    counted : ndarray, (rows, cols), bool, or None
+        The only pixels that may count in batch statistics; None for all measured ones.
+    """
+
+    scene: Scene
+    training: LabelArray
+    validation: LabelArray
+    counted: npt.NDArray[np.bool_] | None
+
+    def halved(self, half: int) -> LabelledScene:
+        """Every second training pixel of each class trains, the others validate."""
+        pixels = np.flatnonzero(self.training)
+        by_class = pixels[np.argsort(self.training.flat[pixels], kind="stable")]
+        trains = np.zeros(self.training.shape, bool)
+        trains.flat[by_class[half::2]] = True
+        return replace(
+            self,
+            training=np.where(trains, self.training, 0).astype(np.uint16),
+            validation=np.where(trains, 0, self.training).astype(np.uint16),
+        )
+
+
+@dataclass(frozen=True)
+class DrawnCrops:
+    """Crops of one size that the network is given at once, and what is learnt from them.
+
+    Attributes
+    ----------
+    scenes : list of int
+        Number of the scene that each is cut from.
+    tiles : list of Tile
+    pixels, targets : Tensor, (n,), int64
+        Flat indices (over crops, rows and columns) and classes (from 0) of the labelled pixels in
+        the cores.
+    """
+
+    scenes: list[int]
+    tiles: list[Tile]
+    pixels: Tensor
+    targets: Tensor
+
+
+def label_scene(
+    scene: Scene, split: Split, bands: npt.NDArray[np.bool_], *, inductive: bool
+) -> LabelledScene:
+    """Find the pixels of a scene that may be learnt from.
+
+    Raises
+    ------
+    LabelError
+        Labels and scene differ in size.
+    """
+    require_same_size(scene, split)
+    valid = measured_pixels(scene, bands)
+    return LabelledScene(
+        scene,
+        np.where(split.train & valid, split.labels, 0).astype(np.uint16),
+        np.where(split.validation & valid, split.labels, 0).astype(np.uint16),
+        split.train & valid if inductive else None,
+    )
+
+
+def measured_pixels(scene: Scene, bands: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Which pixels hold a measurement, (rows, cols); read only where some may not."""
+    valid = np.ones(scene.shape[:2], bool)
+    if scene.dtype.kind == "f" or scene.nodata is not None:
+        for window in strips(scene.shape):
+            valid[window.slices] = valid_pixels(read_bands(scene, window, bands), scene.nodata)
+    return valid
+
+
+class CroppedScenes:
+    """Scenes of which every step sees a few crops.
+
+    Parameters
+    ----------
+    scenes : sequence of LabelledScene
+    bands : ndarray, (bands of the scene,), bool
+        Those used.
+    scaling : Scaling
+    size : CropSize
+    seed : int
+        Of the crops that validate and of those that settle the batch statistics.
+    device : torch.device
+    """
+
+    whole = False
+
+    def __init__(
+        self,
+        scenes: Sequence[LabelledScene],
+        bands: npt.NDArray[np.bool_],
+        scaling: Scaling,
+        size: CropSize,
+        *,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.scenes, self.bands, self.scaling = scenes, bands, scaling
+        self.size, self.seed, self.device = size, seed, device
+        self.pixels = [np.flatnonzero(scene.training) for scene in scenes]
+        if not any(len(pixels) for pixels in self.pixels):
+            raise LabelError(
+                "no training pixel holds a measurement",
+                "check no-data values and labels: hsifcn info",
+            )
+        labels = np.concatenate(
+            [scene.training.flat[own] for scene, own in zip(scenes, self.pixels, strict=True)]
+        )
+        self.by_class = np.argsort(labels, kind="stable")  # among the pixels of all scenes
+        self.class_counts = np.bincount(labels)
+        self.firsts = np.cumsum([0, *(len(pixels) for pixels in self.pixels)])
+        self.validation = self._validation_tiles()
+        self.settling = self._settling_tiles()
+        self.carried: list[Carried] = []
+        self.n_validation = sum(len(crops.targets) for crops in self.validation)
+
+    def counts(self, classes: int) -> npt.NDArray[np.int64]:
+        """Training pixels of each class."""
+        return np.append(self.class_counts[1:], np.zeros(classes, np.int64))[:classes]
+
+    def halved(self, half: int) -> CroppedScenes:
+        """The same scenes, half of the training pixels for validation; see ``LabelledScene``."""
+        scenes = [scene.halved(half) for scene in self.scenes]
+        return CroppedScenes(
+            scenes, self.bands, self.scaling, self.size, seed=self.seed, device=self.device
+        )
+
+    def carry_labels(self, classes: int) -> CroppedScenes:
+        """The same scenes, their labels carried over the windows that hold most of them."""
+        other = copy.copy(self)
+        if self.size.carried:
+            other.carried = carry_over_windows(self._windows(), self._read_window, classes)
+        return other
+
+    def draw(self, rng: np.random.Generator) -> list[DrawnCrops]:
+        """The crops of a step; those of one size are given to the network together."""
+        scenes, tiles = [], []
+        for _ in range(self.size.count):
+            number, row, col = self.draw_pixel(rng)
+            scenes.append(number)
+            rows, cols, _ = self.scenes[number].scene.shape
+            window = crop_round(rows, cols, row, col, self.size.side, rng)
+            tiles.append(Tile(window, window))
+        training = [scene.training for scene in self.scenes]
+        return self._batches(scenes, tiles, training, self.size.batch)
+
+    def draw_pixel(self, rng: np.random.Generator) -> tuple[int, int, int]:
+        """A training pixel of a class drawn before: number of its scene, row and column."""
+        label = int(rng.choice(np.flatnonzero(self.class_counts)))
+        first = int(self.class_counts[:label].sum())
+        place = int(self.by_class[first + rng.integers(self.class_counts[label])])
+        number = int(np.searchsorted(self.firsts, place, side="right")) - 1
+        pixel = int(self.pixels[number][place - self.firsts[number]])
+        return number, *divmod(pixel, self.scenes[number].scene.shape[1])
+
+    def _grid(self, number: int) -> tuple[list[Tile], int]:
+        """All tiles of a scene, and how many lie side by side."""
+        rows, cols, _ = self.scenes[number].scene.shape
+        core, halo, stride = self.size.core, self.size.halo, self.size.stride
+        tiles = plan_tiles(rows, cols, tile=(core, core), halo=halo, stride=stride)
+        return tiles, -(-cols // core)
+
+    def _windows(self) -> list[LabelledWindow]:
+        """Windows with training pixels; of too many those with more, rare classes counting more."""
+        found, worth = [], []
+        side = self.size.carried
+        for number, held in enumerate(self.scenes):
+            rows, cols, _ = held.scene.shape
+            for tile in plan_tiles(rows, cols, tile=(side, side), halo=HALO, stride=1):
+                labels = held.training[tile.core.slices]
+                if labels.any():
+                    found.append(LabelledWindow(number, tile, held.training[tile.read.slices]))
+                    worth.append((1 / self.class_counts[labels[labels > 0]]).sum())
+        order = np.argsort(-np.array(worth), kind="stable")
+        return [found[place] for place in order[:MOST_WINDOWS]]
+
+    def _validation_tiles(self) -> list[DrawnCrops]:
+        """Tiles with validation pixels, the same at every look."""
+        found: list[tuple[int, Tile]] = []
+        for number, scene in enumerate(self.scenes):
+            rows, cols = np.nonzero(scene.validation)
+            tiles, across = self._grid(number)
+            cells = np.unique(rows // self.size.core * across + cols // self.size.core)
+            found += [(number, tiles[cell]) for cell in cells]
+        order = np.random.default_rng([self.seed, 0, 1]).permutation(len(found))
+        taken = [found[place] for place in order[: -(-LOOK_PIXELS // self.size.tile_pixels)]]
+        scenes, tiles = [number for number, _ in taken], [tile for _, tile in taken]
+        validation = [scene.validation for scene in self.scenes]
+        return self._batches(scenes, tiles, validation, self.size.tiles_at_once)
+
+    def _settling_tiles(self) -> list[DrawnCrops]:
+        """Tiles round training pixels drawn as for a step: the inputs that were learnt from."""
+        rng = np.random.default_rng([self.seed, 0, 2])
+        grids = [self._grid(number) for number in range(len(self.scenes))]
+        found: dict[tuple[int, int], Tile] = {}  # each tile once
+        for _ in range(-(-SETTLING_PIXELS // self.size.tile_pixels)):
+            number, row, col = self.draw_pixel(rng)
+            tiles, across = grids[number]
+            cell = row // self.size.core * across + col // self.size.core
+            found[number, cell] = tiles[cell]
+        scenes = [number for number, _ in found]
+        training = [scene.training for scene in self.scenes]
+        return self._batches(scenes, list(found.values()), training, self.size.tiles_at_once)
+
+    def _batches(
+        self, scenes: list[int], tiles: list[Tile], labels: Sequence[LabelArray], at_once: int
+    ) -> list[DrawnCrops]:
+        """Put crops of one size together, with the labelled pixels of their cores."""
+        sizes: dict[tuple[int, int], list[int]] = {}
+        for place, tile in enumerate(tiles):
+            sizes.setdefault((tile.read.rows, tile.read.cols), []).append(place)
+        batches = []
+        for places in sizes.values():
+            for first in range(0, len(places), at_once):
+                some = places[first : first + at_once]
+                batches.append(
+                    _with_labels([scenes[i] for i in some], [tiles[i] for i in some], labels)
+                )
+        return batches
+
+    def read(self, crops: DrawnCrops, *, cores_only: bool = False) -> TrainingScene:
+        """Read crops and standardise them.
+
+        Parameters
+        ----------
+        crops : DrawnCrops
+        cores_only : bool
+            Let only the cores count in batch statistics.
+
+        Returns
+        -------
+        TrainingScene
+            Its labelled pixels stand for training and for validation.
+        """
+        window = crops.tiles[0].read
+        shape = len(crops.tiles), window.rows, window.cols
+        cube = np.empty((*shape, int(self.bands.sum())), np.float32)
+        counted = np.empty(shape, bool)
+        for place, (number, tile) in enumerate(zip(crops.scenes, crops.tiles, strict=True)):
+            cube[place], counted[place] = self._read(number, tile.read)
+            if cores_only:
+                core = np.zeros_like(counted[place])
+                core[crop(tile)] = True
+                counted[place] &= core
+        mask = None if counted.all() else torch.from_numpy(counted)[:, None].to(self.device)
+        labelled = crops.pixels.to(self.device), crops.targets.to(self.device)
+        channels_last = torch.from_numpy(cube).permute(0, 3, 1, 2)
+        carried = self._carried(crops) if self.carried else None
+        return TrainingScene(channels_last.to(self.device), mask, *labelled, *labelled, carried)
+
+    def _read(
+        self, number: int, window: Window
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Standardised spectra (rows, cols, bands), and which count in batch statistics."""
+        held = self.scenes[number]
+        block = read_bands(held.scene, window, self.bands)
+        valid = valid_pixels(block, held.scene.nodata)
+        counted = valid if held.counted is None else held.counted[window.slices]
+        return self.scaling.apply(block, valid), counted
+
+    def _read_window(self, window: LabelledWindow) -> tuple[Tensor, Tensor | None]:
+        """Cube (1, bands, rows, cols) and valid pixels (1, 1, rows, cols), None for all."""
+        spectra, valid = self._read(window.scene, window.tile.read)
+        cube = torch.from_numpy(spectra).permute(2, 0, 1)[None].to(self.device)
+        return cube, None if valid.all() else torch.from_numpy(valid)[None, None].to(self.device)
+
+    def _carried(self, crops: DrawnCrops) -> PropagatedLabels:
+        """What was carried over crops; the weights sum to one, or are 0 where nothing was."""
+        pairs = [
+            cut(self.carried, number, tile.read)
+            for number, tile in zip(crops.scenes, crops.tiles, strict=True)
+        ]
+        weights = np.concatenate([own.ravel() for _, own in pairs])
+        classes = np.concatenate([own.ravel() for own, _ in pairs])
+        return PropagatedLabels(
+            torch.from_numpy(classes).to(self.device),
+            torch.from_numpy(weights / max(weights.sum(), 1e-12)).to(self.device),
+        )
+
+
+def crop_round(
+    rows: int, cols: int, row: int, col: int, side: int, rng: np.random.Generator
+) -> Window:
+    """A window somewhere round a pixel of a scene, as large as the scene at most."""
+    first_row, first_col = (
+        int(rng.integers(max(0, pixel - side + 1), max(0, min(pixel, length - side)) + 1))
+        for pixel, length in ((row, rows), (col, cols))
+    )
+    return Window(first_row, first_col, min(rows, side), min(cols, side))
+
+
+def _with_labels(scenes: list[int], tiles: list[Tile], labels: Sequence[LabelArray]) -> DrawnCrops:
+    pixels, targets = [], []
+    for place, (number, tile) in enumerate(zip(scenes, tiles, strict=True)):
+        own = np.zeros((tile.read.rows, tile.read.cols), np.uint16)
+        own[crop(tile)] = labels[number][tile.core.slices]
+        found = np.flatnonzero(own)
+        pixels.append(found + place * own.size)
+        targets.append(class_targets(own.flat[found]))
+    return DrawnCrops(
+        scenes,
+        tiles,
+        torch.from_numpy(np.concatenate(pixels)),
+        torch.from_numpy(np.concatenate(targets)),
+    )
+
+
+def open_source(
+    scenes: Sequence[Scene],
+    splits: Sequence[Split],
+    bands: npt.NDArray[np.bool_],
+    scaling: Scaling,
+    size: CropSize | None,
+    *,
+    inductive: bool,
+    seed: int,
+    device: torch.device,
+) -> WholeScenes | CroppedScenes:
+    """The scenes, read whole where ``size`` is None, else ready for crops of them to be read."""
+    pairs = list(zip(scenes, splits, strict=True))
+    if size is None:
+        return WholeScenes(
+            [
+                load_training_scene(
+                    scene, split, bands, scaling, inductive=inductive, device=device
+                )
+                for scene, split in pairs
+            ]
+        )
+    labelled = [label_scene(scene, split, bands, inductive=inductive) for scene, split in pairs]
+    return CroppedScenes(labelled, bands, scaling, size, seed=seed, device=device)

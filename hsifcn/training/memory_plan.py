@@ -1,0 +1,302 @@
+"""What training on scenes takes, known beforehand: whole scenes or crops, memory and time.
+
+What a step keeps for its backward pass grows with the pixels that it sees and with nothing else, so
+it is counted on a small made-up scene, and timed there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hsifcn.core.errors import MemoryCeilingError
+from hsifcn.core.process import Stopwatch, keep_memory_together, rss_bytes
+from hsifcn.core.scene import Scene
+from hsifcn.inference.tiling import FLOAT, FREE_SHARE, free_memory
+from hsifcn.models import MODELS, ModelSpec, build, geometry
+from hsifcn.propagation.windows import HALO, MOST_WINDOWS
+from hsifcn.training.crops import LOOK_PIXELS, CropSize
+from hsifcn.training.objectives import Objective
+from hsifcn.training.scenes import TrainingScene, WholeScenes
+
+LARGEST_WHOLE = 2**16  # pixels of all scenes together that every step sees whole
+STEP_PIXELS = 2**16  # of the crops of a step
+SIDES = (128, 64, 32)  # of crops
+WIDE_HALO = 32  # beyond which crops have the largest side
+TILE_SIDES = (256, 128, 96, 64, 32)  # of tiles that are looked at
+WINDOW_SIDES = (192, 96)  # of the cores of windows that labels are carried over
+CARRYING_SECONDS = 4e-5  # a pixel of them, on two cores
+HALO_SHARE = 4  # of the side of a tile, a quarter at most is halo on each side
+LOOK_SHARE = 1 / 3  # of the time and of the memory of a step takes what has no backward pass
+TRIAL_SIDE = 64  # pixels; of the scene on which a step is counted and timed
+SAFE_SHARE = 0.95  # of a ceiling that is planned for: heaps differ by a few per cent
+TRIALS = 3  # the fastest of which is the least disturbed
+WEIGHTS_HELD = 6  # times: themselves, gradients, two moments, their average and the best so far
+GRADIENTS_HELD = 2  # of the widest layer, while all is still there that was kept
+CARRYING_VALUES = 14  # a pixel and class that carrying labels over a scene holds
+LABELS_HELD = 6  # bytes a pixel of the scene: two label maps, and what finds their pixels
+SCRATCH = 48 * 2**20  # bytes of small blocks and of what convolutions need beside their tensors
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How a network will be trained.
+
+    Attributes
+    ----------
+    crops : CropSize or None
+        None where every step sees the whole scenes, or patches of them.
+    peak_bytes : int
+        Resident memory of the process that is expected at most.
+    seconds : float
+        That the steps are expected to take.
+    """
+
+    crops: CropSize | None
+    peak_bytes: int
+    seconds: float
+
+    def at_least(self, peak_bytes: int) -> TrainingPlan:
+        """The plan of a process that takes so much besides, before or after training."""
+        return replace(self, peak_bytes=max(self.peak_bytes, peak_bytes))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A step on a small scene: the bytes that it keeps for its backward pass, and its seconds."""
+
+    kept: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Need:
+    """Memory that training takes, bytes.
+
+    Attributes
+    ----------
+    fixed : int
+        Held already, and by weights and optimiser.
+    labels : int
+        Held where scenes are not.
+    cube : int
+        A pixel: the standardised spectrum.
+    step : float
+        A pixel that a step sees, beside the cube.
+    carrying : int
+        A pixel, while labels are carried over it.
+    reading : int
+        A pixel of the crop that is read.
+    """
+
+    fixed: int
+    labels: int
+    cube: int
+    step: float
+    carrying: int
+    reading: int
+
+    def whole(self, sizes: Sequence[int]) -> int:
+        """Memory for scenes of so many pixels, one of which the network is given at once."""
+        return int(self.fixed + sum(sizes) * self.cube + max(sizes) * max(self.step, self.carrying))
+
+    def window(self, side: int) -> int:
+        """Memory for a window that labels are carried over."""
+        return side**2 * (self.cube + self.carrying + self.reading)
+
+    def learning(self, crops: int, side: int) -> int:
+        """Memory for so many crops at once."""
+        return int(crops * side**2 * (self.cube + self.step) + side**2 * self.reading)
+
+    def looking(self, tiles: int, pixels: int) -> int:
+        """Memory for so many tiles at once, of so many pixels each."""
+        return int(tiles * pixels * (self.cube + LOOK_SHARE * self.step) + pixels * self.reading)
+
+
+def plan_training(
+    spec: ModelSpec,
+    scenes: Sequence[Scene],
+    steps: int,
+    looks: int,
+    objective_of: Callable[[WholeScenes], Objective],
+    max_memory: int | None = None,
+    carries: bool = True,
+) -> TrainingPlan:
+    """How to train so that the process stays within ``max_memory`` bytes.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+    scenes : sequence of Scene
+    steps, looks : int
+        Of training, and looks at the validation pixels.
+    objective_of : callable
+        What a step on held scenes computes.
+    max_memory : int, optional
+        By default a share of what is free.
+    carries : bool
+        Labels are carried over the scenes.
+
+    Raises
+    ------
+    MemoryCeilingError
+        Not even the smallest crops fit.
+    """
+    trial = try_step(spec, objective_of)
+    sizes = [scene.shape[0] * scene.shape[1] for scene in scenes]
+    ceiling = rss_bytes() + int(FREE_SHARE * free_memory())
+    if max_memory is not None:
+        ceiling = int(SAFE_SHARE * max_memory)
+    if MODELS[spec.name].patch is not None:
+        return plan_patches(spec, scenes, steps, trial, ceiling)
+    need = memory_need(spec, scenes, trial)
+    pace = trial.seconds / TRIAL_SIDE**2
+    if sum(sizes) <= LARGEST_WHOLE and need.whole(sizes) <= ceiling:
+        seconds = pace * sum(sizes) * (steps + LOOK_SHARE * looks)
+        return TrainingPlan(None, need.whole(sizes), seconds)
+    crops, peak = choose_crops(spec, need, min(STEP_PIXELS, sum(sizes)), ceiling, scenes[0].path)
+    seconds = pace * (crops.count * crops.side**2 * steps + LOOK_SHARE * LOOK_PIXELS * looks)
+    if carries:
+        crops, peak = choose_windows(crops, peak, need, ceiling)
+        seconds += CARRYING_SECONDS * carried_pixels(crops.carried, scenes)
+    return TrainingPlan(crops, peak, seconds)
+
+
+def plan_patches(
+    spec: ModelSpec, scenes: Sequence[Scene], steps: int, trial: Trial, ceiling: int
+) -> TrainingPlan:
+    """How to train a patch CNN: on scenes held in memory, with two padded copies."""
+    pixels = sum(scene.shape[0] * scene.shape[1] for scene in scenes)
+    peak = rss_bytes() + SCRATCH + trial.kept + pixels * 3 * FLOAT * spec.bands
+    if peak > ceiling:
+        raise MemoryCeilingError(
+            f"{scenes[0].path} does not fit into the memory given, and {spec.name} is trained on "
+            "scenes held in memory",
+            f"give --max-memory {ceiling_for(peak)}, or take another model",
+        )
+    return TrainingPlan(None, peak, trial.seconds * steps)
+
+
+def memory_need(spec: ModelSpec, scenes: Sequence[Scene], trial: Trial) -> Need:
+    """Memory that training a whole-scene network takes by arithmetic, the process's included."""
+    weights = sum(parameter.nbytes for parameter in build(spec).parameters())
+    widest = FLOAT * max(*spec.stem, spec.widths[0])
+    keep_memory_together()
+    on_disk = max(scene.shape[2] * scene.dtype.itemsize for scene in scenes)
+    return Need(
+        fixed=rss_bytes() + WEIGHTS_HELD * weights + SCRATCH,
+        labels=LABELS_HELD * sum(scene.shape[0] * scene.shape[1] for scene in scenes),
+        cube=FLOAT * spec.bands,
+        step=trial.kept / TRIAL_SIDE**2 + GRADIENTS_HELD * widest,
+        carrying=2 * FLOAT * spec.bands + CARRYING_VALUES * FLOAT * spec.classes,
+        reading=2 * on_disk + FLOAT * spec.bands,
+    )
+
+
+def choose_crops(
+    spec: ModelSpec, need: Need, pixels: int, ceiling: int, path: str
+) -> tuple[CropSize, int]:
+    """The largest crops and tiles that suit a network and fit, and the memory that they take.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+    need : Need
+    pixels : int
+        That a step is to see.
+    ceiling : int
+        Bytes.
+    path : str
+        Of a scene, for the message.
+
+    Raises
+    ------
+    MemoryCeilingError
+        None fit.
+    """
+    room = ceiling - need.fixed - need.labels
+    reach, stride = geometry(spec).halo, geometry(spec).stride
+    wide = reach is None or reach > WIDE_HALO
+    fitting = (
+        (side, batch)
+        for side in (SIDES if wide else SIDES[1:])
+        for batch in range(max(1, pixels // side**2), 0, -1)
+        if need.learning(batch, side) <= room
+    )
+    side, batch = next(fitting, (0, 0))
+    for tile in TILE_SIDES if wide else TILE_SIDES[1:]:
+        halo = tile // HALO_SHARE if reach is None else min(reach, tile // HALO_SHARE)
+        core = max(1, (tile - 2 * halo) // stride) * stride
+        count = max(1, pixels // max(1, side**2))
+        crops = CropSize(side, count, batch, core, halo, stride)
+        looking = need.looking(crops.tiles_at_once, crops.tile_pixels)
+        if batch and looking <= room:
+            return crops, ceiling - room + max(need.learning(batch, side), looking)
+    least = max(need.learning(1, SIDES[-1]), looking)
+    raise MemoryCeilingError(
+        f"{path} cannot be trained on within the memory given",
+        f"the smallest crops take --max-memory {ceiling_for(ceiling - room + least)}",
+    )
+
+
+def choose_windows(crops: CropSize, peak: int, need: Need, ceiling: int) -> tuple[CropSize, int]:
+    """The crops with the largest windows that labels can be carried over, and the peak then."""
+    held = need.fixed + need.labels
+    for side in WINDOW_SIDES:
+        if held + need.window(side + 2 * HALO) <= ceiling:
+            return replace(crops, carried=side), max(peak, held + need.window(side + 2 * HALO))
+    return crops, peak
+
+
+def carried_pixels(side: int, scenes: Sequence[Scene]) -> int:
+    """Pixels read at most for labels to be carried over windows of such a core; none for 0."""
+    if not side:
+        return 0
+    windows = sum(-(-scene.shape[0] // side) * -(-scene.shape[1] // side) for scene in scenes)
+    return min(MOST_WINDOWS, windows) * (side + 2 * HALO) ** 2
+
+
+def ceiling_for(peak: int) -> str:
+    """The ceiling that such a peak is safe under, as the option takes it."""
+    return f"{int(peak / SAFE_SHARE / 1e6) + 1}M"
+
+
+def try_step(spec: ModelSpec, objective_of: Callable[[WholeScenes], Objective]) -> Trial:
+    """Count and time a step on a small made-up scene all of whose pixels are labelled."""
+    torch.manual_seed(0)
+    pixels = torch.arange(TRIAL_SIDE**2)
+    targets = pixels % spec.classes
+    cube = torch.randn(1, TRIAL_SIDE, TRIAL_SIDE, spec.bands).permute(0, 3, 1, 2)
+    nothing = pixels[:0]
+    scene = TrainingScene(cube, None, pixels, targets, nothing, nothing)
+    objective = objective_of(WholeScenes([scene]))
+    network = build(spec).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    kept = Kept(network)
+    with kept:
+        objective.backward(network, np.random.default_rng(0))
+    seconds = []
+    for _ in range(TRIALS):
+        with Stopwatch() as watch:
+            objective.backward(network, np.random.default_rng(0))
+        seconds.append(watch.seconds)
+    return Trial(sum(kept.sizes.values()), min(seconds))
+
+
+class Kept(torch.autograd.graph.saved_tensors_hooks):
+    """Counts what autograd keeps within a ``with`` block, weights left out: ``sizes`` in bytes."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.sizes: dict[int, int] = {}
+        own = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+
+        def note(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in own:
+                self.sizes[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        super().__init__(note, lambda tensor: tensor)
