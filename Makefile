@@ -27,7 +27,6 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.field_sizes
 	$(BIN)/python -m benchmarks.other_scenes
-	$(BIN)/python -m benchmarks.ideas
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/build.py

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from hsifcn.data.splits import read_split
 from hsifcn.inference.bundle import load_model
 from hsifcn.inference.predict_run import run_config
 from hsifcn.inference.predictor import Predictor
 from hsifcn.io import open_scene, write_rgb_png
 from hsifcn.report.quicklook import label_image, rgb_quicklook
-from hsifcn.training.run import read_split
 
 ZOOM = 2  # screen pixels a pixel of the scene
 GUTTER = 12  # white screen pixels between the pictures

@@ -19,15 +19,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hsifcn.comparison.contenders import Contender, contenders
 from hsifcn.comparison.launcher import run_job
 from hsifcn.comparison.memory_check import MEMORY_SHARE, prediction_need
+from hsifcn.comparison.plan import Contender, contenders
 from hsifcn.core.errors import FailedError
-from hsifcn.core.process import machine, versions
+from hsifcn.core.process import free_memory, machine, versions
 from hsifcn.core.scene import default_class_names, default_colours
 from hsifcn.data.standardise import Scaling
 from hsifcn.inference.bundle import Bundle
-from hsifcn.inference.tiling import free_memory
 from hsifcn.models import DEFAULT_MODEL, build, default_spec
 from hsifcn.models.flops import predict_flops
 

@@ -11,7 +11,7 @@ import torch
 from cli_helpers import COMPARISON, STEPS, command, small_scene
 from scenes import field_scene, noise_scene, random_bundle
 
-from hsifcn.comparison.patch_prediction import PatchPredictor
+from hsifcn.comparison.baselines import PatchPredictor
 from hsifcn.core.scene import class_targets, default_class_names, default_colours
 from hsifcn.data.splits import make_split
 from hsifcn.inference.predictor import Predictor

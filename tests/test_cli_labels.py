@@ -14,8 +14,8 @@ from io_samples import write_envi
 from scenes import field_cube, field_labels
 from vector_samples import DEGREES, MAP_INFO, block, write_shapes
 
+from hsifcn.data.splits import read_split
 from hsifcn.io import open_labels
-from hsifcn.training.run import read_split
 
 NAMES = ("alder", "beech", "cedar")
 

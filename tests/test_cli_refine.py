@@ -9,9 +9,9 @@ import pytest
 from cli_helpers import STEPS, assert_refused, command, copy_of_finished, snapshot
 from scenes import field_cube, field_labels
 
+from hsifcn.data.splits import read_split
 from hsifcn.inference.bundle import load_model
 from hsifcn.io import open_labels
-from hsifcn.training.run import read_split
 
 
 @pytest.fixture(scope="module", params=["crf", "mrf"])

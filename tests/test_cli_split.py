@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cli_helpers import assert_refused, command, small_scene, snapshot
 
-from hsifcn.training.run import read_split
+from hsifcn.data.splits import read_split
 
 KEYS = {"recipe", "seed", "digest", "n_train", "n_validation", "n_test", "leakage", "out"}
 

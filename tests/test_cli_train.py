@@ -26,8 +26,8 @@ from cli_helpers import (
 )
 
 from hsifcn.cli.options import choose_device
+from hsifcn.data.splits import read_split
 from hsifcn.inference.bundle import load_model
-from hsifcn.training.run import read_split
 
 FILES = {
     *("model.safetensors", "metrics.json", "split.npz", "config.json", "log.csv", "map.png"),

@@ -9,9 +9,8 @@ from scenes import write_field_scene
 
 from hsifcn.comparison import launcher as jobs
 from hsifcn.comparison import memory_check as footprint
-from hsifcn.comparison.contenders import contenders
 from hsifcn.comparison.experiment import why_skipped
-from hsifcn.comparison.plan import Plan
+from hsifcn.comparison.plan import Plan, contenders
 from hsifcn.data.dataset import open_inputs
 
 

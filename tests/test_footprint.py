@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from hsifcn.comparison import memory_check as footprint
-from hsifcn.comparison.contenders import contenders
 from hsifcn.comparison.memory_check import misfit, patch_store_bytes, prediction_need, training_need
+from hsifcn.comparison.plan import contenders
 from hsifcn.core import process as measure
 
 SHAPE = (145, 145, 200)

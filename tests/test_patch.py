@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scenes import field_scene, noise_scene, random_bundle, randomise
 
-from hsifcn.comparison.patch_prediction import PatchPredictor
+from hsifcn.comparison.baselines import PatchPredictor
 from hsifcn.data.standardise import fit_scaling
 from hsifcn.inference.predictor import Predictor
 from hsifcn.models import MODELS, build, default_spec, scene_form
 from hsifcn.models.patch import patch_plan
-from hsifcn.training.objectives import Patches
+from hsifcn.training.patches import Patches
 
 pytestmark = pytest.mark.usefixtures("small_models_in_module")
 

@@ -21,8 +21,7 @@ from hsifcn.core.tiles import plan_tiles
 from hsifcn.data.standardise import fit_scaling
 from hsifcn.inference import predictor as prediction
 from hsifcn.inference import tiling as tile_plan
-from hsifcn.inference.map_writer import probabilities_path
-from hsifcn.inference.mapped_tile import MappedTile
+from hsifcn.inference.map_writer import MappedTile, probabilities_path
 from hsifcn.inference.predictor import Predictor, check_scene
 from hsifcn.inference.tiling import Plan, memory_need
 from hsifcn.io import open_labels, open_scene

@@ -10,7 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hsifcn.propagation.grid_graph import steps
 from hsifcn.propagation.label_coverage import agreement, coverage, labels_at
+from hsifcn.propagation.mnf import clean_components, noise_sums
 from hsifcn.propagation.random_walker import (
     CLASS_EDGE,
     EDGE_COMPONENTS,
@@ -27,10 +29,8 @@ from hsifcn.propagation.random_walker import (
     WALK_EDGE,
     Pace,
     class_edges,
-    clean_components,
     haste_of,
     lower_near,
-    noise_sums,
     pace_of,
     propagate,
     propagated_labels,
@@ -39,7 +39,6 @@ from hsifcn.propagation.random_walker import (
     spectral_edges,
     steeper,
     step_weights,
-    steps,
     walks,
 )
 from hsifcn.propagation.spectral_prior import KnownSpectra, known_spectra

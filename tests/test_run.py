@@ -15,19 +15,12 @@ from hypothesis.extra.numpy import arrays
 
 from hsifcn.core.errors import ExistingOutputError, SettingError, SplitError, UnreadableFileError
 from hsifcn.data.dataset import split_labels
-from hsifcn.data.splits import Split, make_split
+from hsifcn.data.splits import Split, make_split, read_split, write_split
+from hsifcn.evaluation.record import accuracy_record, pooled_leakage
 from hsifcn.io import open_labels
-from hsifcn.training.run import (
-    accuracy_record,
-    model_record,
-    pooled_leakage,
-    prepare_run_directory,
-    printable,
-    read_split,
-    remove_checkpoint,
-    write_json,
-    write_split,
-)
+from hsifcn.io.files import printable, write_json
+from hsifcn.training.run import model_record
+from hsifcn.training.run_directory import prepare_run_directory, remove_checkpoint
 
 
 def prepare(out, overwrite=False, resume=False):

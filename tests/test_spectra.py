@@ -6,7 +6,7 @@ from scenes import ArrayScene, field_cube, field_labels
 
 from hsifcn.core.errors import ExistingOutputError, MismatchError
 from hsifcn.core.scene import LabelMap
-from hsifcn.report.spectra import class_spectra, draw_spectra
+from hsifcn.report.quicklook import class_spectra, draw_spectra
 
 
 def test_mean_spectra_of_valid_pixels_and_good_bands():

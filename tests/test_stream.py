@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 
-from hsifcn.inference.stream import WriteBehind, read_ahead
+from hsifcn.inference.streaming import WriteBehind, read_ahead
 
 
 def test_everything_comes_in_order():

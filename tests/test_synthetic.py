@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import synthetic
-from hsifcn.comparison.contenders import contenders
+from hsifcn.comparison.plan import contenders
 from hsifcn.core.scene import Window
 from hsifcn.io import open_scene
 

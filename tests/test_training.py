@@ -22,9 +22,9 @@ from hsifcn.inference.predictor import Predictor
 from hsifcn.models import DEFAULT_MODEL, MODELS, build, default_spec
 from hsifcn.propagation.random_walker import propagate
 from hsifcn.training.loop import SELECT_FROM, initial_state
-from hsifcn.training.losses import class_weights, labelled_cross_entropy
-from hsifcn.training.objectives import PatchObjective, SceneObjective
+from hsifcn.training.objectives import SceneObjective, class_weights, labelled_cross_entropy
 from hsifcn.training.optimiser import AdamW
+from hsifcn.training.patches import PatchObjective
 from hsifcn.training.scenes import (
     WholeScenes,
     load_training_scene,

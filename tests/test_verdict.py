@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hsifcn.comparison.verdict import verdict
+from hsifcn.comparison.tables import verdict
 
 ROWS = [
     {

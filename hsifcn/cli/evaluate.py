@@ -32,9 +32,9 @@ def command(
     """
     from hsifcn.core.errors import LabelError, MismatchError
     from hsifcn.data.dataset import Labelling, common_class_names
+    from hsifcn.data.splits import read_split
     from hsifcn.evaluation.evaluate import evaluate
     from hsifcn.io import open_labels
-    from hsifcn.training.run import read_split
 
     split = read_split(Path(split_path)) if split_path else None
     if split is None:

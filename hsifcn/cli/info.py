@@ -67,7 +67,7 @@ def command(
         write_rgb_png(quicklook, rgb_quicklook(scene), overwrite=overwrite)
         output.message(f"quicklook: {quicklook}")
     if spectra is not None:
-        from hsifcn.report.spectra import draw_spectra
+        from hsifcn.report.quicklook import draw_spectra
 
         if labels is None:
             raise SettingError("--spectra needs labels", "give them with -l")

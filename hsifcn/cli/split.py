@@ -32,9 +32,8 @@ def command(
     """Make a split and print how near its test pixels lie to the training pixels."""
     from hsifcn.cli import tables
     from hsifcn.data.dataset import Labelling, split_labels
-    from hsifcn.data.splits import leakage_sentence
+    from hsifcn.data.splits import leakage_sentence, write_split
     from hsifcn.io import open_scene
-    from hsifcn.training.run import write_split
 
     (path,) = opt.labels_of_scenes([scene], label_paths, output)
     labelling = Labelling(class_names, label_field, all_touched)

@@ -65,7 +65,8 @@ def command(
     from hsifcn.cli.progress import training_progress
     from hsifcn.io import scene_stem
     from hsifcn.models import DEFAULT_MODEL
-    from hsifcn.training.run import prepare_run_directory, train_run
+    from hsifcn.training.run import train_run
+    from hsifcn.training.run_directory import prepare_run_directory
     from hsifcn.training.settings import default_settings
 
     labels = opt.labels_of_scenes(scenes, label_paths, output)

@@ -16,19 +16,18 @@ from typing import Any
 
 import numpy as np
 
-from hsifcn.comparison.contenders import Contender, choose_contenders
 from hsifcn.comparison.growth import by_patch, by_scene
 from hsifcn.comparison.launcher import run_seed
 from hsifcn.comparison.memory_check import misfit, used_shape
-from hsifcn.comparison.plan import Plan
+from hsifcn.comparison.plan import Contender, Plan, choose_contenders
 from hsifcn.comparison.tables import Entry, assemble, images, split_folder
 from hsifcn.core.errors import ExistingOutputError, FailedError
 from hsifcn.data.dataset import Inputs, Labelling, open_inputs
+from hsifcn.data.splits import write_split
 from hsifcn.io.cache import state_of
-from hsifcn.io.files import make_folder
+from hsifcn.io.files import make_folder, write_json
 from hsifcn.io.formats import split_variable
 from hsifcn.report import write_comparison_report
-from hsifcn.training.run import write_json, write_split
 
 Say = Callable[[str], None]
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from hsifcn.comparison.contenders import Contender, contenders
 from hsifcn.comparison.launcher import run_job, run_seed
 from hsifcn.comparison.memory_check import (
     MEMORY_SHARE,
@@ -21,14 +20,14 @@ from hsifcn.comparison.memory_check import (
     prediction_need,
     used_shape,
 )
-from hsifcn.comparison.plan import Plan
+from hsifcn.comparison.plan import Contender, Plan, contenders
 from hsifcn.core.errors import FailedError
 from hsifcn.core.scene import Scene, Window
 from hsifcn.data.dataset import Inputs
 from hsifcn.evaluation.metrics import Accuracy, confusion_matrix
 from hsifcn.models import MODELS, default_spec
 from hsifcn.models.flops import training_step_flops
-from hsifcn.training.objectives import PATCH_BATCH
+from hsifcn.training.patches import PATCH_BATCH
 
 PATCHES = (5, 9, 15, 21, 27)
 REPEATS = (1, 2, 4, 8)  # a mosaic repeats the scene so often along rows and along columns

@@ -8,11 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hsifcn.comparison.contenders import Contender
-from hsifcn.comparison.plan import Plan
+from hsifcn.comparison.plan import Contender, Plan
 from hsifcn.core.errors import FailedError
 from hsifcn.data.dataset import Inputs
-from hsifcn.training.run import write_json
+from hsifcn.io.files import write_json
 from hsifcn.training.settings import default_settings
 
 PROBE_STEPS = 50  # of training with materialised patches: as far as to the first validation

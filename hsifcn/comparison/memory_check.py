@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hsifcn.comparison.contenders import Contender
-from hsifcn.core.process import rss_bytes
+from hsifcn.comparison.plan import Contender
+from hsifcn.core.process import free_memory, rss_bytes
 from hsifcn.core.scene import Scene
-from hsifcn.inference.tiling import free_memory
 from hsifcn.models import MODELS, default_spec
 from hsifcn.models.flops import convolution_runs, on_meta
 from hsifcn.training.memory_plan import LABELS_HELD
-from hsifcn.training.objectives import PATCH_BATCH
+from hsifcn.training.patches import PATCH_BATCH
 
 MEMORY_SHARE = 0.8  # of the free memory that one job may take
 FLOAT = 4  # bytes of a float32

@@ -22,8 +22,9 @@ from hsifcn.core.errors import HsifcnError
 from hsifcn.core.process import Stopwatch, peak_bytes, start_peak
 from hsifcn.core.scene import Scene, labels_of
 from hsifcn.data.bands import with_chosen_bands
+from hsifcn.data.splits import read_split
 from hsifcn.io import open_scene
-from hsifcn.training.run import read_split, write_json
+from hsifcn.io.files import write_json
 from hsifcn.training.settings import default_settings
 from hsifcn.training.train import train
 
@@ -67,7 +68,7 @@ def train_job(job: Job, scene: Scene) -> Job:
 
 def predict_job(job: Job, scene: Scene) -> Job:
     """Score every pixel of the scene; keep labels and logits."""
-    from hsifcn.comparison.patch_prediction import PatchPredictor
+    from hsifcn.comparison.baselines import PatchPredictor
     from hsifcn.inference.bundle import load_model
     from hsifcn.inference.predictor import Predictor
 

@@ -8,13 +8,20 @@ tell its leakage: how near its test pixels lie to pixels that were trained on.
 from __future__ import annotations
 
 import hashlib
+import zipfile
+import zlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.core.errors import LabelError, SplitError
+from hsifcn.core.errors import (
+    LabelError,
+    SplitError,
+    UnreadableFileError,
+)
 from hsifcn.data.split_recipes import (
     DEFAULT_VALIDATION,
     SplitRecipe,
@@ -24,6 +31,7 @@ from hsifcn.data.split_recipes import (
     parse_split,
     take_validation,
 )
+from hsifcn.io.files import atomic_write
 
 __all__ = [
     "DEFAULT_VALIDATION",
@@ -264,3 +272,46 @@ def _checked(labels: AnyLabels) -> npt.NDArray[np.uint16]:
             f"labels run from {labels.min()} to {labels.max()}", "number classes from 1 to 65535"
         )
     return labels.astype(np.uint16)
+
+
+def write_split(path: Path, split: Split, *, overwrite: bool) -> None:
+    """Write the masks, labels and recipe of a split as ``.npz``."""
+    with atomic_write(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(
+            file,
+            train=split.train,
+            validation=split.validation,
+            test=split.test,
+            labels=split.labels,
+            recipe=np.array(split.recipe),
+            seed=np.array(split.seed),
+        )
+
+
+def read_split(path: Path) -> Split:
+    """Read a split that ``write_split`` wrote.
+
+    Raises
+    ------
+    UnreadableFileError
+        It is missing, damaged or no split.
+    SplitError
+        Its masks contradict each other.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return Split(
+                labels=arrays["labels"].astype(np.uint16),
+                train=arrays["train"].astype(bool),
+                validation=arrays["validation"].astype(bool),
+                test=arrays["test"].astype(bool),
+                recipe=str(arrays["recipe"]),
+                seed=int(arrays["seed"]),
+            )
+    except FileNotFoundError as error:
+        raise UnreadableFileError(f"{path} does not exist", "check the path") from error
+    except (
+        *(OSError, ValueError, TypeError, KeyError, EOFError),
+        *(zipfile.BadZipFile, zlib.error),
+    ) as error:
+        raise UnreadableFileError(f"{path} is no split", "make one: hsifcn split") from error

@@ -21,11 +21,9 @@ from hsifcn.core.scene import Scene, Window, shifted_band
 from hsifcn.core.tiles import Tile, crop
 from hsifcn.inference.band_matching import match_scene
 from hsifcn.inference.bundle import Bundle
-from hsifcn.inference.map_writer import MapFiles
-from hsifcn.inference.mapped_tile import MappedTile
+from hsifcn.inference.map_writer import MapFiles, MappedTile
 from hsifcn.inference.refine.potentials import FEATURES, Refinement, choose_weights, reduced_spectra
-from hsifcn.inference.stream import WriteBehind
-from hsifcn.inference.streaming import Block, read_blocks
+from hsifcn.inference.streaming import Block, WriteBehind, read_blocks
 from hsifcn.inference.tiling import Plan, plan_scene
 from hsifcn.models import geometry
 from hsifcn.models.folding import RawSceneNetwork

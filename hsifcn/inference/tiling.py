@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from hsifcn.core.errors import MemoryCeilingError
-from hsifcn.core.process import rss_bytes
+from hsifcn.core.process import FLOAT, FREE_SHARE, free_memory, rss_bytes
 from hsifcn.core.scene import Scene
 from hsifcn.core.tiles import Tile, plan_tiles
 from hsifcn.inference.refine.potentials import FEATURES, Refinement
 from hsifcn.inference.streaming import reading_bytes
 from hsifcn.models import MODELS, ModelSpec, geometry
 
-FREE_SHARE = 0.6  # of the free memory that prediction takes unless told otherwise
 TILE_PIXELS = 2**19  # read for one tile at most: layers of larger ones leave the cache,
 TILE_HALOS = 12  # which pays where fewer halos than this are as wide as that
 WRITE_PIXELS = 2**16  # whose labels and probabilities are made and written at once
-FLOAT = 4  # bytes
 
 
 @dataclass(frozen=True)
@@ -199,14 +195,3 @@ def memory_need(spec: ModelSpec, scene: Scene, refinement: Refinement | None) ->
         network=network + 1,  # and whether it is valid
         scores=scores + 9,  # and class, and whether it is valid
     )
-
-
-def free_memory() -> int:
-    """Bytes of memory that can be had without swapping."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import glob
+import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from hsifcn.core.errors import ExistingOutputError, FailedError, SettingError, UnreadableFileError
+from hsifcn.core.errors import (
+    ExistingOutputError,
+    FailedError,
+    SettingError,
+    UnreadableFileError,
+)
 
 _TEXT_LIMIT = 16 * 2**20  # bytes; no header or list of names comes near
 
@@ -148,3 +155,14 @@ def cannot_read(path: str | os.PathLike[str], error: Exception) -> UnreadableFil
         return UnreadableFileError(f"{os.fspath(path)} does not exist", "check the path")
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return UnreadableFileError(f"{os.fspath(path)} cannot be read: {reason}")
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write JSON, atomically, replacing what was there."""
+    with atomic_write(path, overwrite=True) as temporary:
+        temporary.write_text(json.dumps(values, indent=1) + "\n", "utf-8")
+
+
+def printable(name: str) -> str:
+    """A file's name with what is not valid UTF-8 replaced, for texts."""
+    return name.encode("utf-8", "replace").decode("utf-8")

@@ -25,17 +25,25 @@ nearest two agree (``label_layout.agreement``).
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
+from hsifcn.propagation.grid_graph import (
+    NEIGHBOURS,
+    around,
+    conjugate_gradients,
+    degrees,
+    distances,
+    steps,
+)
 from hsifcn.propagation.label_coverage import agreement, coverage, labels_at
+from hsifcn.propagation.mnf import (
+    clean_components,
+)
 from hsifcn.propagation.spectral_prior import (
     MOST_KNOWN,
     KnownSpectra,
@@ -46,7 +54,6 @@ from hsifcn.propagation.spectral_prior import (
 )
 
 EDGE_COMPONENTS = 8  # that edges are seen in: more are noise
-COMPONENTS = 100  # that the classifier is given, smoothed; all where there are fewer
 # Values where the labels cover one field of each class, and where they cover all.
 WALK_EDGE = 4.0, 3.0  # how steeply the weight of a step falls with the spectral distance; 1 = mean
 SMOOTHING_EDGE = 6.0, 3.0  # the same for smoothing
@@ -63,15 +70,12 @@ SCATTER_COMPONENTS = 3  # whose scatter the classifier is given
 SCATTER_SMOOTHING = 500.0  # pull of a pixel's neighbours on it: variances ask for many pixels
 SCATTER_ITERATIONS = 60
 LEAST_SCATTER = 0.01  # noise being 1
-NOISE_FLOOR = 1e-3  # of the mean noise, added to that of each band
-NOISE_STRIP = 16  # rows whose differences are held at once
 SMOOTHED_AT_ONCE = 20  # components
 # Values in an array. Larger ones are mapped anew each time (``measure.keep_memory_together``),
 # which takes longer than what is computed with them.
 HEAP_VALUES = 700_000
 TOLERANCE = 1e-2  # of the probabilities, so that next to no pixel's class is another
 MOST_ITERATIONS = 2000
-NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # (rows, cols) away; the other four are their mirror
 
 
 @dataclass(frozen=True)
@@ -224,62 +228,6 @@ def walks(
     return ((torch.cat(found) + known) * (free + labelled)).clamp(0, 1)
 
 
-def clean_components(cube: Tensor, valid: Tensor | None) -> Tensor:
-    """Minimum noise fractions, (components, rows, cols): noise 1 in each, the cleanest first."""
-    noise, count = noise_sums(cube[0], valid)
-    return projected(cube, clean_directions(noise / max(1, count), signal_sums(cube[0])))
-
-
-def projected(cube: Tensor, directions: npt.NDArray[np.float32]) -> Tensor:
-    """Components (components, rows, cols) of a cube (1, bands, rows, cols)."""
-    rows, cols = cube.shape[2:]
-    spectra = cube[0].reshape(cube.shape[1], -1)
-    return (torch.from_numpy(directions).to(spectra) @ spectra).reshape(-1, rows, cols)
-
-
-def clean_directions(
-    noise: npt.NDArray[np.float64], signal: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float32]:
-    """Directions (components, bands) of the minimum noise fractions.
-
-    Parameters
-    ----------
-    noise, signal : ndarray, (bands, bands)
-        Covariance of the noise; sums of the products of bands, in any unit.
-    """
-    # NumPy's linear algebra is in memory already, PyTorch's would take 15 MB more.
-    strengths, axes = np.linalg.eigh(noise)
-    whitening = axes / np.sqrt(strengths + max(NOISE_FLOOR * strengths.mean(), 1e-12))
-    _, vectors = np.linalg.eigh(whitening.T @ signal @ whitening)
-    return np.ascontiguousarray((whitening @ vectors[:, : -COMPONENTS - 1 : -1]).T, np.float32)
-
-
-def signal_sums(spectra: Tensor) -> npt.NDArray[np.float64]:
-    """Products of bands (bands, bands), summed over the pixels of (bands, rows, cols)."""
-    flat = spectra.reshape(len(spectra), -1)
-    return (flat @ flat.t()).cpu().double().numpy()
-
-
-def noise_sums(spectra: Tensor, valid: Tensor | None) -> tuple[npt.NDArray[np.float64], int]:
-    """Covariance (bands, bands) of the noise of (bands, rows, cols), summed over so many steps.
-
-    Noise is what neighbours differ by; the covariance is half that of the differences.
-    """
-    bands, rows, _ = spectra.shape
-    total, count = np.zeros((bands, bands)), 0
-    for row in range(0, rows, NOISE_STRIP):
-        strip = slice(row, row + NOISE_STRIP + 1)  # one row more, for the steps down from the last
-        image = spectra[:, strip]
-        for a, b, c, d in itertools.islice(steps(image), 2):  # to the right and down
-            difference = image[:, c, d] - image[:, a, b]
-            if valid is not None:
-                difference = difference * (valid[0, 0, strip][a, b] & valid[0, 0, strip][c, d])
-            difference = difference.flatten(1)
-            total += (difference @ difference.t()).cpu().numpy()
-            count += difference.shape[1]
-    return total / 2, count
-
-
 def spectral_edges(components: Tensor) -> list[Tensor]:
     """Heights of the edges that steps to four neighbours cross, by the components' distances.
 
@@ -311,11 +259,6 @@ def lower_near(labelled: Tensor, edges: list[Tensor], least: float) -> list[Tens
         edge * torch.minimum(heights[a, b], heights[c, d])
         for edge, (a, b, c, d) in zip(edges, steps(heights), strict=True)
     ]
-
-
-def distances(image: Tensor) -> list[Tensor]:
-    """Squared distances to four neighbours, each (rows, cols) less what the step leaves out."""
-    return [(image[:, a, b] - image[:, c, d]).square().sum(0) for a, b, c, d in steps(image)]
 
 
 def step_weights(edges: list[Tensor], valid: Tensor | None) -> list[Tensor]:
@@ -371,64 +314,3 @@ def haste_of(known: KnownSpectra) -> float:
 def between(ends: tuple[float, float], covered: float) -> float:
     """The value at a coverage between 0 and 1, from those at both ends."""
     return ends[0] + (ends[1] - ends[0]) * covered
-
-
-def steps(image: Tensor) -> Iterator[tuple[slice, slice, slice, slice]]:
-    """Rows and columns of the pixels that each kind of step leads from, then to."""
-    rows, cols = image.shape[-2:]
-    for row, col in NEIGHBOURS:
-        left, right = (
-            slice(max(0, -col), cols - max(0, col)),
-            slice(max(0, col), cols + min(0, col)),
-        )
-        yield slice(0, rows - row), left, slice(row, rows), right
-
-
-def around(x: Tensor, weights: list[Tensor]) -> Tensor:
-    """Weighted sum of the eight neighbours, (n, rows, cols)."""
-    total = torch.zeros_like(x)
-    for weight, (a, b, c, d) in zip(weights, steps(x), strict=True):
-        total[:, a, b] += weight * x[:, c, d]
-        total[:, c, d] += weight * x[:, a, b]
-    return total
-
-
-def degrees(weights: list[Tensor]) -> Tensor:
-    """Summed weights of all steps from each pixel, (rows, cols)."""
-    rows, cols = weights[0].shape[0], weights[1].shape[1]  # of steps to the right, of steps down
-    return around(weights[0].new_ones(1, rows, cols), weights)[0]
-
-
-def conjugate_gradients(
-    apply: Callable[[Tensor], Tensor],
-    right: Tensor,
-    diagonal: Tensor,
-    start: Tensor,
-    tolerance: float,
-    most_iterations: int,
-) -> Tensor:
-    """Solve ``apply(x) = right`` for (n, rows, cols), preconditioned by the diagonal.
-
-    Hestenes, Stiefel (1952), doi:10.6028/jres.049.044; ends when no value's step is over
-    ``tolerance``.
-    """
-
-    def dots(a: Tensor, b: Tensor) -> Tensor:
-        return (a * b).sum((1, 2), keepdim=True)
-
-    x = start
-    residual = right - apply(x)
-    scaled = residual / diagonal
-    direction = scaled
-    product = dots(residual, scaled)
-    for _ in range(most_iterations):
-        if scaled.abs().max() <= tolerance:
-            break
-        applied = apply(direction)
-        length = product / dots(direction, applied).clamp(min=1e-30)
-        x = x + length * direction
-        residual = residual - length * applied
-        scaled = residual / diagonal
-        before, product = product, dots(residual, scaled)
-        direction = scaled + product / before.clamp(min=1e-30) * direction
-    return x

@@ -19,16 +19,8 @@ from torch import Tensor
 from hsifcn.core.scene import Window, class_targets
 from hsifcn.core.tiles import Tile, crop
 from hsifcn.propagation.label_coverage import agreement, coverage
-from hsifcn.propagation.random_walker import (
-    clean_directions,
-    counting_by_class,
-    noise_sums,
-    pace_of,
-    projected,
-    seen_in,
-    signal_sums,
-    walks,
-)
+from hsifcn.propagation.mnf import clean_directions, noise_sums, projected, signal_sums
+from hsifcn.propagation.random_walker import counting_by_class, pace_of, seen_in, walks
 from hsifcn.propagation.spectral_prior import MOST_KNOWN, KnownSpectra, known_spectra, some_of_each
 
 HALO = 32  # pixels round the core of a window

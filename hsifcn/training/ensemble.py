@@ -15,8 +15,7 @@ from hsifcn.core.scene import Scene
 from hsifcn.data.splits import Split
 from hsifcn.inference.bundle import Bundle, load_model
 from hsifcn.io.files import atomic_write
-from hsifcn.training.checkpoint import STATE
-from hsifcn.training.loop import Progress
+from hsifcn.training.loop import STATE, Progress
 from hsifcn.training.memory_plan import TrainingPlan
 from hsifcn.training.settings import Settings
 from hsifcn.training.train import Trained, train

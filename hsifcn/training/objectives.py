@@ -7,8 +7,8 @@ gives the logits of the validation pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,16 +24,7 @@ from hsifcn.training.augment import (
     transform,
     undo,
 )
-from hsifcn.training.losses import (
-    class_weights,
-    labelled_cross_entropy,
-    propagated_cross_entropy,
-    scores_at,
-)
-from hsifcn.training.scenes import TrainingScene, WholeScenes
-
-PATCH_BATCH = 64  # patches a step
-PATCH_CHUNK = 256  # patches scored at once where no gradient is needed
+from hsifcn.training.scenes import TrainingScene
 
 
 class HasTargets(Protocol):
@@ -206,131 +197,59 @@ class SceneObjective(Generic[Drawn]):
             network(scene.cube, scene.counted)
 
 
-class PatchObjective:
-    """Batches of patches round training pixels, each batch turned by a symmetry.
+def class_weights(counts: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float32]:
+    """Weights 1/sqrt(n), of mean 1 over the training pixels; 0 for a class without any.
 
     Parameters
     ----------
-    source : WholeScenes
-    classes : int
-    label_smoothing, jitter : float
-        Of ``settings.Settings``.
-    patch : int
-        Side of the patches.
-    materialised : bool
-        Store every patch, as most code does, instead of gathering each batch from the scene.
+    counts : ndarray, (classes,), integer
+        Training pixels a class.
     """
-
-    def __init__(
-        self,
-        source: WholeScenes,
-        classes: int,
-        label_smoothing: float,
-        jitter: float,
-        patch: int,
-        materialised: bool,
-    ) -> None:
-        self.label_smoothing, self.jitter = label_smoothing, jitter
-        scenes = source.scenes
-        self.targets = torch.cat([scene.targets for scene in scenes])
-        weights = torch.from_numpy(class_weights(source.counts(classes)))
-        self.weights = weights.to(self.targets.device)
-        self.validation_targets = torch.cat([scene.validation_targets for scene in scenes])
-        self.patches = Patches([(s.cube, s.pixels) for s in scenes], patch, materialised)
-        self.n_validation = len(self.validation_targets)
-        self.calls = -(-len(self.targets) // PATCH_CHUNK)
-        self.validation_patches = Patches(
-            [(s.cube, s.validation_pixels) for s in scenes], patch, materialised
-        )
-
-    def backward(self, network: nn.Module, rng: np.random.Generator) -> float:
-        """Add the gradients of the loss over one batch."""
-        size = min(PATCH_BATCH, len(self.targets))
-        batch = torch.from_numpy(rng.choice(len(self.targets), size, replace=False))
-        symmetry = int(rng.integers(N_SYMMETRIES))
-        patches = channels_last(transform(self.patches.gather(batch), symmetry))
-        logits = network(jitter_bands(patches, self.jitter))
-        loss = F.cross_entropy(
-            logits[:, :, 0, 0],
-            self.targets[batch],
-            weight=self.weights,
-            label_smoothing=self.label_smoothing,
-        )
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss.item()
-
-    @torch.no_grad()
-    def validation_scores(self, network: nn.Module) -> tuple[Tensor, Tensor]:
-        """Scores of the validation patches, with the stored batch statistics."""
-        network.eval()
-        scores = [network(patches)[:, :, 0, 0] for patches in self.validation_patches.chunks()]
-        return torch.cat(scores), self.validation_targets
-
-    def run(self, network: nn.Module) -> None:
-        """Run over all training patches."""
-        for patches in self.patches.chunks():
-            network(patches)
+    weights = np.where(counts > 0, 1 / np.sqrt(np.maximum(counts, 1)), 0.0)
+    scaled: npt.NDArray[np.float64] = weights * counts.sum() / (weights * counts).sum()
+    return scaled.astype(np.float32)
 
 
-class Patches:
-    """Windows round some pixels of scenes, stored or gathered when asked for.
+def labelled_cross_entropy(
+    logits: Tensor, pixels: Tensor, targets: Tensor, weights: Tensor, label_smoothing: float
+) -> Tensor:
+    """Weighted cross-entropy, summed over some pixels of scenes.
+
+    Divide by the summed weights of all scenes and ranks together, never by each one's own.
 
     Parameters
     ----------
-    sources : list of (cube, pixels)
-        Standardised cubes (1, bands, rows, cols) and flat indices (n,) into each.
-    patch : int
-        Side of the windows; scenes are padded with zeros, the band means.
-    materialised : bool
-        Copy all windows now.
+    logits : Tensor, (scenes, classes, rows, cols)
+    pixels : Tensor, (n,), int64
+        Flat indices of ``(scenes, rows, cols)``.
+    targets : Tensor, (n,), int64
+        Classes from 0.
+    weights : Tensor, (classes,), float
+    label_smoothing : float
+        Share of the target that is spread over all classes.
     """
+    scores = scores_at(logits, pixels)
+    return F.cross_entropy(
+        scores, targets, weight=weights, reduction="sum", label_smoothing=label_smoothing
+    )
 
-    def __init__(
-        self, sources: list[tuple[Tensor, Tensor]], patch: int, materialised: bool
-    ) -> None:
-        half = patch // 2
-        self.side = torch.arange(patch, device=sources[0][0].device)
-        self.cubes = [
-            F.pad(cube[0].permute(1, 2, 0), (0, 0, half, half, half, half)) for cube, _ in sources
-        ]
-        origins = []
-        for index, (cube, pixels) in enumerate(sources):
-            cols = cube.shape[-1]
-            source = torch.full_like(pixels, index)
-            origins.append(torch.stack([source, pixels // cols, pixels % cols], dim=1))
-        self.origins = torch.cat(origins)
-        self.stored: Tensor | None = None
-        if materialised:
-            self.stored = self.store()
 
-    def __len__(self) -> int:
-        return len(self.origins)
+def scores_at(logits: Tensor, pixels: Tensor) -> Tensor:
+    """Logits (n, classes) at flat indices of ``(scenes, rows, cols)``."""
+    return logits.transpose(0, 1).flatten(1).index_select(1, pixels).t()
 
-    def store(self) -> Tensor:
-        """Copy all windows, a chunk at a time, so that nothing is held twice."""
-        bands, patch = self.cubes[0].shape[2], len(self.side)
-        stored = self.cubes[0].new_empty((len(self), patch, patch, bands)).permute(0, 3, 1, 2)
-        for which in torch.split(torch.arange(len(self)), PATCH_CHUNK):
-            stored[which] = self.window(which)
-        return stored
 
-    def window(self, which: Tensor) -> Tensor:
-        """Copy windows out of the cubes: (n, bands, patch, patch), channels-last."""
-        source, row, col = self.origins[which].unbind(1)
-        bands, patch = self.cubes[0].shape[2], len(self.side)
-        out = self.cubes[0].new_empty((len(which), patch, patch, bands))
-        for index, cube in enumerate(self.cubes):
-            mine = (source == index).nonzero()[:, 0]
-            rows = row[mine, None, None] + self.side[:, None]
-            cols = col[mine, None, None] + self.side[None, :]
-            out[mine] = cube[rows, cols]
-        return out.permute(0, 3, 1, 2)
+def propagated_cross_entropy(logits: Tensor, classes: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean cross-entropy against a class of every pixel.
 
-    def gather(self, which: Tensor) -> Tensor:
-        """The windows of those indices, (n, bands, patch, patch)."""
-        return self.window(which) if self.stored is None else self.stored[which]
-
-    def chunks(self) -> Iterator[Tensor]:
-        """All windows in order, a chunk at a time."""
-        for which in torch.split(torch.arange(len(self)), PATCH_CHUNK):
-            yield self.gather(which)
+    Parameters
+    ----------
+    logits : Tensor, (scenes, classes, rows, cols)
+    classes : Tensor, (scenes * rows * cols,), int64
+        From 0.
+    weights : Tensor, (scenes * rows * cols,), float
+        Summing to 1.
+    """
+    scores = logits.flatten(2)
+    losses = F.cross_entropy(scores, classes.view(len(scores), -1), reduction="none")
+    return losses.flatten() @ weights

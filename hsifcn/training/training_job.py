@@ -17,9 +17,8 @@ from hsifcn.core.scene import Scene
 from hsifcn.data.splits import Split
 from hsifcn.inference.bundle import Bundle
 from hsifcn.models import ModelSpec, default_spec
-from hsifcn.training.checkpoint import TrainingState
 from hsifcn.training.crops import CroppedScenes, open_source
-from hsifcn.training.loop import initial_state, make_objective
+from hsifcn.training.loop import TrainingState, initial_state, make_objective
 from hsifcn.training.memory_plan import TrainingPlan, plan_training
 from hsifcn.training.scenes import WholeScenes, scene_scaling, usable_bands
 from hsifcn.training.settings import Settings

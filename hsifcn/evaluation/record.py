@@ -1,0 +1,82 @@
+"""What metrics.json says of splits and accuracy, all scenes together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hsifcn.data.dataset import Inputs
+from hsifcn.data.splits import Split
+from hsifcn.evaluation.calibration import coverage_curve, expected_calibration_error
+from hsifcn.evaluation.metrics import Accuracy, confusion_matrix
+from hsifcn.models import ModelSpec, geometry
+
+
+def split_record(inputs: Inputs, spec: ModelSpec) -> dict[str, Any]:
+    """What the split was and how much leaks across it, all scenes together."""
+    splits = inputs.splits
+    field = geometry(spec).receptive_field
+    return {
+        "recipe": splits[0].recipe,
+        "seed": splits[0].seed,
+        "digest": "+".join(split.digest for split in splits),
+        "n_train": sum(split.n_train for split in splits),
+        "n_validation": sum(split.n_validation for split in splits),
+        "n_test": sum(split.n_test for split in splits),
+        "leakage": pooled_leakage(splits, field),
+    }
+
+
+def pooled_leakage(splits: Sequence[Split], receptive_field: int | None) -> dict[str, Any]:
+    """Leakage over all scenes: shares weighted by test pixels."""
+    reports = [split.leakage(receptive_field) for split in splits]
+    weights = np.array([split.n_test for split in splits], float)
+    weights /= weights.sum()
+
+    def pool(values: Sequence[float]) -> float:
+        return float(np.dot(weights, values))
+
+    return {
+        "test_touching": pool([report["test_touching"] for report in reports]),
+        "test_within": {
+            reach: pool([report["test_within"][reach] for report in reports])
+            for reach in reports[0]["test_within"]
+        },
+        "test_in_shared_fields": pool([report["test_in_shared_fields"] for report in reports]),
+        "receptive_field_px": receptive_field,
+    }
+
+
+def accuracy_record(inputs: Inputs, maps: Sequence[npt.NDArray[np.integer[Any]]]) -> dict[str, Any]:
+    """Accuracy at the test pixels of all scenes."""
+    n_classes = len(inputs.class_names)
+    confusion = sum(
+        confusion_matrix(np.where(split.test, split.labels, 0), labels, n_classes)
+        for split, labels in zip(inputs.splits, maps, strict=True)
+    )
+    n_train = np.sum([split.n_train_per_class(n_classes) for split in inputs.splits], axis=0)
+    return Accuracy.from_confusion(np.asarray(confusion)).as_dict(
+        inputs.class_names, n_train.tolist()
+    )
+
+
+def calibration_record(
+    inputs: Inputs,
+    mapped: Sequence[tuple[npt.NDArray[np.uint16], npt.NDArray[np.float32]]],
+    temperature: float,
+) -> dict[str, Any]:
+    """How far the probabilities can be relied on, at the test pixels of all scenes."""
+    confidence = [sure[split.test] for (_, sure), split in zip(mapped, inputs.splits, strict=True)]
+    correct = [
+        (labels == split.labels)[split.test]
+        for (labels, _), split in zip(mapped, inputs.splits, strict=True)
+    ]
+    sure, right = np.concatenate(confidence), np.concatenate(correct)
+    return {
+        "temperature": temperature,
+        "expected_calibration_error": expected_calibration_error(sure, right),
+        "coverage": coverage_curve(sure, right),
+    }

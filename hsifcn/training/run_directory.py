@@ -1,0 +1,130 @@
+"""The directory of a run: made ready, filled, and cleared of its checkpoint."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hsifcn.core.errors import ExistingOutputError, HsifcnError
+from hsifcn.data.dataset import Inputs
+from hsifcn.data.splits import write_split
+from hsifcn.io import write_label_png
+from hsifcn.io.files import atomic_write, make_folder, write_json
+from hsifcn.report.quicklook import SPLIT_COLOURS, label_image, rgb_quicklook
+from hsifcn.training.train import Trained
+
+LOG_COLUMNS = ("step", "loss", "lr", "validation_oa", "seconds")
+CHECKPOINT_FILES = (
+    "state.safetensors",
+    "model.safetensors",
+    "member-*.safetensors",
+    "member-*.json",
+)  # all that is ever put there
+
+
+def prepare_run_directory(out: Path, *, overwrite: bool, resume: bool) -> bool:
+    """Make a run directory ready; True where it holds a finished run to be left as it is.
+
+    A ``checkpoint/`` of ours marks a run as unfinished. What an overwritten run left stays until
+    its successor is done.
+
+    Raises
+    ------
+    ExistingOutputError
+        It holds a finished run, or things that are no run, and may not be overwritten.
+    SettingError
+        It cannot be made.
+    """
+    if out.exists() and not out.is_dir():
+        raise ExistingOutputError(f"{out} is a file", "name a folder with -o")
+    unfinished = is_checkpoint(out / "checkpoint")
+    if resume and not unfinished and (out / "metrics.json").exists():
+        return True
+    if out.is_dir() and any(out.iterdir()) and not (overwrite or unfinished):
+        raise ExistingOutputError(
+            f"{out} exists", "add --overwrite, or choose another folder with -o"
+        )
+    if not resume:
+        remove_checkpoint(out)
+    make_folder(out / "checkpoint")
+    return False
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether a folder holds nothing but what an unfinished run leaves; never the user's own."""
+    return folder.is_dir() and all(
+        any(file.match(pattern) for pattern in (*CHECKPOINT_FILES, ".*.safetensors", ".*.json"))
+        for file in folder.iterdir()
+    )
+
+
+def remove_checkpoint(out: Path) -> None:
+    """Remove the checkpoint of a run, and with it the folders that are empty then."""
+    folder = out / "checkpoint"
+    if is_checkpoint(folder):
+        shutil.rmtree(folder)
+    with suppress(OSError):  # it holds a run
+        out.rmdir()
+
+
+@contextmanager
+def removed_where_nothing_came_of_it(out: Path) -> Iterator[None]:
+    """Remove a run directory whose training ended before it left anything to go on from."""
+    try:
+        yield
+    except (HsifcnError, KeyboardInterrupt):
+        if not any((out / "checkpoint").glob("*")):
+            remove_checkpoint(out)
+        raise
+
+
+def write_run(
+    out: Path,
+    inputs: Inputs,
+    trained: Trained,
+    label_map: npt.NDArray[np.uint16],
+    metrics: Mapping[str, Any],
+    config: Mapping[str, Any],
+) -> None:
+    """Fill a run directory; ``metrics.json`` is written last."""
+    trained.bundle.save(out / "model.safetensors", overwrite=True)
+    for old in out.glob("split-[0-9]*.npz"):  # of a run of more scenes that this one replaces
+        old.unlink()
+    for number, split in enumerate(inputs.splits, start=1):
+        name = "split.npz" if number == 1 else f"split-{number}.npz"
+        write_split(out / name, split, overwrite=True)
+    write_json(out / "config.json", {**config, "settings": trained.bundle.settings})
+    with (
+        atomic_write(out / "log.csv", overwrite=True) as temporary,
+        temporary.open("w", newline="") as file,
+    ):
+        writer = csv.DictWriter(file, LOG_COLUMNS)
+        writer.writeheader()
+        writer.writerows(trained.log)
+    write_label_png(out / "map.png", label_map, inputs.colours, overwrite=True)
+    # Loads matplotlib: not before training has given its memory back.
+    from hsifcn.report import write_run_report
+
+    split = inputs.splits[0]
+    write_run_report(
+        out / "report.html",
+        metrics=metrics,
+        log=trained.log,
+        images={
+            "quicklook": rgb_quicklook(inputs.scenes[0]),
+            "truth": label_image(split.labels, inputs.colours),
+            "map": label_image(label_map, inputs.colours),
+            "split": label_image(
+                split.train + 2 * split.validation + 3 * split.test, tuple(SPLIT_COLOURS.values())
+            ),
+        },
+    )
+    write_json(out / "metrics.json", metrics)
+    remove_checkpoint(out)
