@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from hsifcn.core.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
 from hsifcn.core.scene import Grid, LabelMap, Scene
-from hsifcn.io import envi, hdf5, mat, npy, npz, png, points, tiff, vectors, zarr_store
+from hsifcn.io import envi, hdf5, mat, npy, png, points, tiff, vectors, zarr_store
 from hsifcn.io.alignment import Target, target_of
 from hsifcn.io.classes import read_class_names
 from hsifcn.io.files import atomic_write, cannot_read
@@ -53,7 +53,7 @@ FORMATS: tuple[Format, ...] = (
     envi.FORMAT,
     mat.FORMAT,
     npy.FORMAT,
-    npz.FORMAT,
+    npy.ARCHIVE_FORMAT,
     tiff.FORMAT,
     hdf5.FORMAT,
     zarr_store.FORMAT,

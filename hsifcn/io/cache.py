@@ -12,13 +12,19 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from hsifcn.core.errors import UnreadableFileError
+from hsifcn.core.scene import Window
 from hsifcn.io.files import atomic_write
+from hsifcn.io.raw import RawArray
 
 LIMIT = 20 * 2**30  # bytes of all entries; the oldest go first
 _NAME = "entry-"  # begins the name of every entry, so that nothing else is ever removed
@@ -108,3 +114,74 @@ def _evict(keep: Path) -> None:
         if path != keep:
             path.unlink(missing_ok=True)
             total -= size
+
+
+@dataclass(frozen=True)
+class UnpackedArray:
+    """An array of a file that cannot be read window by window, or only slowly.
+
+    Attributes
+    ----------
+    file : FileState
+        The file as it was when it was opened.
+    name : str
+        What of it is meant, for messages.
+    content : str
+        The same in all detail, for ``unpack``; entries of the cache are told apart by it.
+    shape : tuple of int
+        Rows, columns, bands.
+    dtype : dtype
+        Type of the unpacked voxels.
+    unpack : callable
+        ``(array, target)``: writes the voxels to ``target``; a function of a module, so that it
+        can be pickled.
+    order : str
+        Of the unpacked axes, a key of ``raw.ORDERS``.
+    """
+
+    file: FileState
+    name: str
+    content: str
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    unpack: Callable[[UnpackedArray, Path], None]
+    order: str = "bip"
+
+    def read(self, window: Window) -> npt.NDArray[Any]:
+        """Read all bands of a window, as ``RawArray.read`` does."""
+        return self._unpacked().read(window)
+
+    def read_map(self) -> npt.NDArray[Any]:
+        """Read the only band, (rows, cols)."""
+        rows, cols, _ = self.shape
+        return self.read(Window(0, 0, rows, cols))[:, :, 0]
+
+    def check_room(self) -> None:
+        """Raise UnreadableFileError where the cache neither holds the array nor has room."""
+        raw = self._raw(self._entry())
+        if not is_complete(Path(raw.path), raw.nbytes):
+            check_room(raw.nbytes, f"{self.file.path}:{self.name}")
+
+    def _entry(self) -> Path:
+        return entry(self.file, self.content, f".{self.order}")
+
+    def _raw(self, kept: Path) -> RawArray:
+        return RawArray(str(kept), 0, self.shape, self.dtype, self.order)
+
+    def _unpacked(self) -> RawArray:
+        kept = self._entry()
+        raw = self._raw(kept)
+        if is_complete(kept, raw.nbytes):
+            return raw
+        if not os.path.exists(self.file.path) or state_of(self.file.path) != self.file:
+            raise UnreadableFileError(f"{self.file.path} changed since it was opened", "run again")
+        name = f"{self.file.path}:{self.name}"
+        check_room(raw.nbytes, name)
+        with writing(kept) as temporary:
+            self.unpack(self, temporary)
+            if temporary.stat().st_size != raw.nbytes:
+                raise UnreadableFileError(
+                    f"{name} is not the {self.shape} {self.dtype} that the file announces",
+                    "save it again",
+                )
+        return raw

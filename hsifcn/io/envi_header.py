@@ -1,4 +1,10 @@
-"""The text header of an ENVI raster: ``key = value`` lines, lists in braces."""
+"""The text header of an ENVI raster: ``key = value`` lines, lists in braces.
+
+Spectral Python's ``read_envi_header`` takes a file only, not text, so that a cleaned header would
+have to be written first; and it does not tell of a brace that is never closed or a key given
+twice. Its parsing would replace 20 lines of ``read_header``; the checks of counts and numbers
+would stay.
+"""
 
 from __future__ import annotations
 

@@ -18,11 +18,11 @@ import numpy as np
 from hsifcn.core.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
 from hsifcn.io import cache
 from hsifcn.io.affine import as_reflectances
+from hsifcn.io.cache import UnpackedArray
 from hsifcn.io.child import run_child
 from hsifcn.io.formats import FileScene, Format, GivenLabels, not_a_cube, refuse_lying_size
 from hsifcn.io.hdf5_coordinates import axis_meanings, read_grid, scales_of
 from hsifcn.io.hdf5_products import Cube, Listing, Numbers, Part, find_product
-from hsifcn.io.unpacked import UnpackedArray
 from hsifcn.io.wavelengths import NAMES, are_wavelengths, to_nanometres
 from hsifcn.io.writer import RasterSpec, RasterWriter
 

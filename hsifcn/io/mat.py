@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 from hsifcn.core.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
 from hsifcn.io import cache
+from hsifcn.io.cache import UnpackedArray
 from hsifcn.io.child import run_child
 from hsifcn.io.classes import is_integral
 from hsifcn.io.formats import FileScene, Format, GivenLabels, not_a_cube
-from hsifcn.io.unpacked import UnpackedArray
 from hsifcn.io.wavelengths import NAMES, listed_wavelengths
 from hsifcn.io.writer import RasterSpec, RasterWriter
 

@@ -1,8 +1,10 @@
 """Cloud Optimized GeoTIFF: tiled, compressed, with overviews; class names in ``.aux.xml``.
 
-The voxels are first written raw, and GDAL's driver COG, which copies whole rasters only, makes the
-final file of them. It may lose the end of a file on a full disk without an error, so the result is
-read back and compared.
+The voxels are first written raw, and ``rasterio.shutil.copy`` with GDAL's driver COG, which copies
+whole rasters only, makes the final file of them. A virtual raster (VRT) describes the raw voxels to
+GDAL, with category names and attribute table, for which rasterio has no function; so no second copy
+is written. GDAL may lose the end of a file on a full disk without an error, so the result is read
+back and compared.
 """
 
 from __future__ import annotations
