@@ -1,0 +1,242 @@
+"""What the benchmarks share: contenders that map a scene, and measurements that are kept.
+
+A measurement is a ``Cell`` of a table: it has a file of its own, so that an interrupted benchmark
+goes on where it stopped. Remove the file, or name the contender with ``--again``, to measure anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import time
+import warnings
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from hsifcn.core.errors import HsifcnError
+from hsifcn.core.process import (
+    ask_for_huge_pages,
+    machine,
+    spin_briefly,
+    usable_cores,
+    versions,
+)
+from hsifcn.core.scene import Scene, default_class_names, default_colours
+from hsifcn.data.splits import Split
+from hsifcn.evaluation.metrics import Accuracy, confusion_matrix
+from hsifcn.io.files import atomic_write
+from hsifcn.training.settings import Settings, default_settings
+
+ROOT = Path(__file__).parent.parent
+INDIAN_PINES = ROOT / "data" / "indian_pines_corrected.mat"
+INDIAN_PINES_LABELS = ROOT / "data" / "indian_pines_gt.mat"
+RESULTS = ROOT / "runs" / "benchmarks"
+
+CLASSICAL = ("svm", "rf", "svm7x7", "rf7x7")
+
+LabelImage = npt.NDArray[np.uint16]
+Standardised = npt.NDArray[np.float32]
+Figures = dict[str, Any]
+
+
+class Cell(Protocol):
+    """One measurement of a table.
+
+    Attributes
+    ----------
+    file : Path
+        Where its figures are kept.
+    contender : str
+        Who is measured.
+    """
+
+    @property
+    def file(self) -> Path:  # noqa: D102
+        ...
+
+    @property
+    def contender(self) -> str:  # noqa: D102
+        ...
+
+    def measure(self) -> Figures:
+        """Measure it; figures are plain values for JSON."""
+        ...
+
+
+def network_settings(contender: str, seed: int) -> Settings | None:
+    """How a contender is trained, if it is a network; None otherwise.
+
+    ``labels`` is the default network trained on labels alone, ``fcn1s`` the five-stage FCN of the
+    paper with skips down to single pixels, on labels alone too.
+    """
+    from dataclasses import replace
+
+    if contender in ("hsifcn", "patch15"):
+        return default_settings(contender, seed)
+    if contender == "labels":
+        return replace(default_settings("hsifcn", seed), propagation=0.0)
+    if contender == "fcn1s":
+        return replace(default_settings("fcn1s", seed), propagation=0.0)
+    return None
+
+
+def map_scene(contender: str, scene: Scene, split: Split, seed: int) -> LabelImage:
+    """Map a scene with a contender that learnt from its training and validation pixels."""
+    settings = network_settings(contender, seed)
+    if settings is not None:
+        return map_by_network(scene, split, settings)[0]
+    if contender == "walker":
+        return map_by_walker(scene, split)
+    return map_by_classifier(scene, split, contender, seed)
+
+
+def map_by_network(
+    scene: Scene, split: Split, settings: Settings
+) -> tuple[LabelImage, npt.NDArray[np.float32]]:
+    """Map a scene with a network: labels, and the probability of each."""
+    from hsifcn.inference.predictor import Predictor
+    from hsifcn.training.train import train
+
+    classes = int(split.labels.max())
+    trained = train(
+        [scene],
+        [split],
+        settings,
+        class_names=default_class_names(classes),
+        colours=default_colours(classes),
+    )
+    return Predictor(trained.bundle).labels_and_confidence(scene)
+
+
+def map_by_walker(scene: Scene, split: Split) -> LabelImage:
+    """Map a scene with the random walker alone: the most probable class of each pixel."""
+    import torch
+
+    from hsifcn.propagation.random_walker import propagate
+
+    cube, valid = standardised(scene, split)
+    seen = np.flatnonzero((split.train | split.validation) & valid)
+    targets = torch.from_numpy(split.labels.ravel()[seen].astype(np.int64) - 1)
+    found = propagate(
+        torch.from_numpy(cube).permute(2, 0, 1)[None],
+        None if valid.all() else torch.from_numpy(valid)[None, None],
+        torch.from_numpy(seen),
+        targets,
+        int(split.labels.max()),
+    )
+    return (found.argmax(0).numpy() + 1).astype(np.uint16)
+
+
+def map_by_classifier(scene: Scene, split: Split, name: str, seed: int) -> LabelImage:
+    """Map a scene with a classifier of spectra, or of their means over 7x7 pixels."""
+    from hsifcn.comparison.baselines import fit, spectral_features
+
+    cube, _ = standardised(scene, split)
+    features = spectral_features(cube, name.endswith("7x7"))
+    classifier = fit(name.removesuffix("7x7"), features, split, seed)
+    return np.asarray(classifier.predict(features).reshape(scene.shape[:2]), np.uint16)
+
+
+def standardised(scene: Scene, split: Split) -> tuple[Standardised, npt.NDArray[np.bool_]]:
+    """A scene as classifiers see it, (rows, cols, bands), and which pixels hold a measurement."""
+    from hsifcn.training.scenes import read_standardised, scene_scaling, usable_bands
+
+    bands = usable_bands([scene])
+    cube, valid = read_standardised(scene, bands, scene_scaling([scene], [split], bands, False))
+    return np.ascontiguousarray(cube[0].permute(1, 2, 0).numpy()), valid
+
+
+def accuracy_figures(labels: LabelImage, split: Split) -> Figures:
+    """Accuracy at the test pixels, and of which split."""
+    truth = np.where(split.test, split.labels, 0)
+    found = Accuracy.from_confusion(confusion_matrix(truth, labels, int(split.labels.max())))
+    return {
+        "oa": found.oa,
+        "aa": found.aa,
+        "kappa": found.kappa,
+        "digest": split.digest,
+        "n_train": split.n_train + split.n_validation,
+        "n_test": split.n_test,
+        "leakage": split.leakage(),
+    }
+
+
+def add_cell_options(parser: argparse.ArgumentParser) -> None:
+    """Options of every benchmark of cells."""
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=1, help="processes side by side")
+    parser.add_argument("--only", default="", help="contenders, with commas between")
+    parser.add_argument("--rows", default="", help="only rows whose name holds this text")
+    parser.add_argument("--again", default="", help="contenders to measure anew")
+
+
+def measure_cells(cells: Iterable[Cell], given: argparse.Namespace) -> None:
+    """Measure what is not kept yet; prints a line for each."""
+    again = [name for name in given.again.split(",") if name]
+    todo = [cell for cell in cells if cell.contender in again or not cell.file.exists()]
+    ask_for_huge_pages()
+    spin_briefly()
+    threads = max(1, usable_cores() // given.workers)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # of the processes, started below
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(given.workers, context, initializer=start) as pool:
+        for done, line in enumerate(pool.map(measure_and_keep, todo), 1):
+            print(f"[{done} of {len(todo)}] {line}", flush=True)
+
+
+def start() -> None:
+    """Prepare a process that measures."""
+    warnings.simplefilter("ignore")
+
+
+def measure_and_keep(cell: Cell) -> str:
+    """Measure a cell and write its file; a cell that cannot be measured keeps the reason."""
+    started = time.perf_counter()
+    try:
+        figures = cell.measure()
+    except HsifcnError as error:
+        figures = {"skipped": error.message}
+    figures["seconds"] = time.perf_counter() - started
+    cell.file.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(cell.file, overwrite=True) as temporary:
+        temporary.write_text(json.dumps(figures, indent=1), "utf-8")
+    said = figures.get("skipped") or f"OA {percent([figures['oa']])}, AA {percent([figures['aa']])}"
+    return f"{cell.file.parent.name}/{cell.file.stem}: {said}, {figures['seconds']:.0f} s"
+
+
+def kept(cell: Cell) -> Figures | None:
+    """The figures of a cell; None before it is measured."""
+    if not cell.file.exists():
+        return None
+    figures: Figures = json.loads(cell.file.read_text("utf-8"))
+    return figures
+
+
+def percent(values: Sequence[float]) -> str:
+    """Mean, and standard deviation where there are several, in per cent."""
+    deviation = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * mean(values):.1f}{deviation}"
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table."""
+    return ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)]
+
+
+def where_measured() -> str:
+    """The machine and the versions that figures depend on."""
+    found, known = machine(), versions()
+    return f"{found['cores']} cores of {found['processor']}, torch {known['torch']}"
+
+
+def safe_name(text: str) -> str:
+    """A recipe as part of a file's name."""
+    return text.replace(":", "-").replace("=", "").replace(",", "+").replace("/", "_")
