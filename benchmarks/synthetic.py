@@ -3,10 +3,11 @@
     python benchmarks/synthetic.py [--limit 90] [--patch 15]
 
 A scene of the size and bands of Pavia University (610x340x103) and one of 2,000x2,000x200, int16,
-are made in a temporary folder. Every contender maps them in a fresh process, by the very job of
+are made in a temporary folder. Every contender maps them in a fresh process, by the very task of
 ``hsifcn compare-patch-vs-fcn``, with freshly initialised weights: what is measured here does not
-depend on them. What would not fit into memory or takes longer than the limit is given by
-arithmetic, and marked so. Prints the table and writes it to ``docs/synthetic.md``.
+depend on them. What does not fit into memory is left out; the seconds of what takes longer than the
+limit are extrapolated by its FLOPs, and marked so. Prints the table and writes it to
+``docs/synthetic.md``.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hsifcn.comparison.launcher import run_job
-from hsifcn.comparison.memory_check import MEMORY_SHARE, prediction_need
-from hsifcn.comparison.plan import Contender, contenders
-from hsifcn.core.errors import FailedError
-from hsifcn.core.process import free_memory, machine, versions
+from hsifcn.comparison.experiment import Contender, contenders
+from hsifcn.comparison.launcher import run_task
+from hsifcn.comparison.task import Task
+from hsifcn.core.errors import FailedError, MemoryCeilingError
+from hsifcn.core.process import machine, versions
 from hsifcn.core.scene import default_class_names, default_colours
 from hsifcn.data.standardise import Scaling
 from hsifcn.inference.bundle import Bundle
@@ -46,7 +47,7 @@ class Figures:
     """One line of the table; what was not measured says why in ``note``."""
 
     seconds: float | None
-    memory_bytes: int
+    memory_bytes: int | None
     note: str = ""
 
 
@@ -96,37 +97,19 @@ def measure(contender: Contender, scene: Path, scaling: Scaling, shape: Shape) -
     """Map a scene in a fresh process."""
     bundle = scene.with_name("model.safetensors")
     untrained(contender, scaling).save(bundle, overwrite=True)
-    job = {
-        "task": "predict",
-        "scene": str(scene),
-        "bundle": str(bundle),
-        "storage": contender.storage,
-        "device": "cpu",
-        "map": str(scene.with_name("map.npy")),
-        "logits": None,
-    }
+    task = Task(
+        kind="predict",
+        scene=str(scene),
+        storage=contender.storage,
+        device="cpu",
+        bundle=str(bundle),
+        map=str(scene.with_name("map.npy")),
+    )
     try:
-        found = run_job(job, scene.with_name(f"{contender.name}-{shape[0]}"))
-    except FailedError as error:
-        return Figures(None, 0, f"failed: {error.message}")
+        found = run_task(task, scene.with_name(f"{contender.name}-{shape[0]}"))
+    except (FailedError, MemoryCeilingError) as error:
+        return Figures(None, None, f"not run: {error}")
     return Figures(found["predict_seconds"], found["peak_predict_bytes"] - found["baseline_bytes"])
-
-
-def foretell(contender: Contender, shape: Shape, seconds: float | None, limit: float) -> Figures:
-    """Figures by arithmetic where a contender does not fit or would take too long.
-
-    ``seconds`` are those that its FLOPs foretell from a smaller scene, None where it mapped none.
-    The note is empty where it may be measured.
-    """
-    need = prediction_need(contender, shape, CLASSES)
-    free = free_memory()
-    if need.bytes > MEMORY_SHARE * free:
-        note = f"by arithmetic ({need.arithmetic}): {free / 1e9:.1f} GB were free"
-        return Figures(seconds, need.bytes, note)
-    if seconds is not None and seconds > limit:
-        note = f"by arithmetic: seconds by its FLOPs from the smaller scene, over {limit:.0f} s; "
-        return Figures(seconds, need.bytes, note + f"memory at least ({need.arithmetic})")
-    return Figures(seconds, need.bytes)
 
 
 def line(name: str, contender: Contender, shape: Shape, flops: int, found: Figures) -> str:
@@ -138,8 +121,7 @@ def line(name: str, contender: Contender, shape: Shape, flops: int, found: Figur
     else:
         rate = shape[0] * shape[1] / found.seconds
         cells += [f"{about}{found.seconds:,.1f}", f"{about}{rate:,.0f}"]
-    memory = f"{found.memory_bytes / 1e6:,.0f}" if found.memory_bytes else "-"
-    cells += [f"at least {memory}" if found.note and found.memory_bytes else memory]
+    cells += ["-" if found.memory_bytes is None else f"{found.memory_bytes / 1e6:,.0f}"]
     return "| " + " | ".join([*cells, f"{flops / 1e9:,.0f}", found.note or "measured"]) + " |"
 
 
@@ -181,8 +163,10 @@ def main() -> None:
                 whole = contender.storage == "scene"
                 flops = predict_flops(spec, *shape[:2], whole_scene=whole)
                 rate = seconds_per_flop.get(contender.name)
-                found = foretell(contender, shape, rate and rate * flops, given.limit)
-                if not found.note:
+                if rate is not None and rate * flops > given.limit:
+                    note = f"by its FLOPs from the smaller scene, over {given.limit:.0f} s"
+                    found = Figures(rate * flops, None, note)
+                else:
                     found = measure(contender, scene, scaling, shape)
                     if found.seconds is not None:
                         seconds_per_flop[contender.name] = found.seconds / flops

@@ -19,8 +19,8 @@ _HOME = {
     "load_model": "hsifcn.inference.bundle",
     "predict": "hsifcn.inference.predictor",
     "evaluate": "hsifcn.evaluation.evaluate",
-    "Plan": "hsifcn.comparison.plan",
-    "compare": "hsifcn.comparison.experiment",
+    "Experiment": "hsifcn.comparison.experiment",
+    "compare": "hsifcn.comparison.compare",
 }
 __all__ = list(_HOME)
 

@@ -38,7 +38,7 @@ ENVIRONMENT = {
 STEPS = 30  # enough to tell the classes of the small scenes apart
 COMPARISON = shlex.split(
     f"compare-patch-vs-fcn cube.npy -o out --models svm,patch,materialised,cast,{DEFAULT_MODEL}"
-    " -s random:0.2 --patch 5 --seeds 1 --steps 4"
+    " -s random:0.2 --patch 5 --seeds 1 --steps 4 --budget 2s"
 )
 
 

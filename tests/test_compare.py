@@ -17,7 +17,7 @@ CONTENDER = {
     *("name", "kind", "storage", "split", "oa", "aa", "kappa", "params", "train_seconds"),
     *("predict_seconds", "pixels_per_second", "peak_train_bytes", "peak_predict_bytes"),
     *("baseline_bytes", "patch_store_bytes", "flops_train_step", "flops_predict"),
-    *("flops_train_step_formula", "flops_predict_formula", "train_seconds_to_best"),
+    "train_seconds_to_best",
 }
 DIFFERENCE = {"a", "b", "split", "oa_difference", "interval", "mcnemar_p"}
 
@@ -75,8 +75,6 @@ def test_costs_are_measured(rows):
         assert row["baseline_bytes"] <= row["peak_predict_bytes"]
         if row["kind"] != "classical":
             assert min(row["params"], row["flops_train_step"], row["flops_predict"]) > 0
-            for key in ("flops_train_step", "flops_predict"):
-                assert row[f"{key}_formula"] == pytest.approx(row[key], rel=0.01)
     assert rows["cast"]["flops_predict"] < rows["patch"]["flops_predict"]
 
 

@@ -22,9 +22,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from hsifcn.core import formats
 from hsifcn.core.errors import FailedError
 from hsifcn.core.scene import default_colours
-from hsifcn.report import formats, page, write_comparison_report, write_run_report
+from hsifcn.report import page, write_comparison_report, write_run_report
 from hsifcn.report.quicklook import DIFFERENCE_COLOURS, SPLIT_COLOURS, label_image
 from hsifcn.report.tables import Column, build_confusion, build_table
 

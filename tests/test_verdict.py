@@ -1,5 +1,7 @@
 """The two sentences of a comparison."""
 
+# ruff: noqa: RUF001  (the minus sign is what is printed)
+
 from __future__ import annotations
 
 import pytest
@@ -39,12 +41,12 @@ def test_two_sentences_with_their_numbers():
     accuracy, cost = verdict(ROWS, rows, SPLITS)
     random, disjoint = accuracy.split("; ")
     assert "OA +1.12 points (95 % interval +0.40 to +2.00)" in random
-    assert "AA -0.43 points (95 % interval -1.00 to -0.10)" in random
+    assert "AA −0.43 points (95 % interval −1.00 to −0.10)" in random
     assert "leaked neighbours (53 % of the test pixels" in random
     assert "0:" not in random
     assert "leaked" not in disjoint
     assert "the interval of OA includes 0: not told apart" in disjoint
-    for number in ("0.021 s against 5.6 s", "41 MB against 180 MB", "28 s against 75 s"):
+    for number in ("21.3 ms against 5.62 s", "41.0 MB against 180 MB", "28.2 s against 74.6 s"):
         assert number in cost
 
 

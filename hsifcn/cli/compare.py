@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from hsifcn.cli import options as opt
+from hsifcn.core import formats
 
 
 @click.command(
@@ -69,8 +70,13 @@ def command(
 
     Without SCENE, on the scene that comes with hsifcn.
     """
-    from hsifcn.comparison.experiment import compare
-    from hsifcn.comparison.plan import DEFAULT_CONTENDERS, DEFAULT_SPLITS, QUICK_CONTENDERS, Plan
+    from hsifcn.comparison.compare import compare
+    from hsifcn.comparison.experiment import (
+        DEFAULT_CONTENDERS,
+        DEFAULT_SPLITS,
+        QUICK_CONTENDERS,
+        Experiment,
+    )
     from hsifcn.data.indian_pines import OVERLAP, bundled_scene
     from hsifcn.io import scene_stem
 
@@ -86,7 +92,7 @@ def command(
         paths["class_names"] = class_names
     folder = Path(out) if out else Path("runs") / f"compare-{scene_stem(paths['scene'])}"
     standard = QUICK_CONTENDERS if quick else DEFAULT_CONTENDERS
-    plan = Plan(
+    experiment = Experiment(
         scene=paths["scene"],
         labels=paths["labels"],
         wavelengths=paths.get("wavelengths"),
@@ -107,63 +113,91 @@ def command(
         max_memory=max_memory,
         command=opt.command_line(),
     )
-    result = compare(plan, folder, say=output.message, resume=resume, overwrite=overwrite)
+    result = compare(experiment, folder, say=output.message, resume=resume, overwrite=overwrite)
     output.result(summary(result, folder), result)
+    require_one_done(result)
 
 
 def summary(result: dict[str, Any], folder: Path) -> str:
-    """The comparison for people."""
+    """The comparison for people: two tables a split, and what they come to."""
     from hsifcn.cli import tables
 
-    leakage = {split["name"]: split["leakage"] for split in result["splits"]}
-
-    def accuracy(row: dict[str, Any], key: str) -> str:
-        spread = row[key]["std"]
-        mean = tables.percent(row[key]["mean"])
-        return mean if spread is None else f"{mean} ± {tables.percent(spread)}"
-
-    def above(row: dict[str, Any], task: str, baseline: str) -> str:
-        return tables.megabytes(row[f"peak_{task}_bytes"] - row[baseline])
-
-    rows = []
-    for row in result["contenders"]:
-        if row["status"] != "done":
-            rows.append((row["label"], row["split"], row["status"], *[""] * 9))
-            continue
-        shares = leakage[row["split"]]
-        rows.append(
-            (
-                row["label"],
-                row["split"],
-                *(accuracy(row, key) for key in ("oa", "aa", "kappa")),
-                f"{tables.percent(shares['test_touching'], 0)} / "
-                f"{tables.percent(shares['test_within']['4'], 0)}",
-                tables.seconds(row["train_seconds"])
-                + ("*" if row["train_seconds_from_steps"] else ""),
-                tables.seconds(row["train_seconds_to_best"]),
-                tables.seconds(row["predict_seconds"]),
-                tables.megabytes(max(row["peak_train_bytes"], row["peak_predict_bytes"])),
-                above(row, "train", "train_baseline_bytes"),
-                above(row, "predict", "baseline_bytes"),
-            )
+    parts = []
+    for split in result["splits"]:
+        rows = [row for row in result["contenders"] if row["split"] == split["name"]]
+        done = [row for row in rows if row["status"] == "done"]
+        leakage = split["leakage"]
+        title = (
+            f"Split {split['name']} ({split['recipe']}): of the test pixels "
+            f"{formats.percent(leakage['test_touching'], 0)} % touch a training pixel, "
+            f"{formats.percent(leakage['test_within']['4'], 0)} % lie within 4 px of one."
         )
-    columns = (
-        "model", "split", "OA %", "AA %", "kappa %", "leakage %", "train s", "to best s",
-        "predict s", "peak MB", "train MB", "predict MB",
-    )  # fmt: skip
-    reasons = [
-        f"{r['label']}, {r['split']}: {r['reason']}" for r in result["contenders"] if r["reason"]
-    ]
+        parts += [tables.paragraph(title), accuracy_table(rows), cost_table(done)]
     notes = [
-        "leakage: test pixels that touch a training pixel / within 4 px of one; train MB, predict "
-        "MB: peak memory above the process's baseline",
+        "Memory is the peak above what the process held before the work.",
         *(
-            f"* carried on from its first {row['train_seconds_from_steps']} steps"
+            f"* {row['label']}: extrapolated from its first {row['train_seconds_from_steps']} steps"
             for row in result["contenders"]
             if row.get("train_seconds_from_steps")
         ),
-        *reasons,
+        *(
+            f"{row['label']}, {row['split']}: {row['reason']}"
+            for row in result["contenders"]
+            if row["reason"]
+        ),
         *result["verdict"],
-        f"report: {folder / 'report.html'}",
     ]
-    return tables.table(columns, rows) + "\n\n" + "\n".join(notes)
+    parts += ["\n".join(map(tables.paragraph, notes)), f"report: {folder / 'report.html'}"]
+    return "\n\n".join(part for part in parts if part)
+
+
+def accuracy_table(rows: list[dict[str, Any]]) -> str:
+    """OA, AA and kappa of the contenders on one split."""
+    from hsifcn.cli import tables
+
+    keys = ("oa", "aa", "kappa")
+    lines = [
+        (
+            row["label"],
+            *(
+                (formats.mean_sd(row[key]) for key in keys)
+                if row["status"] == "done"
+                else (row["status"], "", "")
+            ),
+        )
+        for row in rows
+    ]
+    return tables.table(("model", "OA %", "AA %", "kappa %"), lines)
+
+
+def cost_table(rows: list[dict[str, Any]]) -> str:
+    """Time and memory of the contenders that are done; nothing where there is none."""
+    from hsifcn.cli import tables
+
+    def above(row: dict[str, Any], task: str, baseline: str) -> str:
+        return formats.megabytes(row[f"peak_{task}_bytes"] - row[baseline])
+
+    lines = [
+        (
+            row["label"],
+            formats.significant(row["train_seconds"])
+            + ("*" if row["train_seconds_from_steps"] else ""),
+            formats.significant(row["train_seconds_to_best"]),
+            formats.significant(row["predict_seconds"]),
+            above(row, "train", "train_baseline_bytes"),
+            above(row, "predict", "baseline_bytes"),
+        )
+        for row in rows
+    ]
+    columns = ("model", "train s", "best at s", "map s", "train MB", "map MB")
+    return tables.table(columns, lines) if lines else ""
+
+
+def require_one_done(result: dict[str, Any]) -> None:
+    """Raise where there is no figure and a contender failed."""
+    from hsifcn.core.errors import FailedError
+
+    states = [row["status"] for row in result["contenders"]]
+    if "failed" in states and "done" not in states:
+        reasons = {row["reason"] for row in result["contenders"] if row["status"] == "failed"}
+        raise FailedError(f"every contender failed: {', '.join(sorted(reasons))}")

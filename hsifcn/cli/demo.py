@@ -16,14 +16,14 @@ from hsifcn.cli import options as opt
 def command(output: opt.Output, seed: int, out: str, overwrite: bool) -> None:
     """Train on the bundled scene, map it, compare with the patch CNN, write the page."""
     from hsifcn.cli.compare import summary
-    from hsifcn.comparison.experiment import compare
-    from hsifcn.comparison.plan import Plan
+    from hsifcn.comparison.compare import compare
+    from hsifcn.comparison.experiment import Experiment
     from hsifcn.data.indian_pines import OVERLAP, bundled_scene
     from hsifcn.models import DEFAULT_MODEL
 
     bundled = bundled_scene()
     warnings.filterwarnings("ignore", OVERLAP)
-    plan = Plan(
+    experiment = Experiment(
         scene=bundled["scene"],
         labels=bundled["labels"],
         wavelengths=bundled["wavelengths"],
@@ -33,5 +33,5 @@ def command(output: opt.Output, seed: int, out: str, overwrite: bool) -> None:
         first_seed=seed,
         command=opt.command_line(),
     )
-    result = compare(plan, Path(out), say=output.message, overwrite=overwrite)
+    result = compare(experiment, Path(out), say=output.message, overwrite=overwrite)
     output.result(summary(result, Path(out)), result)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from hsifcn.cli import options as opt
+from hsifcn.core import formats
 
 
 @click.command(epilog="Example: hsifcn evaluate runs/cube/map.img cube_gt.mat --split split.npz")
@@ -63,7 +64,7 @@ def summary(result: dict[str, Any]) -> str:
 
     intervals = result["intervals"]
     lines = {
-        name.upper() if len(name) == 2 else name: f"{tables.percent(result[name])} %"
+        name.upper() if len(name) == 2 else name: f"{formats.percent(result[name])} %"
         f"{tables.interval(intervals[name])}"
         for name in ("oa", "aa", "kappa")
     }
@@ -88,9 +89,9 @@ def areas(found: dict[str, Any]) -> str:
     rows = [
         [
             name,
-            tables.percent(area["mapped"]),
-            tables.percent(area["proportion"]),
-            tables.interval(area["interval"]).strip(" ()") or "-",
+            formats.percent(area["mapped"]),
+            formats.percent(area["proportion"]),
+            formats.percent_interval(area["interval"]),
         ]
         for name, area in found.items()
     ]

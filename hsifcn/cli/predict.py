@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hsifcn.cli import options as opt
+from hsifcn.core import formats
 
 if TYPE_CHECKING:
     from hsifcn.core.scene import Scene
@@ -153,7 +154,7 @@ def summary(result: dict[str, Any], class_names: tuple[str, ...]) -> str:
     text = tables.table(
         ("class", "pixels", "%"),
         [
-            (name, f"{count:,}", tables.percent(count / total, 1))
+            (name, f"{count:,}", formats.percent(count / total, 1))
             for name, count in zip(names, result["counts"], strict=True)
             if count
         ],
@@ -163,13 +164,11 @@ def summary(result: dict[str, Any], class_names: tuple[str, ...]) -> str:
         files += f", {result['probabilities']}"
     if result["polygons"]:
         files += f", {result['polygons']}"
-    return f"{text}\n\nmap: {files} ({tables.seconds(result['seconds'])} s)"
+    return f"{text}\n\nmap: {files} ({formats.seconds(result['seconds'])})"
 
 
 def plan_message(plan: Plan) -> str:
     """How the scene will be mapped, with what memory, and about how long it will take."""
-    from hsifcn.cli import tables
-
     largest = max((tile.read for tile in plan.tiles), key=lambda read: read.rows * read.cols)
     how = f"whole scene of {largest.rows}x{largest.cols} pixels"
     if len(plan.tiles) > 1:
@@ -177,7 +176,7 @@ def plan_message(plan: Plan) -> str:
             f"{len(plan.tiles)} tiles of up to {largest.rows}x{largest.cols} pixels, "
             f"halo {plan.halo}"
         )
-    memory, time = tables.megabytes(plan.peak_bytes), tables.about(plan.seconds)
+    memory, time = formats.megabytes(plan.peak_bytes), formats.about(plan.seconds)
     return f"plan: {how}; about {memory} MB of memory, {time}"
 
 

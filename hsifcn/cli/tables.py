@@ -3,40 +3,37 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
-NAME_WIDTH = 60  # characters of the first column
+from hsifcn.core import formats
 
-
-def percent(fraction: float | None, digits: int = 2) -> str:
-    """A fraction of 1 in per cent; a dash for none."""
-    return "-" if fraction is None else f"{100 * fraction:.{digits}f}"
-
-
-def megabytes(size: float | None) -> str:
-    """Bytes in MB."""
-    return "-" if size is None else f"{size / 1e6:,.0f}"
-
-
-def seconds(value: float | None) -> str:
-    """Seconds with three figures or so."""
-    return "-" if value is None else f"{value:.3f}" if value < 1 else f"{value:.1f}"
+WIDTH = 80  # characters of a line
+GAP = 3  # between two columns
+NAME_WIDTH = 16  # of the first column at least
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of text: first column to the left, cut where very long, the others to the right."""
+    """A table of text within 80 columns.
+
+    The first column stands to the left and is cut where the line would be too long; the others
+    stand to the right.
+    """
+    texts = [columns, *rows]
+    others = sum(GAP + max(map(cell_len, column)) for column in list(zip(*texts, strict=True))[1:])
     grid = Table(box=SIMPLE_HEAD, pad_edge=False)
     for number, column in enumerate(columns):
         first = number == 0
         grid.add_column(
             column,
             justify="left" if first else "right",
-            max_width=NAME_WIDTH if first else None,
+            max_width=max(NAME_WIDTH, WIDTH - others) if first else None,
             no_wrap=True,
         )
     for row in rows:
@@ -48,43 +45,53 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def facts(values: Mapping[str, str]) -> str:
-    """Names and values below each other."""
-    width = max(len(name) for name in values)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in values.items())
+    """Names and values below each other, long values wrapped."""
+    width = max(len(name) for name in values) + 2
+    return "\n".join(
+        textwrap.fill(
+            f"{name:<{width}}{value}", WIDTH, subsequent_indent=" " * width,
+            break_long_words=False, break_on_hyphens=False,
+        )
+        for name, value in values.items()
+    )  # fmt: skip
 
 
 def interval(bounds: Sequence[float] | None, digits: int = 2) -> str:
-    """An interval of fractions of 1 in per cent, in brackets behind a value; nothing for none."""
-    if bounds is None:
-        return ""
-    low, high = (percent(bound, digits) for bound in bounds)
-    return f" ({low} to {high})"
+    """An interval in per cent, in brackets behind its value; nothing where there is none."""
+    return "" if bounds is None else f" ({formats.percent_interval(bounds, digits)})"
 
 
 def per_class(
     metrics: Mapping[str, Any], intervals: Mapping[str, Mapping[str, Any]] | None = None
 ) -> str:
     """Accuracy a class in per cent, with intervals of recall and precision where there are some."""
+    counts: tuple[str, ...] = ("train", "test")
+    if all(row["n_train"] is None for row in metrics["per_class"].values()):
+        counts = ("test",)
     rows = []
     for name, row in metrics["per_class"].items():
         bounds = intervals[name] if intervals else {}
         rows.append(
             (
                 name,
-                "-" if row["n_train"] is None else str(row["n_train"]),
-                str(row["n_test"]),
+                *(formats.count(row[f"n_{part}"]) for part in counts),
                 *(
-                    percent(row[key], 1) + interval(bounds.get(key), 1)
+                    formats.percent(row[key], 1) + brackets(bounds.get(key))
                     for key in ("recall", "precision")
                 ),
-                *(percent(row[key], 1) for key in ("f1", "iou")),
+                *(formats.percent(row[key], 1) for key in ("f1", "iou")),
             )
         )
-    return table(("class", "train", "test", "recall %", "precision %", "F1 %", "IoU %"), rows)
+    return table(("class", *counts, "recall %", "precision %", "F1 %", "IoU %"), rows)
 
 
-def about(seconds: float) -> str:
-    """A time that is expected: ``about 40 s``, ``about 5 min``."""
-    if seconds < 1:
-        return "less than a second"
-    return f"about {seconds:.0f} s" if seconds < 180 else f"about {seconds / 60:.0f} min"
+def brackets(bounds: Sequence[float] | None) -> str:
+    """``(97.8-98.6)``, an interval in per cent for a narrow column; nothing where there is none."""
+    if bounds is None:
+        return ""
+    return f" ({formats.percent(bounds[0], 1)}-{formats.percent(bounds[1], 1)})"
+
+
+def paragraph(text: str) -> str:
+    """A sentence wrapped to the width of the tables."""
+    return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hsifcn.cli import options as opt
+from hsifcn.core import formats
 
 if TYPE_CHECKING:
     from hsifcn.data.dataset import Inputs
@@ -142,12 +144,10 @@ def record(
 
 def plan_message(plan: TrainingPlan) -> str:
     """How the network will be trained, with what memory, and about how long it will take."""
-    from hsifcn.cli import tables
-
     how = "whole scenes" if plan.crops is None else crops_message(plan.crops)
     return (
-        f"plan: {how}; about {tables.megabytes(plan.peak_bytes)} MB of memory, "
-        f"{tables.about(plan.seconds)}"
+        f"plan: {how}; about {formats.megabytes(plan.peak_bytes)} MB of memory, "
+        f"{formats.about(plan.seconds)}"
     )
 
 
@@ -212,26 +212,26 @@ def summary(metrics: dict[str, object], folder: Path) -> str:
             "split": f"{split['recipe']}, seed {split['seed']}: {split['n_train']:,} training, "
             f"{split['n_validation']:,} validation, {split['n_test']:,} test pixels",
             "leakage": leakage_sentence(split["leakage"]),
-            "accuracy": f"OA {tables.percent(values['oa'])} %, AA {tables.percent(values['aa'])} %,"
-            f" kappa {tables.percent(values['kappa'])} % (test pixels)",
+            "accuracy": f"OA {formats.percent(values['oa'])} %, "
+            f"AA {formats.percent(values['aa'])} %, "
+            f"kappa {formats.percent(values['kappa'])} % (test pixels)",
             **refined_fact(values.get("refined")),
-            "cost": f"trained in {tables.seconds(values['train_seconds'])} s, mapped in "
-            f"{tables.seconds(values['predict_seconds'])} s, peak memory "
-            f"{tables.megabytes(values['peak_rss_bytes'])} MB",
-            "run": f"{folder} (report.html, model.safetensors); next: hsifcn predict {folder}",
+            "cost": f"trained in {formats.seconds(values['train_seconds'])}, mapped in "
+            f"{formats.seconds(values['predict_seconds'])}, peak memory "
+            f"{formats.megabytes(values['peak_rss_bytes'])} MB",
+            "run": f"{folder} (report.html, model.safetensors)",
         }
     )
-    return f"{tables.per_class(values)}\n\n{overview}"
+    command = shlex.join(["hsifcn", "predict", str(folder)])
+    return f"{tables.per_class(values)}\n\n{overview}\n\nnext: {command}"
 
 
 def refined_fact(refined: dict[str, Any] | None) -> dict[str, str]:
     """What the back end made of the accuracy; nothing where none was asked for."""
-    from hsifcn.cli import tables
-
     if refined is None:
         return {}
     method, strength = refined["method"], refined["weights"]["strength"]
-    accuracy = f"OA {tables.percent(refined['oa'])} %, AA {tables.percent(refined['aa'])} %"
+    accuracy = f"OA {formats.percent(refined['oa'])} %, AA {formats.percent(refined['aa'])} %"
     chosen = f"strength {strength:g}, width {refined['weights']['spectral_width']:g}"
     if not strength:
         chosen = "strength 0: the validation pixels speak for no refinement"

@@ -1,178 +1,155 @@
-"""The experiment of the project: what a whole-scene FCN gives over a patch CNN.
-
-Every contender trains and predicts in fresh processes on the same splits and seeds. Three things
-that are usually mixed are told apart: how patches are stored (materialised against windowed), the
-redundancy of overlapping patches (windowed against cast, which has the same weights and the same
-scores) and the architecture (cast against FCN).
-"""
+"""What is compared: the experiment, and the contenders that may take part in it."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-import numpy as np
+from hsifcn.core.errors import SettingError
+from hsifcn.models import DEFAULT_MODEL, MODELS
+from hsifcn.training.settings import default_settings
 
-from hsifcn.comparison.growth import by_patch, by_scene
-from hsifcn.comparison.launcher import run_seed
-from hsifcn.comparison.memory_check import misfit, used_shape
-from hsifcn.comparison.plan import Contender, Plan, choose_contenders
-from hsifcn.comparison.tables import Entry, assemble, images, split_folder
-from hsifcn.core.errors import ExistingOutputError, FailedError
-from hsifcn.data.dataset import Inputs, Labelling, open_inputs
-from hsifcn.data.splits import write_split
-from hsifcn.io.cache import state_of
-from hsifcn.io.files import make_folder, write_json
-from hsifcn.io.formats import split_variable
-from hsifcn.report import write_comparison_report
-
-Say = Callable[[str], None]
+CLASSICAL = {
+    "svm": "SVM, single spectra",
+    "svm7x7": "SVM, 7x7 means",
+    "rf": "random forest, single spectra",
+    "rf7x7": "random forest, 7x7 means",
+}
+DEFAULT_SPLITS = {"random": "random:0.1", "disjoint": "checkerboard:14:gap=3"}
+QUICK_CONTENDERS = ("svm7x7", "patch", "cast", DEFAULT_MODEL)
+DEFAULT_CONTENDERS = (*CLASSICAL, "patch", "materialised", "cast", "fcn8s", DEFAULT_MODEL)
 
 
-def compare(
-    plan: Plan,
-    out: Path,
-    *,
-    say: Say = lambda text: None,
-    resume: bool = False,
-    overwrite: bool = False,
-) -> dict[str, Any]:
-    """Run the comparison; writes ``comparison.json`` and ``report.html`` into ``out``.
+@dataclass(frozen=True)
+class Experiment:
+    """What to compare.
 
-    Parameters
+    Attributes
     ----------
-    plan : Plan
-    out : Path
-    say : callable
-        Told what is being done.
-    resume : bool
-        Take up results that are there already.
-    overwrite : bool
-
-    Returns
-    -------
-    dict
-        What ``comparison.json`` holds.
+    scene, labels : str
+        Paths.
+    splits : dict of str to str
+        Recipe by name.
+    contenders : tuple of str
+    patch : int
+        Side of the patches.
+    seeds, first_seed : int
+        Trainings of each contender on each split, with seeds from the first on. The split is made
+        with the first seed.
+    wavelengths, class_names : str or None
+        Text files.
+    bands, keep_bad_bands
+        Of ``data.bands.with_chosen_bands``.
+    label_field, all_touched
+        Of ``data.dataset.Labelling``.
+    steps : int or None
+        Optimiser steps, if not the default.
+    quick : bool
+        Half the steps.
+    budget_seconds : float
+        Time for measuring how cost grows with patch and scene; 0 leaves that out.
+    device : str
+        Where networks run: ``cpu``, ``cuda`` or ``mps``.
+    max_memory : int or None
+        Ceiling on the resident memory of each contender's process, bytes.
+    command : str
+        As it was called, for the page.
     """
-    chosen = choose_contenders(plan.contenders, plan.patch)
-    labelling = Labelling(plan.class_names, plan.label_field, plan.all_touched)
-    inputs = {
-        name: open_inputs(
-            [plan.scene],
-            [plan.labels],
-            recipe,
-            plan.first_seed,
-            wavelengths=plan.wavelengths,
-            labelling=labelling,
-            bands=plan.bands,
-            keep_bad_bands=plan.keep_bad_bands,
-        )
-        for name, recipe in plan.splits.items()
-    }
-    prepare_folder(out, plan, resume=resume, overwrite=overwrite)
-    entries = []
-    for name, given in inputs.items():
-        folder = split_folder(out, plan, name)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_split(folder / "split.npz", given.splits[0], overwrite=True)
-        for contender in chosen:
-            entries.append(run_contender(contender, name, given, plan, folder, say))
-    comparison = assemble(plan, inputs, entries, out)
-    if plan.budget_seconds:
-        comparison["scaling"] = growth(plan, next(iter(inputs.values())), entries, out, say)
-    write_json(out / "comparison.json", comparison)
-    write_comparison_report(
-        out / "report.html", comparison=comparison, images=images(inputs, entries, comparison)
-    )
-    return comparison
+
+    scene: str
+    labels: str
+    splits: dict[str, str] = field(default_factory=lambda: dict(DEFAULT_SPLITS))
+    contenders: tuple[str, ...] = DEFAULT_CONTENDERS
+    patch: int = 15
+    seeds: int = 3
+    first_seed: int = 0
+    wavelengths: str | None = None
+    class_names: str | None = None
+    bands: str | None = None
+    keep_bad_bands: bool = False
+    label_field: str | None = None
+    all_touched: bool = False
+    steps: int | None = None
+    quick: bool = False
+    budget_seconds: float = 0.0
+    device: str = "cpu"
+    max_memory: int | None = None
+    command: str = ""
+
+    def steps_of(self, contender: Contender) -> int | None:
+        """Optimiser steps of a contender, None for its default."""
+        if self.steps is None and self.quick and contender.kind != "classical":
+            return default_settings(contender.model).steps // 2
+        return self.steps
 
 
-def growth(plan: Plan, inputs: Inputs, entries: list[Entry], out: Path, say: Say) -> dict[str, Any]:
-    """How cost and accuracy grow with the patch and with the scene, on the first split."""
-    name = entries[0].split_name
-    done = [e for e in entries if e.split_name == name and e.status == "done"]
-    folder = split_folder(out, plan, name)
-    bundles = {e.contender: folder / bundle_name(e.contender, plan) for e in done}
-    half = plan.budget_seconds / 2
-    return {
-        "by_patch": by_patch(plan, inputs, folder, half, say),
-        "by_scene": by_scene(plan, inputs, bundles, out / "jobs" / "mosaics", half, say),
-    }
+@dataclass(frozen=True)
+class Contender:
+    """One row of the comparison.
+
+    Attributes
+    ----------
+    name : str
+        As ``--models`` takes it.
+    label : str
+        For people.
+    kind : str
+        ``classical``, ``patch``, ``cast`` or ``fcn``.
+    storage : str
+        How its input is kept: ``materialised`` (every patch copied), ``windowed`` (gathered batch
+        by batch) or ``scene``.
+    model : str
+        Key of ``models.MODELS``; for a classical one, of ``CLASSICAL``.
+    weights_of : str or None
+        The contender whose trained weights it takes, None where it trains its own.
+    """
+
+    name: str
+    label: str
+    kind: str
+    storage: str
+    model: str
+    weights_of: str | None = None
 
 
-def bundle_name(contender: Contender, plan: Plan) -> str:
-    """File of the weights that a contender predicts with, first seed."""
-    return f"{contender.weights_of or contender.name}-{plan.first_seed}.safetensors"
+def contenders(patch: int) -> dict[str, Contender]:
+    """All contenders by name, with patches of that side; one that trains comes before its casts."""
+    side = f"{patch}x{patch}"
+    model = f"patch{patch}"
+    table = [
+        Contender(name, label, "classical", "scene", name) for name, label in CLASSICAL.items()
+    ]
+    table += [
+        Contender("patch", f"patch CNN {side}, windowed", "patch", "windowed", model),
+        Contender(
+            "materialised",
+            f"patch CNN {side}, materialised",
+            "patch",
+            "materialised",
+            model,
+            "patch",
+        ),
+        Contender("cast", f"patch CNN {side}, cast", "cast", "scene", model, "patch"),
+    ]
+    for name, entry in MODELS.items():
+        if entry.patch is None:
+            table.append(Contender(name, f"FCN {name}", "fcn", "scene", name))
+    return {contender.name: contender for contender in table}
 
 
-def prepare_folder(out: Path, plan: Plan, *, resume: bool, overwrite: bool) -> None:
-    """Make the folder ready; old results stay only for a plan that asks for the same.
+def choose_contenders(names: Sequence[str], patch: int) -> list[Contender]:
+    """The named contenders and those whose weights they take, in the order of ``contenders``.
 
     Raises
     ------
-    ExistingOutputError
-        It holds another comparison, or this one without ``resume`` or ``overwrite``.
+    SettingError
+        An unknown name, or patches that are even or out of 5 to 31.
     """
-    record = out / "plan.json"
-    wanted = {key: value for key, value in asdict(plan).items() if key != "command"}
-    states = [state_of(split_variable(path)[0]) for path in (plan.scene, plan.labels)]
-    wanted["files"] = [[state.size, state.mtime_ns] for state in states]  # may move, not change
-    wanted = json.loads(json.dumps(wanted))
-    if resume and record.exists() and json.loads(record.read_text("utf-8")) == wanted:
-        return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not overwrite:
-        raise ExistingOutputError(
-            f"{out} exists", "add --overwrite, --resume (same options) or choose another -o"
-        )
-    make_folder(out)
-    for old in (out / "jobs").glob("*/*.result.json"):
-        old.unlink()
-    write_json(record, wanted)
-
-
-def run_contender(
-    contender: Contender, split_name: str, inputs: Inputs, plan: Plan, folder: Path, say: Say
-) -> Entry:
-    """Train and predict with every seed; a job that fails leaves a reason in place of figures."""
-    entry = Entry(contender, split_name)
-    reason = why_skipped(contender, split_name, inputs, plan)
-    if reason is not None:
-        entry.status, entry.reason = "skipped", reason
-        say(f"{split_name}: {contender.label} skipped, {reason}")
-        return entry
-    try:
-        for seed in seeds_of(contender, plan):
-            say(f"{split_name}, seed {seed}: {contender.label}")
-            own = f"{contender.name}-{seed}"
-            entry.results.append(run_seed(contender, own, seed, inputs, plan, folder))
-            entry.maps.append(np.load(folder / f"{own}-map.npy"))
-    except FailedError as error:
-        entry.status, entry.reason = "failed", error.message
-        say(f"{split_name}: {contender.label} failed: {error.message}")
-    return entry
-
-
-def why_skipped(contender: Contender, split_name: str, inputs: Inputs, plan: Plan) -> str | None:
-    """Why a contender is left out on a split; None where it takes part."""
-    measured_on = next(iter(plan.splits))
-    if contender.storage == "materialised" and split_name != measured_on:
-        return (
-            "the weights and labels of the windowed form, whose row holds; what storing the "
-            f"patches costs was measured on split {measured_on}"
-        )
-    device = "cpu" if contender.kind == "classical" else plan.device
-    shape = used_shape(inputs.scenes[0])
-    return misfit(contender, shape, len(inputs.class_names), device, plan.max_memory)
-
-
-def seeds_of(contender: Contender, plan: Plan) -> range:
-    """The seeds that a contender runs with.
-
-    One for an SVM, which has no chance in it, and for materialised patches, which have the weights
-    of windowed ones: one shows their memory and time.
-    """
-    once = contender.storage == "materialised" or contender.model.startswith("svm")
-    return range(plan.first_seed, plan.first_seed + (1 if once else plan.seeds))
+    if patch not in range(5, 32, 2):
+        raise SettingError(f"patches of {patch} pixels are not offered", "take 5, 7, ... or 31")
+    known = contenders(patch)
+    for name in names:
+        if name not in known:
+            raise SettingError(f"there is no contender '{name}'", f"choose from {', '.join(known)}")
+    wanted = {*names, *(known[name].weights_of for name in names)}
+    return [contender for name, contender in known.items() if name in wanted]

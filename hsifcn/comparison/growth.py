@@ -1,7 +1,7 @@
 """How cost and accuracy grow with the side of the patch and with the size of the scene.
 
 Measured while the budget lasts, in fresh processes like everything in a comparison; what is beyond
-it is carried on by a fitted line and marked so (``measured`` is False).
+it is extrapolated by a fitted line and marked so (``measured`` is False).
 """
 
 from __future__ import annotations
@@ -12,16 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from hsifcn.comparison.launcher import run_job, run_seed
-from hsifcn.comparison.memory_check import (
-    MEMORY_SHARE,
-    free_bytes,
-    patch_store_bytes,
-    prediction_need,
-    used_shape,
-)
-from hsifcn.comparison.plan import Contender, Plan, contenders
-from hsifcn.core.errors import FailedError
+from hsifcn.comparison.experiment import Contender, Experiment, contenders
+from hsifcn.comparison.launcher import run_seed, run_task
+from hsifcn.comparison.tables import patch_store_bytes, used_shape
+from hsifcn.comparison.task import Task
+from hsifcn.core.errors import FailedError, MemoryCeilingError
 from hsifcn.core.scene import Scene, Window
 from hsifcn.data.dataset import Inputs
 from hsifcn.evaluation.metrics import Accuracy, confusion_matrix
@@ -31,7 +26,7 @@ from hsifcn.training.patches import PATCH_BATCH
 
 PATCHES = (5, 9, 15, 21, 27)
 REPEATS = (1, 2, 4, 8)  # a mosaic repeats the scene so often along rows and along columns
-# What is carried on, and what of it does not grow: memory does above the process's baseline.
+# What is extrapolated, and what of it does not grow: memory grows above the process's baseline.
 FITTED_BY_SCENE = {"predict_seconds": None, "peak_predict_bytes": "baseline_bytes"}
 FITTED_BY_PATCH = {
     **FITTED_BY_SCENE,
@@ -43,11 +38,13 @@ Say = Callable[[str], None]
 Row = dict[str, Any]
 
 
-def by_patch(plan: Plan, inputs: Inputs, folder: Path, budget: float, say: Say) -> list[Row]:
+def by_patch(
+    experiment: Experiment, inputs: Inputs, folder: Path, budget: float, say: Say
+) -> list[Row]:
     """Windowed patch CNNs of several sides, one seed each: time, memory, OA and AA.
 
-    The plan's own side was measured already and costs nothing; the others follow from the
-    smallest on, as long as the seconds that FLOPs foretell fit into the budget.
+    The experiment's own side was measured already and costs nothing; the others follow from the
+    smallest on, as long as the seconds expected from their FLOPs fit into the budget.
     """
     scene, n_classes = inputs.scenes[0], len(inputs.class_names)
     split = inputs.splits[0]
@@ -55,37 +52,38 @@ def by_patch(plan: Plan, inputs: Inputs, folder: Path, budget: float, say: Say) 
     rows: list[Row] = []
     spent = 0.0
     per_flop = 0.0
-    for patch in sorted({*PATCHES, plan.patch}, key=lambda side: (side != plan.patch, side)):
+    own = experiment.patch
+    for patch in sorted({*PATCHES, own}, key=lambda side: (side != own, side)):
         contender = contenders(patch)["patch"]
         spec = default_spec(contender.model, used_shape(scene)[2], n_classes)
         flops = training_step_flops(spec, (PATCH_BATCH, patch, patch))
         row: Row = {"patch": patch, "contender": "patch", "measured": False}
         row["patch_store_bytes"] = int(np.prod(used_shape(scene))) * patch * patch * 4
         rows.append(row)
-        if patch != plan.patch and (not per_flop or spent + per_flop * flops > budget):
+        if patch != own and (not per_flop or spent + per_flop * flops > budget):
             continue
-        own = f"patch-{plan.first_seed}" if patch == plan.patch else f"patch{patch}-growth"
-        if patch != plan.patch:
+        stem = f"patch-{experiment.first_seed}" if patch == own else f"patch{patch}-growth"
+        if patch != own:
             say(f"growth with the patch: {patch}x{patch}")
         try:
-            result = run_seed(contender, own, plan.first_seed, inputs, plan, folder)
-        except FailedError as error:
-            say(f"growth with the patch: {patch}x{patch} failed: {error.message}")
+            result = run_seed(contender, stem, experiment.first_seed, inputs, experiment, folder)
+        except (FailedError, MemoryCeilingError) as error:
+            say(f"growth with the patch: {patch}x{patch} left out: {error}")
             continue
         seconds = result["train_seconds"] + result["predict_seconds"]
         per_flop = seconds / flops
-        spent += seconds if patch != plan.patch else 0.0
-        labels = np.load(folder / f"{own}-map.npy")
+        spent += seconds if patch != own else 0.0
+        labels = np.load(folder / f"{stem}-map.npy")
         accuracy = Accuracy.from_confusion(confusion_matrix(truth, labels, n_classes))
         row |= {key: result[key] for key in measured_keys(FITTED_BY_PATCH)}
         row |= {"measured": True, "oa": accuracy.oa, "aa": accuracy.aa}
     rows.sort(key=lambda row: int(row["patch"]))
-    carry_on(rows, FITTED_BY_PATCH, lambda row: float(row["patch"] ** 2))
+    extrapolate(rows, FITTED_BY_PATCH, lambda row: float(row["patch"] ** 2))
     return rows
 
 
 def by_scene(
-    plan: Plan,
+    experiment: Experiment,
     inputs: Inputs,
     bundles: Mapping[Contender, Path],
     folder: Path,
@@ -93,12 +91,12 @@ def by_scene(
     say: Say,
 ) -> list[Row]:
     """Prediction of mosaics of the scene by networks trained on it: time and memory."""
-    scene, n_classes = inputs.scenes[0], len(inputs.class_names)
+    scene = inputs.scenes[0]
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     networks = {c: bundle for c, bundle in bundles.items() if c.model in MODELS}
     shares = {contender: budget / max(1, len(networks)) for contender in networks}
-    foretold = dict.fromkeys(networks, 0.0)
+    expected = dict.fromkeys(networks, 0.0)
     for repeat in REPEATS:
         mosaic = Mosaic(scene, repeat, folder)
         shape = (*mosaic.shape[:2], used_shape(scene)[2])
@@ -112,25 +110,23 @@ def by_scene(
                 "patch_store_bytes": patch_store_bytes(contender, shape),
             }
             rows.append(row)
-            needed = prediction_need(contender, shape, n_classes).bytes
-            fits = needed <= MEMORY_SHARE * free_bytes(plan.device)
-            if foretold[contender] > shares[contender] or not fits:
+            if expected[contender] > shares[contender]:
                 continue
             say(f"growth with the scene: {contender.label}, {repeat**2} times the pixels")
             try:
-                result = predict_mosaic(contender, bundle, mosaic, folder, plan.device)
-            except FailedError as error:
-                say(f"growth with the scene: {contender.label} failed: {error.message}")
-                foretold[contender] = float("inf")
+                result = predict_mosaic(contender, bundle, mosaic, folder, experiment.device)
+            except (FailedError, MemoryCeilingError) as error:
+                say(f"growth with the scene: {contender.label} left out: {error}")
+                expected[contender] = float("inf")
                 continue
             row |= {key: result[key] for key in measured_keys(FITTED_BY_SCENE)}
             row["measured"] = True
             shares[contender] -= result["predict_seconds"]
-            foretold[contender] = 4 * result["predict_seconds"]
+            expected[contender] = 4 * result["predict_seconds"]
         mosaic.remove()
     for contender in networks:
         mine = [row for row in rows if row["contender"] == contender.name]
-        carry_on(mine, FITTED_BY_SCENE, lambda row: float(row["pixels"]))
+        extrapolate(mine, FITTED_BY_SCENE, lambda row: float(row["pixels"]))
     return rows
 
 
@@ -173,25 +169,23 @@ def predict_mosaic(
     contender: Contender, bundle: Path, mosaic: Mosaic, folder: Path, device: str
 ) -> Row:
     """Map a mosaic in a fresh process, or take up the result of an earlier one."""
-    stem = folder / f"{contender.name}-{mosaic.repeat}"
-    job = {
-        "task": "predict",
-        "scene": str(mosaic.file()),
-        "bundle": str(bundle),
-        "storage": contender.storage,
-        "device": device,
-        "map": str(folder / "map.npy"),
-        "logits": None,
-    }
-    return run_job(job, stem)
+    task = Task(
+        kind="predict",
+        scene=str(mosaic.file().absolute()),
+        storage=contender.storage,
+        device=device,
+        bundle=str(bundle.absolute()),
+        map=str((folder / "map.npy").absolute()),
+    )
+    return run_task(task, folder / f"{contender.name}-{mosaic.repeat}")
 
 
 def measured_keys(fitted: Mapping[str, str | None]) -> list[str]:
-    """The keys that are carried on, and those of their baselines."""
+    """The keys that are extrapolated, and those of their baselines."""
     return [*fitted, *(baseline for baseline in fitted.values() if baseline)]
 
 
-def carry_on(
+def extrapolate(
     rows: list[Row], fitted: Mapping[str, str | None], size: Callable[[Row], float]
 ) -> None:
     """Fill the rows that were not measured from a straight line through those that were.

@@ -1,111 +1,158 @@
-"""Jobs of a comparison: each a fresh process, its result a JSON file that a resumed run finds."""
+"""Starts the workers of a comparison: one fresh process a task, its result a JSON file.
+
+A worker starts without the memory of the others, so that its peak is its own. It runs isolated: no
+module is imported from the folder that the command was given in, and it ends when its parent does.
+A result that is there already is taken up.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from hsifcn.comparison.plan import Contender, Plan
-from hsifcn.core.errors import FailedError
+from hsifcn.comparison.experiment import Contender, Experiment
+from hsifcn.comparison.task import INTERRUPTED, NO_ROOM, Task
+from hsifcn.core.errors import FailedError, MemoryCeilingError
 from hsifcn.data.dataset import Inputs
 from hsifcn.io.files import write_json
 from hsifcn.training.settings import default_settings
 
-PROBE_STEPS = 50  # of training with materialised patches: as far as to the first validation
+PROBE_STEPS = 50  # of training with materialised patches: as far as to the first evaluation
 
 
 def result_path(stem: Path) -> Path:
-    """Where the result of a job is written."""
+    """Where the result of a task is written."""
     return stem.with_name(stem.name + ".result.json")
 
 
-def run_job(job: dict[str, Any], stem: Path) -> dict[str, Any]:
-    """Run one job in a fresh process, unless its result is there already.
+def run_task(task: Task, stem: Path) -> dict[str, Any]:
+    """Run one task in a worker, unless its result is there already.
 
     Raises
     ------
+    MemoryCeilingError
+        The task does not fit into memory.
     FailedError
-        The process failed or was killed.
+        The worker failed or was killed.
     """
     result = result_path(stem)
     if not result.exists():
-        path = stem.with_name(stem.name + ".job.json")
-        write_json(path, {**job, "result": str(result)})
-        done = subprocess.run(
-            [sys.executable, "-m", "hsifcn.comparison.worker", str(path)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode == 130:
+        path = stem.with_name(stem.name + ".task.json")
+        write_json(path, {"task": asdict(task), "result": str(result.absolute())})
+        code, messages = run_worker(path.absolute())
+        last = (messages.strip().splitlines() or ["no message"])[-1]
+        if code == INTERRUPTED:
             raise KeyboardInterrupt
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            reason = f"killed by signal {-done.returncode}" if done.returncode < 0 else last
-            raise FailedError(reason)
+        if code == NO_ROOM:
+            raise MemoryCeilingError(last)
+        if code:
+            raise FailedError(f"killed by signal {-code}" if code < 0 else last)
     return dict(json.loads(result.read_text("utf-8")))
 
 
-def run_seed(
-    contender: Contender, own: str, seed: int, inputs: Inputs, plan: Plan, folder: Path
-) -> dict[str, Any]:
-    """Train and predict with one seed; returns what both processes measured.
+def run_worker(task_file: Path) -> tuple[int, str]:
+    """Run a worker to its end; gives its exit code and what it wrote to stderr.
 
-    ``own`` names the files in ``folder``: ``<own>.safetensors``, ``<own>-map.npy``, ...
+    The worker reads from a pipe that nobody writes to. When this process ends, however it ends, the
+    pipe closes and the worker ends too.
+    """
+    reading, writing = os.pipe()
+    with tempfile.TemporaryDirectory(prefix="hsifcn-worker-") as empty:
+        try:
+            with subprocess.Popen(
+                [sys.executable, "-P", "-m", "hsifcn.comparison.worker", str(task_file)],
+                cwd=empty,
+                env={**os.environ, "PYTHONPATH": module_folders()},
+                stdin=reading,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+            ) as worker:
+                os.close(reading)
+                try:
+                    _, messages = worker.communicate()
+                finally:
+                    os.close(writing)  # ends a worker that is still at work
+        except OSError as error:
+            raise FailedError(f"no process could be started: {error}") from error
+    return worker.returncode, messages
+
+
+def module_folders() -> str:
+    """Where a worker finds modules: where this process does, the current folder left out.
+
+    The current folder stays where it holds hsifcn itself, as in a source checkout.
+    """
+    own, here = Path(__file__).resolve().parents[2], Path.cwd()
+    folders = [Path(entry or here).resolve() for entry in sys.path]
+    return os.pathsep.join(str(folder) for folder in folders if folder != here or folder == own)
+
+
+def run_seed(
+    contender: Contender, name: str, seed: int, inputs: Inputs, experiment: Experiment, folder: Path
+) -> dict[str, Any]:
+    """Train and predict with one seed; gives what both workers measured.
+
+    The contender whose weights it takes, if any, must have run before.
+    Files in ``folder`` are called ``<name>.safetensors``, ``<name>-map.npy``, ...
 
     Raises
     ------
+    MemoryCeilingError
+        A task does not fit into memory.
     FailedError
-        A process failed or was killed, or the weights to be taken are not there.
+        A worker failed or was killed.
     """
-    job = {
-        "scene": inputs.scenes[0].path,
-        "wavelengths": plan.wavelengths,
-        "bands": plan.bands,
-        "keep_bad_bands": plan.keep_bad_bands,
-        "split": str(folder / "split.npz"),
-        "model": contender.model,
-        "storage": contender.storage,
-        "seed": seed,
-        "steps": plan.steps_of(contender),
-        "device": plan.device,
-        "max_memory": plan.max_memory,
-        "class_names": inputs.class_names,
-        "colours": inputs.colours,
-        "map": str(folder / f"{own}-map.npy"),
-        "logits": str(folder / f"{own}-logits.npy"),
-    }
+    folder = folder.absolute()
+    task = Task(
+        kind="predict",
+        scene=str(Path(inputs.scenes[0].path).absolute()),
+        storage=contender.storage,
+        device=experiment.device,
+        model=contender.model,
+        split=str(folder / "split.npz"),
+        map=str(folder / f"{name}-map.npy"),
+        logits=str(folder / f"{name}-logits.npy"),
+        seed=seed,
+        steps=experiment.steps_of(contender),
+        max_memory=experiment.max_memory,
+        wavelengths=experiment.wavelengths and str(Path(experiment.wavelengths).absolute()),
+        bands=experiment.bands,
+        keep_bad_bands=experiment.keep_bad_bands,
+        class_names=tuple(inputs.class_names),
+        colours=tuple(inputs.colours),
+    )
     if contender.kind == "classical":
-        return run_job({**job, "task": "classical"}, folder / own)
+        return run_task(replace(task, kind="classical"), folder / name)
+    source = f"{contender.weights_of}-{seed}" if contender.weights_of else name
+    task = replace(task, bundle=str(folder / f"{source}.safetensors"))
+    stem = folder / f"{source}-train"
     if contender.weights_of is None:
-        bundle = folder / f"{own}.safetensors"
-        trained = run_job({**job, "task": "train", "bundle": str(bundle)}, folder / f"{own}-train")
+        trained = run_task(replace(task, kind="train"), stem)
     else:
-        bundle = folder / f"{contender.weights_of}-{seed}.safetensors"
-        stem = folder / f"{contender.weights_of}-{seed}-train"
-        if not result_path(stem).exists():
-            raise FailedError(f"there are no weights: {contender.weights_of} failed")
         trained = json.loads(result_path(stem).read_text("utf-8"))
-        if contender.storage == "materialised":
-            trained |= run_probe(job, folder / f"{own}-train")
-    predict = {**job, "task": "predict", "bundle": str(bundle)}
-    return {**trained, **run_job(predict, folder / f"{own}-predict")}
+    if contender.storage == "materialised":
+        trained |= run_probe(task, folder / f"{name}-train")
+    return {**trained, **run_task(task, folder / f"{name}-predict")}
 
 
-def run_probe(job: dict[str, Any], stem: Path) -> dict[str, Any]:
+def run_probe(task: Task, stem: Path) -> dict[str, Any]:
     """What training costs with materialised patches, from its first steps.
 
     Its weights would be those of the windowed form, byte for byte, so it is not trained to the end:
-    memory is at its peak after the first step and validation, and the seconds of the first steps
-    are carried on to all of them (``train_seconds_from_steps`` says from how many).
+    memory is at its peak after the first step and evaluation, and the seconds of the first steps
+    are extrapolated to all (``train_seconds_from_steps`` says from how many).
     """
-    steps = job["steps"] or default_settings(job["model"]).steps
+    steps = task.steps or default_settings(task.model).steps
     probe = min(PROBE_STEPS, steps)
-    found = run_job({**job, "task": "train", "steps": probe, "bundle": None}, stem)
+    found = run_task(replace(task, kind="train", steps=probe, bundle=""), stem)
     return {
         "peak_train_bytes": found["peak_train_bytes"],
         "train_baseline_bytes": found["train_baseline_bytes"],

@@ -13,33 +13,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.comparison.memory_check import FLOAT, patch_store_bytes, used_shape
-from hsifcn.comparison.plan import Contender, Plan
-from hsifcn.core.process import machine, versions
+from hsifcn.comparison.experiment import Contender, Experiment
+from hsifcn.core import formats
+from hsifcn.core.process import FLOAT, machine, versions
 from hsifcn.core.scene import Scene
 from hsifcn.data.dataset import Inputs
 from hsifcn.data.splits import Split, fields, leakage_sentence
 from hsifcn.evaluation.intervals import mcnemar, paired_difference
 from hsifcn.evaluation.metrics import Accuracy, confusion_matrix
 from hsifcn.models import DEFAULT_MODEL, MODELS, default_spec, geometry
-from hsifcn.models.flops import (
-    formula_forward,
-    predict_flops,
-    training_step_flops,
-    training_step_formula,
-)
+from hsifcn.models.flops import predict_flops, training_step_flops
 from hsifcn.report.page import TOUCHING_LIMIT
 from hsifcn.report.quicklook import DIFFERENCE_COLOURS, label_image, rgb_quicklook
 from hsifcn.training.patches import PATCH_BATCH
 
 ACCURACIES = ("oa", "aa", "kappa")
 DETAILS = ("per_class_recall", "confusion", "train_oa_curve")
-FLOPS = (
-    "flops_train_step",
-    "flops_train_step_formula",
-    "flops_predict",
-    "flops_predict_formula",
-)
+FLOPS = ("flops_train_step", "flops_predict")
 COSTS = (
     "params",
     "train_seconds",
@@ -63,14 +53,33 @@ class Entry:
     status: str = "done"
     reason: str | None = None
 
+    @property
+    def name(self) -> str:
+        """Of the contender."""
+        return self.contender.name
 
-def split_folder(out: Path, plan: Plan, split_name: str) -> Path:
+
+def used_shape(scene: Scene) -> tuple[int, int, int]:
+    """Rows, columns and the bands that were chosen; flat ones, left out later, are counted."""
+    return (*scene.shape[:2], int(scene.good_bands.sum()))
+
+
+def patch_store_bytes(contender: Contender, shape: tuple[int, int, int]) -> int:
+    """Float32 patches of every pixel of a (rows, cols, bands) scene; 0 where none are stored."""
+    if contender.storage != "materialised":
+        return 0
+    rows, cols, bands = shape
+    patch = MODELS[contender.model].patch or 0
+    return rows * cols * patch * patch * bands * FLOAT
+
+
+def split_folder(out: Path, experiment: Experiment, split_name: str) -> Path:
     """Where the jobs on one split keep their files."""
-    return out / "jobs" / f"split-{list(plan.splits).index(split_name)}"
+    return out / "jobs" / f"split-{list(experiment.splits).index(split_name)}"
 
 
 def assemble(
-    plan: Plan, inputs: dict[str, Inputs], entries: Sequence[Entry], out: Path
+    experiment: Experiment, inputs: dict[str, Inputs], entries: Sequence[Entry], out: Path
 ) -> dict[str, Any]:
     """What ``comparison.json`` holds."""
     first = next(iter(inputs.values()))
@@ -84,24 +93,24 @@ def assemble(
         for name, given in inputs.items()
         if (row := difference_row(name, given, entries)) is not None
     ]
-    equivalence = equivalence_row(plan, entries, out)
+    equivalence = equivalence_row(experiment, entries, out)
     if equivalence is not None:
         flops = {row["name"]: row["flops_predict"] for row in rows if row["status"] == "done"}
         equivalence["flops_ratio"] = flops["patch"] / flops["cast"]
     return {
         "scene": Path(first.scenes[0].path).name,
-        "command": plan.command,
-        "seeds": plan.seeds,
+        "command": experiment.command,
+        "seeds": experiment.seeds,
         "class_names": list(first.class_names),
         "colours": [list(colour) for colour in first.colours],
-        "environment": {"device": plan.device, **machine(), **versions()},
+        "environment": {"device": experiment.device, **machine(), **versions()},
         "splits": splits,
         "contenders": rows,
         "equivalence": equivalence,
         "differences": differences,
         "interval_note": "95 %, paired bootstrap over fields (8-connected areas of one label), all "
-        f"seeds of a contender together ({plan.seeds})",
-        "patch_store": patch_store_row(plan, first.scenes[0], entries),
+        f"seeds of a contender together ({experiment.seeds})",
+        "patch_store": patch_store_row(experiment, first.scenes[0], entries),
         "scaling": {"by_patch": [], "by_scene": []},
         "warnings": [w for row in splits if (w := leakage_warning(row)) is not None],
         "verdict": verdict(rows, differences, splits),
@@ -188,7 +197,7 @@ def accuracy_figures(entry: Entry, inputs: Inputs) -> dict[str, Any]:
 
 
 def network_flops(contender: Contender, scene: Scene, n_classes: int) -> dict[str, int]:
-    """FLOPs of a training step and of scoring every pixel, counted and by formula."""
+    """FLOPs of a training step and of scoring every pixel."""
     rows, cols, bands = used_shape(scene)
     spec = default_spec(contender.model, bands, n_classes)
     patch = MODELS[contender.model].patch
@@ -196,17 +205,13 @@ def network_flops(contender: Contender, scene: Scene, n_classes: int) -> dict[st
     whole = contender.storage == "scene"
     return {
         "flops_train_step": training_step_flops(spec, step),
-        "flops_train_step_formula": training_step_formula(spec, step),
         "flops_predict": predict_flops(spec, rows, cols, whole_scene=whole),
-        "flops_predict_formula": predict_flops(
-            spec, rows, cols, whole_scene=whole, forward=formula_forward
-        ),
     }
 
 
 def difference_row(name: str, inputs: Inputs, entries: Sequence[Entry]) -> dict[str, Any] | None:
     """The default FCN against the patch CNN on one split; None where one of them is missing."""
-    done = {e.contender.name: e for e in entries if e.split_name == name and e.status == "done"}
+    done = {e.name: e for e in entries if e.split_name == name and e.status == "done"}
     patch = done.get("patch") or done.get("cast")
     fcn = done.get(DEFAULT_MODEL)
     if patch is None or fcn is None:
@@ -235,12 +240,14 @@ def difference_row(name: str, inputs: Inputs, entries: Sequence[Entry]) -> dict[
     }
 
 
-def equivalence_row(plan: Plan, entries: Sequence[Entry], out: Path) -> dict[str, Any] | None:
+def equivalence_row(
+    experiment: Experiment, entries: Sequence[Entry], out: Path
+) -> dict[str, Any] | None:
     """How alike the cast net and the patch CNN are, over all splits, and what the cast saves."""
-    done = {(e.contender.name, e.split_name): e for e in entries if e.status == "done"}
+    done = {(e.name, e.split_name): e for e in entries if e.status == "done"}
     pairs = [
         (done["cast", split], done["patch", split])
-        for split in plan.splits
+        for split in experiment.splits
         if ("cast", split) in done and ("patch", split) in done
     ]
     if not pairs:
@@ -248,9 +255,12 @@ def equivalence_row(plan: Plan, entries: Sequence[Entry], out: Path) -> dict[str
     largest, equal, pixels = 0.0, 0, 0
     for cast, patch in pairs:
         for seed, ours, theirs in zip(
-            range(plan.first_seed, plan.first_seed + plan.seeds), cast.maps, patch.maps, strict=True
+            range(experiment.first_seed, experiment.first_seed + experiment.seeds),
+            cast.maps,
+            patch.maps,
+            strict=True,
         ):
-            folder = split_folder(out, plan, cast.split_name)
+            folder = split_folder(out, experiment, cast.split_name)
             a, b = (np.load(folder / f"{name}-{seed}-logits.npy") for name in ("cast", "patch"))
             largest = max(largest, float(np.abs(a - b).max()))
             equal += int((ours == theirs).sum())
@@ -279,7 +289,9 @@ def saving(
     return float(np.median(ratios)) if ratios else None
 
 
-def patch_store_row(plan: Plan, scene: Scene, entries: Sequence[Entry]) -> dict[str, Any] | None:
+def patch_store_row(
+    experiment: Experiment, scene: Scene, entries: Sequence[Entry]
+) -> dict[str, Any] | None:
     """The arithmetic of materialised patches beside what was measured above the baseline."""
     measured = [
         (
@@ -296,7 +308,7 @@ def patch_store_row(plan: Plan, scene: Scene, entries: Sequence[Entry]) -> dict[
     arithmetic = patch_store_bytes(contender, (rows, cols, bands))
     return {
         "n_patches": rows * cols,
-        "patch": plan.patch,
+        "patch": experiment.patch,
         "bands": bands,
         "bytes_per_value": FLOAT,
         "arithmetic_bytes": arithmetic,
@@ -324,7 +336,7 @@ def images(
         "quicklook": rgb_quicklook(first.scenes[0]),
         "truth": label_image(first.labels[0].labels, first.colours),
     }
-    maps = {(e.split_name, e.contender.name): e.maps[0] for e in entries if e.maps}
+    maps = {(e.split_name, e.name): e.maps[0] for e in entries if e.maps}
     for (split_name, name), labels in maps.items():
         pictures[f"map/{split_name}/{name}"] = label_image(labels, first.colours)
     for row in comparison["differences"]:
@@ -360,9 +372,9 @@ def verdict(rows: Sequence[Row], differences: Sequence[Row], splits: Sequence[Ro
     return [
         f"Accuracy, {fcn['label']} minus {patch['label']}: {'; '.join(gains)}.",
         f"Cost on split {first['split']}: {fcn['label']} maps every pixel in "
-        f"{seconds(fcn['predict_seconds'])} against {seconds(patch['predict_seconds'])}, takes "
-        f"{memory(fcn)} against {memory(patch)} above the process's baseline for it, and trains in "
-        f"{seconds(fcn['train_seconds'])} against {seconds(patch['train_seconds'])}.",
+        f"{against(fcn, patch, 'predict_seconds')}, takes {memory(fcn)} against {memory(patch)} "
+        "above the process's baseline for it, and trains in "
+        f"{against(fcn, patch, 'train_seconds')}.",
     ]
 
 
@@ -393,17 +405,17 @@ def includes_zero(bounds: Sequence[float] | None) -> bool:
 
 def points(value: float, bounds: Sequence[float] | None) -> str:
     """``+1.20 points (95 % interval +0.31 to +2.04)``, from fractions of 1."""
-    text = f"{100 * value:+.2f} points"
-    if bounds is None:
-        return f"{text} (no interval: too few fields)"
-    return f"{text} (95 % interval {100 * bounds[0]:+.2f} to {100 * bounds[1]:+.2f})"
+    known = "no interval: too few fields"
+    if bounds is not None:
+        known = f"95 % interval {formats.interval(bounds)}"
+    return f"{formats.points(value)} points ({known})"
 
 
-def seconds(value: float) -> str:
-    """``0.021 s``, ``5.6 s``, ``75 s``."""
-    return f"{value:.{3 if value < 0.1 else 2 if value < 1 else 1 if value < 10 else 0}f} s"
+def against(ours: Row, theirs: Row, key: str) -> str:
+    """``34.1 ms against 16.4 s``."""
+    return f"{formats.seconds(ours[key])} against {formats.seconds(theirs[key])}"
 
 
 def memory(row: Row) -> str:
-    """Peak of predicting above its baseline, MB."""
-    return f"{(row['peak_predict_bytes'] - row['baseline_bytes']) / 1e6:,.0f} MB"
+    """Peak of predicting above its baseline."""
+    return formats.size(row["peak_predict_bytes"] - row["baseline_bytes"])

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.report import formats, page
+from hsifcn.core import formats
+from hsifcn.report import page
 from hsifcn.report.costs import (
-    CARRIED_ON,
+    EXTRAPOLATED,
     above_baseline,
     cost_charts,
     cost_summary,
@@ -169,7 +170,7 @@ def _table(contenders: Sequence[Values], splits: Sequence[Values]) -> Table | No
 
 
 def _training_seconds(row: Values) -> str:
-    mark = CARRIED_ON if row.get("train_seconds_from_steps") else ""
+    mark = EXTRAPOLATED if row.get("train_seconds_from_steps") else ""
     return formats.significant(row.get("train_seconds")) + mark
 
 
@@ -192,7 +193,7 @@ def _notes(done: Sequence[Values], comparison: Values) -> list[str]:
     for row in first.values():
         if row.get("train_seconds_from_steps"):
             notes.append(
-                f"{CARRIED_ON} {labels[row['name']]}: carried on from its first "
+                f"{EXTRAPOLATED} {labels[row['name']]}: extrapolated from its first "
                 f"{row['train_seconds_from_steps']} steps, not measured to the end."
             )
         if row.get("kind") == "cast":

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from hsifcn.report import formats
+from hsifcn.core import formats
 from hsifcn.report.figures import Chart, Curve, Point, bar_chart, growth_chart, learning_chart
 from hsifcn.report.tables import Column, Table, build_table
 
 Values = Mapping[str, Any]
 
-CARRIED_ON = "\u2020"  # marks seconds that were not measured to the end
+EXTRAPOLATED = "\u2020"  # marks seconds that were not measured to the end
 
 BY_PATCH = (
     ("train_seconds", "training time (s, log scale)", "Training time"),
@@ -70,7 +70,7 @@ def cost_charts(done: Sequence[Values], splits: Sequence[Values]) -> list[Chart]
     charts = []
     if any(value for column in times.values() for value in column):
         printed = {part: [formats.seconds(value) for value in times[part]] for part in times}
-        marks = [CARRIED_ON if row.get("train_seconds_from_steps") else "" for row in rows]
+        marks = [EXTRAPOLATED if row.get("train_seconds_from_steps") else "" for row in rows]
         printed["training"] = list(map(str.__add__, printed["training"], marks))
         charts.append(
             bar_chart(
@@ -105,32 +105,19 @@ def cost_summary(done: Sequence[Values], splits: Sequence[Values]) -> str:
 
 
 def operations(done: Sequence[Values], splits: Sequence[Values]) -> Table | None:
-    """FLOPs counted and by formula, which do not depend on the split."""
+    """FLOPs, which do not depend on the split."""
     _, rows = _first_split(done, splits)
     columns = [Column("contender", lambda row: row.get("label") or row["name"], numeric=False)]
-    for title, key in (
-        ("a training step, GFLOP", "flops_train_step"),
-        ("prediction of the scene, GFLOP", "flops_predict"),
-    ):
-        columns += [
-            Column("counted", _giga(key), title),
-            Column("by formula", _giga(f"{key}_formula"), title),
-            Column("formula apart, %", _apart(key), title),
-        ]
+    columns += [
+        Column("a training step", _giga("flops_train_step"), "GFLOP"),
+        Column("prediction of the scene", _giga("flops_predict"), "GFLOP"),
+    ]
     known = [row for row in rows if formats.finite(row.get("flops_predict")) is not None]
     return build_table(columns, [("", known)] if known else [])
 
 
 def _giga(key: str) -> Callable[[Values], str]:
     return lambda row: formats.giga(row.get(key))
-
-
-def _apart(key: str) -> Callable[[Values], str]:
-    def apart(row: Values) -> str:
-        counted, formula = formats.finite(row.get(key)), formats.finite(row.get(f"{key}_formula"))
-        return formats.percent(formula / counted - 1) if counted and formula else formats.NOTHING
-
-    return apart
 
 
 def learning_charts(

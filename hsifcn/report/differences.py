@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hsifcn.report import formats
+from hsifcn.core import formats
+from hsifcn.core.formats import MINUS
 from hsifcn.report.figures import Chart, Difference, forest_chart
-from hsifcn.report.formats import MINUS
 from hsifcn.report.tables import Column, Table, build_table
 
 Values = Mapping[str, Any]

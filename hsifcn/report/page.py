@@ -16,8 +16,8 @@ import numpy.typing as npt
 from jinja2 import Environment, PackageLoader
 from PIL import Image
 
+from hsifcn.core import formats
 from hsifcn.core.errors import FailedError
-from hsifcn.report import formats
 
 # A random split on a scene of fields lies far above both limits, a split with a gap far below:
 # beyond them the nearest training pixel is mostly the same field, and accuracy tells how well
@@ -88,7 +88,7 @@ def leakage_sentence(leakage: Mapping[str, Any] | None) -> str:
 
 def percent_of(share: object) -> str:
     """``63.1 %``, as sentences have it."""
-    return f"{formats.percent(share, 1)}{formats.NBSP}%"
+    return f"{formats.percent(share, 1)} %"
 
 
 def write_page(path: str | os.PathLike[str], template: str, values: Mapping[str, Any]) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.report import formats, page
+from hsifcn.core import formats
+from hsifcn.report import page
 from hsifcn.report.figures import coverage_chart, training_charts
 from hsifcn.report.quicklook import SPLIT_COLOURS
 from hsifcn.report.tables import Column, Table, build_confusion, build_table

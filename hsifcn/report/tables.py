@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from hsifcn.report.formats import NOTHING, percent
+from hsifcn.core.formats import NOTHING, percent
 
 Row = Mapping[str, Any]
 

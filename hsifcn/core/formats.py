@@ -1,7 +1,7 @@
-"""How numbers are printed.
+"""How numbers are printed, in the terminal and on pages.
 
 Data are fractions of 1, bytes and seconds; print is per cent, MB and seconds. What is missing,
-NaN or no number at all becomes a dash, so that a page never shows ``None``.
+NaN or no number at all becomes a dash, so that nobody ever reads ``None``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any
 NOTHING = "\u2013"
 MINUS = "\u2212"
 TIMES = "\u00d7"
-NBSP = "\u00a0"
 MEGA = 1e6
 GIGA = 1e9
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -55,6 +54,13 @@ def interval(bounds: object) -> str:
     return f"{points(bounds[0])} to {points(bounds[1])}"
 
 
+def percent_interval(bounds: object, digits: int = 2) -> str:
+    """``97.80 to 98.61`` of ``[lo, hi]``, in per cent."""
+    if not isinstance(bounds, list | tuple) or len(bounds) != 2:
+        return NOTHING
+    return f"{percent(bounds[0], digits)} to {percent(bounds[1], digits)}"
+
+
 def p_value(value: object) -> str:
     """``0.034``, and ``< 0.001`` where more digits would say nothing."""
     number = finite(value)
@@ -90,14 +96,21 @@ def seconds(value: object) -> str:
     if number is None:
         return NOTHING
     if number < 0.1:
-        return f"{significant(1000 * number)}{NBSP}ms"
+        return f"{significant(1000 * number)} ms"
     if number < 120:
-        return f"{significant(number)}{NBSP}s"
+        return f"{significant(number)} s"
     minutes, rest = divmod(round(number), 60)
     if minutes < 60:
-        return f"{minutes}{NBSP}min {rest:02d}{NBSP}s"
+        return f"{minutes} min {rest:02d} s"
     hours, minutes = divmod(round(number / 60), 60)
-    return f"{hours:,}{NBSP}h {minutes:02d}{NBSP}min"
+    return f"{hours:,} h {minutes:02d} min"
+
+
+def about(seconds: float) -> str:
+    """``about 40 s``, ``about 5 min``: a time that is expected."""
+    if seconds < 1:
+        return "less than a second"
+    return f"about {seconds:.0f} s" if seconds < 180 else f"about {seconds / 60:.0f} min"
 
 
 def size(value: object) -> str:
@@ -118,8 +131,8 @@ def _scaled(value: object, units: Sequence[tuple[str, float]], unit: str) -> str
         return NOTHING
     for larger, factor in units:
         if abs(number) >= factor:
-            return f"{significant(number / factor)}{NBSP}{larger}"
-    return f"{number:,.0f}{NBSP}{unit}"
+            return f"{significant(number / factor)} {larger}"
+    return f"{number:,.0f} {unit}"
 
 
 def megabytes(value: object) -> str:

@@ -1,0 +1,195 @@
+"""Runs the comparison of the project: what a whole-scene FCN gives over a patch CNN.
+
+Every contender trains and predicts in fresh processes on the same splits and seeds. Three things
+that are usually mixed are told apart: how patches are stored (materialised against windowed), the
+redundancy of overlapping patches (windowed against cast, which has the same weights and the same
+scores) and the architecture (cast against FCN).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hsifcn.comparison.experiment import Contender, Experiment, choose_contenders
+from hsifcn.comparison.growth import by_patch, by_scene
+from hsifcn.comparison.launcher import run_seed
+from hsifcn.comparison.tables import Entry, assemble, images, split_folder
+from hsifcn.core.errors import ExistingOutputError, FailedError, MemoryCeilingError
+from hsifcn.data.dataset import Inputs, Labelling, open_inputs
+from hsifcn.data.splits import write_split
+from hsifcn.io.cache import state_of
+from hsifcn.io.files import make_folder, write_json
+from hsifcn.io.formats import split_variable
+from hsifcn.report import write_comparison_report
+
+Say = Callable[[str], None]
+
+
+def compare(
+    experiment: Experiment,
+    out: Path,
+    *,
+    say: Say = lambda text: None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Run the comparison; writes ``comparison.json`` and ``report.html`` into ``out``.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    out : Path
+    say : callable
+        Told what is being done.
+    resume : bool
+        Take up results that are there already.
+    overwrite : bool
+
+    Returns
+    -------
+    dict
+        What ``comparison.json`` holds.
+    """
+    chosen = choose_contenders(experiment.contenders, experiment.patch)
+    labelling = Labelling(experiment.class_names, experiment.label_field, experiment.all_touched)
+    inputs = {
+        name: open_inputs(
+            [experiment.scene],
+            [experiment.labels],
+            recipe,
+            experiment.first_seed,
+            wavelengths=experiment.wavelengths,
+            labelling=labelling,
+            bands=experiment.bands,
+            keep_bad_bands=experiment.keep_bad_bands,
+        )
+        for name, recipe in experiment.splits.items()
+    }
+    prepare_folder(out, experiment, resume=resume, overwrite=overwrite)
+    entries: list[Entry] = []
+    for name, given in inputs.items():
+        folder = split_folder(out, experiment, name)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_split(folder / "split.npz", given.splits[0], overwrite=True)
+        entries += run_split(chosen, name, given, experiment, folder, say)
+    comparison = assemble(experiment, inputs, entries, out)
+    if experiment.budget_seconds:
+        comparison["scaling"] = growth(experiment, next(iter(inputs.values())), entries, out, say)
+    write_json(out / "comparison.json", comparison)
+    write_comparison_report(
+        out / "report.html", comparison=comparison, images=images(inputs, entries, comparison)
+    )
+    return comparison
+
+
+def growth(
+    experiment: Experiment, inputs: Inputs, entries: list[Entry], out: Path, say: Say
+) -> dict[str, Any]:
+    """How cost and accuracy grow with the patch and with the scene, on the first split."""
+    name = entries[0].split_name
+    done = [e for e in entries if e.split_name == name and e.status == "done"]
+    folder = split_folder(out, experiment, name)
+    bundles = {e.contender: folder / bundle_name(e.contender, experiment) for e in done}
+    half = experiment.budget_seconds / 2
+    return {
+        "by_patch": by_patch(experiment, inputs, folder, half, say),
+        "by_scene": by_scene(experiment, inputs, bundles, out / "jobs" / "mosaics", half, say),
+    }
+
+
+def bundle_name(contender: Contender, experiment: Experiment) -> str:
+    """File of the weights that a contender predicts with, first seed."""
+    return f"{contender.weights_of or contender.name}-{experiment.first_seed}.safetensors"
+
+
+def prepare_folder(out: Path, experiment: Experiment, *, resume: bool, overwrite: bool) -> None:
+    """Make the folder ready; old results stay only for an experiment that asks for the same.
+
+    Raises
+    ------
+    ExistingOutputError
+        It holds another comparison, or this one without ``resume`` or ``overwrite``.
+    """
+    record = out / "experiment.json"
+    wanted = {key: value for key, value in asdict(experiment).items() if key != "command"}
+    states = [state_of(split_variable(path)[0]) for path in (experiment.scene, experiment.labels)]
+    wanted["files"] = [[state.size, state.mtime_ns] for state in states]  # may move, not change
+    wanted = json.loads(json.dumps(wanted))
+    if resume and record.exists() and json.loads(record.read_text("utf-8")) == wanted:
+        return
+    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not overwrite:
+        raise ExistingOutputError(
+            f"{out} exists", "add --overwrite, --resume (same options) or choose another -o"
+        )
+    make_folder(out)
+    for old in (out / "jobs").glob("*/*.result.json"):
+        old.unlink()
+    write_json(record, wanted)
+
+
+def run_split(
+    contenders: Sequence[Contender],
+    split_name: str,
+    inputs: Inputs,
+    experiment: Experiment,
+    folder: Path,
+    say: Say,
+) -> list[Entry]:
+    """Train and predict every contender on one split; one that fails leaves the others standing."""
+    entries: dict[str, Entry] = {}
+    for contender in contenders:
+        entry = entries[contender.name] = Entry(contender, split_name)
+        source = entries.get(contender.weights_of or "")
+        if source is not None and source.status != "done":
+            entry.status, entry.reason = source.status, f"it takes the weights of {source.name}"
+        else:
+            reason = why_skipped(contender, split_name, experiment)
+            entry.status, entry.reason = ("skipped", reason) if reason else ("done", None)
+        if entry.status == "done":
+            run_contender(entry, inputs, experiment, folder, say)
+        if entry.status != "done":
+            say(f"{split_name}: {contender.label} {entry.status}: {entry.reason}")
+    return list(entries.values())
+
+
+def run_contender(
+    entry: Entry, inputs: Inputs, experiment: Experiment, folder: Path, say: Say
+) -> None:
+    """Train and predict with every seed; fills ``entry`` with results, or with a reason."""
+    try:
+        for seed in seeds_of(entry.contender, experiment):
+            say(f"{entry.split_name}, seed {seed}: {entry.contender.label}")
+            stem = f"{entry.name}-{seed}"
+            entry.results.append(run_seed(entry.contender, stem, seed, inputs, experiment, folder))
+            entry.maps.append(np.load(folder / f"{stem}-map.npy"))
+    except MemoryCeilingError as error:
+        entry.status, entry.reason = "skipped", str(error)
+    except FailedError as error:
+        entry.status, entry.reason = "failed", error.message
+
+
+def why_skipped(contender: Contender, split_name: str, experiment: Experiment) -> str | None:
+    """Why a contender is left out on a split; None where it takes part."""
+    measured_on = next(iter(experiment.splits))
+    if contender.storage == "materialised" and split_name != measured_on:
+        return (
+            "the weights and labels of the windowed form, whose row holds; what storing the "
+            f"patches costs was measured on split {measured_on}"
+        )
+    return None
+
+
+def seeds_of(contender: Contender, experiment: Experiment) -> range:
+    """The seeds that a contender runs with.
+
+    One for an SVM, which has no chance in it, and for materialised patches, which have the weights
+    of windowed ones: one shows their memory and time.
+    """
+    once = contender.storage == "materialised" or contender.model.startswith("svm")
+    return range(experiment.first_seed, experiment.first_seed + (1 if once else experiment.seeds))

@@ -1,0 +1,153 @@
+"""What workers do: train a network, predict with it, fit a classical reference.
+
+Each function does one task on a scene and gives what it measured; arrays and weights go to files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hsifcn.comparison.baselines import PatchPredictor, fit, spectral_features
+from hsifcn.comparison.task import Task
+from hsifcn.core.errors import MemoryCeilingError
+from hsifcn.core.process import FLOAT, Stopwatch, free_memory, peak_bytes, rss_bytes, start_peak
+from hsifcn.core.scene import Scene, labels_of
+from hsifcn.data.bands import with_chosen_bands
+from hsifcn.data.splits import read_split
+from hsifcn.inference.bundle import load_model
+from hsifcn.inference.predictor import Predictor
+from hsifcn.io import open_scene
+from hsifcn.training.scenes import read_standardised, scene_scaling, usable_bands
+from hsifcn.training.settings import default_settings
+from hsifcn.training.train import train
+
+MEMORY_SHARE = 0.8  # of the free memory that arrays over all pixels may take
+
+Result = dict[str, Any]
+
+
+def do_task(task: Task) -> Result:
+    """Open the scene of a task and do it; gives its measurements, ready for JSON."""
+    scene = open_scene(task.scene, wavelengths=task.wavelengths)
+    scene = with_chosen_bands(scene, task.bands, keep_bad=task.keep_bad_bands)
+    work = {"train": train_task, "predict": predict_task, "classical": classical_task}[task.kind]
+    return work(task, scene)
+
+
+def train_task(task: Task, scene: Scene) -> Result:
+    """Train a network and save its bundle, unless it is only to show what training costs."""
+    split = read_split(Path(task.split))
+    settings = default_settings(task.model, task.seed, steps=task.steps)
+    # All contenders learn from the labels alone: what unlabelled pixels add is another question.
+    settings = replace(settings, materialised=task.storage == "materialised", propagation=0.0)
+    baseline = start_peak(task.device)
+    trained = train(
+        [scene], [split], settings,
+        class_names=task.class_names, colours=[tuple(colour) for colour in task.colours],
+        device=task.device, max_memory=task.max_memory,
+    )  # fmt: skip
+    peak = peak_bytes(task.device)
+    if task.bundle:
+        trained.bundle.save(Path(task.bundle), overwrite=True)
+    seconds = [row["seconds"] for row in trained.log if row["step"] <= trained.best_step]
+    return {
+        "params": sum(tensor.numel() for tensor in trained.bundle.network().parameters()),
+        "train_seconds": trained.seconds,
+        "train_seconds_to_best": max(seconds, default=trained.seconds),
+        "peak_train_bytes": peak,
+        "train_baseline_bytes": baseline,
+        "train_oa_curve": [[row["seconds"], row["validation_oa"]] for row in trained.log],
+    }
+
+
+def predict_task(task: Task, scene: Scene) -> Result:
+    """Score every pixel of the scene; keep labels and logits."""
+    bundle = load_model(Path(task.bundle))
+    baseline = start_peak(task.device)
+    score: Callable[[Scene], npt.NDArray[np.float32]]
+    if task.storage == "scene":
+        predictor = Predictor(bundle, task.device)
+        score = partial(predictor.whole_scene_logits, max_memory=task.max_memory)
+    else:
+        materialised = task.storage == "materialised"
+        patches = PatchPredictor(bundle, materialised=materialised, device=task.device)
+        rows, cols, bands = (*scene.shape[:2], bundle.spec.bands)
+        copies, words = 2, "the standardised scene and its padded copy"
+        if materialised:
+            copies += patches.patch**2
+            words = f"{rows * cols:,} patches x {patches.patch} x {patches.patch} x {bands} bands"
+        require_room(copies * rows * cols * bands * FLOAT, words, task)
+        score = patches.whole_scene_logits
+    with Stopwatch() as watch:
+        logits = score(scene)
+    peak = peak_bytes(task.device)
+    if task.logits:
+        np.save(task.logits, logits)
+    np.save(task.map, labels_of(logits.argmax(0)))
+    return {
+        "predict_seconds": watch.seconds,
+        "peak_predict_bytes": peak,
+        "baseline_bytes": baseline,
+    }
+
+
+def classical_task(task: Task, scene: Scene) -> Result:
+    """Fit a classical reference and map the scene, measured apart; on the CPU always."""
+    task = replace(task, device="cpu")
+    averaged = task.model.endswith("7x7")
+    rows, cols = scene.shape[:2]
+    copies = 2 if averaged else 1
+    words = f"the standardised scene, {copies} times"
+    require_room(copies * rows * cols * int(scene.good_bands.sum()) * FLOAT, words, task)
+    split = read_split(Path(task.split))
+    train_baseline = start_peak("cpu")
+    bands = usable_bands([scene])
+    cube, _ = read_standardised(scene, bands, scene_scaling([scene], [split], bands, False))
+    with Stopwatch() as training:
+        features = spectral_features(cube[0].permute(1, 2, 0).numpy(), averaged)
+        classifier = fit(task.model.removesuffix("7x7"), features, split, task.seed)
+    train_peak = peak_bytes("cpu")
+    baseline = start_peak("cpu")
+    with Stopwatch() as prediction:
+        features = spectral_features(cube[0].permute(1, 2, 0).numpy(), averaged)
+        labels = classifier.predict(features).reshape(rows, cols)
+    np.save(task.map, labels.astype(np.uint16))
+    return {
+        "train_seconds": training.seconds,
+        "peak_train_bytes": train_peak,
+        "train_baseline_bytes": train_baseline,
+        "predict_seconds": prediction.seconds,
+        "peak_predict_bytes": peak_bytes("cpu"),
+        "baseline_bytes": baseline,
+    }
+
+
+def require_room(needed: int, words: str, task: Task) -> None:
+    """Refuse arrays over all pixels that do not fit into memory; ``words`` says what they are.
+
+    Raises
+    ------
+    MemoryCeilingError
+        They take more than is left under ``max_memory``, or than a share of what is free.
+    """
+    free = free_bytes(task.device)
+    room, given = MEMORY_SHARE * free, f"{free / 1e9:.1f} GB are free"
+    if task.max_memory is not None and task.device != "cuda":
+        left = max(0, task.max_memory - rss_bytes())
+        if left < room:
+            room, given = left, f"{left / 1e9:.1f} GB are left under the ceiling"
+    if needed > room:
+        raise MemoryCeilingError(f"it would take {needed / 1e9:.1f} GB ({words}), {given}")
+
+
+def free_bytes(device: str) -> int:
+    """Memory that is free on a device, bytes."""
+    return int(torch.cuda.mem_get_info()[0]) if device == "cuda" else free_memory()
