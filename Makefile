@@ -19,14 +19,12 @@ check: $(INSTALLED)
 	$(PYTEST) -m "not slow"
 
 bench: $(INSTALLED)
-	$(BIN)/python benchmarks/main_job.py
-	$(BIN)/python benchmarks/synthetic.py
-	$(BIN)/python benchmarks/reading.py
-	$(BIN)/python -m benchmarks.scale --gigabytes 20 --megapixels 1,50
-	$(BIN)/python -m benchmarks.speed --gigabytes 5
-	$(BIN)/python -m benchmarks.memory
-	$(BIN)/python -m benchmarks.field_sizes
-	$(BIN)/python -m benchmarks.other_scenes
+	$(BIN)/python -m benchmarks.main_job --write
+	$(BIN)/python -m benchmarks.reading --write
+	$(BIN)/python -m benchmarks.large_scenes --write
+	$(BIN)/python -m benchmarks.accuracy
+	$(BIN)/python -m benchmarks.transfer
+	$(BIN)/python -m benchmarks.scenes
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/build.py

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from hsifcn.core.errors import HsifcnError
 from hsifcn.core.process import (
+    Stopwatch,
     ask_for_huge_pages,
     machine,
     spin_briefly,
@@ -137,12 +138,21 @@ def map_by_walker(scene: Scene, split: Split) -> LabelImage:
 
 def map_by_classifier(scene: Scene, split: Split, name: str, seed: int) -> LabelImage:
     """Map a scene with a classifier of spectra, or of their means over 7x7 pixels."""
+    return classify(scene, split, name, seed)[0]
+
+
+def classify(scene: Scene, split: Split, name: str, seed: int) -> tuple[LabelImage, float, float]:
+    """Map a scene with a classifier; gives the map, and the seconds to fit and to map."""
     from hsifcn.comparison.baselines import fit, spectral_features
 
     cube, _ = standardised(scene, split)
     features = spectral_features(cube, name.endswith("7x7"))
-    classifier = fit(name.removesuffix("7x7"), features, split, seed)
-    return np.asarray(classifier.predict(features).reshape(scene.shape[:2]), np.uint16)
+    with Stopwatch() as fitting:
+        classifier = fit(name.removesuffix("7x7"), features, split, seed)
+    with Stopwatch() as mapping:
+        found = classifier.predict(features)
+    labels = np.asarray(found.reshape(scene.shape[:2]), np.uint16)
+    return labels, fitting.seconds, mapping.seconds
 
 
 def standardised(scene: Scene, split: Split) -> tuple[Standardised, npt.NDArray[np.bool_]]:
@@ -169,9 +179,9 @@ def accuracy_figures(labels: LabelImage, split: Split) -> Figures:
     }
 
 
-def add_cell_options(parser: argparse.ArgumentParser) -> None:
+def add_cell_options(parser: argparse.ArgumentParser, seeds: int = 5) -> None:
     """Options of every benchmark of cells."""
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=seeds)
     parser.add_argument("--workers", type=int, default=1, help="processes side by side")
     parser.add_argument("--only", default="", help="contenders, with commas between")
     parser.add_argument("--rows", default="", help="only rows whose name holds this text")
@@ -179,9 +189,14 @@ def add_cell_options(parser: argparse.ArgumentParser) -> None:
 
 
 def measure_cells(cells: Iterable[Cell], given: argparse.Namespace) -> None:
-    """Measure what is not kept yet; prints a line for each."""
-    again = [name for name in given.again.split(",") if name]
-    todo = [cell for cell in cells if cell.contender in again or not cell.file.exists()]
+    """Measure what is asked for and not kept yet; prints a line for each."""
+    only, again = ([name for name in text.split(",") if name] for text in (given.only, given.again))
+    todo = [
+        cell
+        for cell in cells
+        if (not only or cell.contender in only)
+        and (cell.contender in again or not cell.file.exists())
+    ]
     ask_for_huge_pages()
     spin_briefly()
     threads = max(1, usable_cores() // given.workers)
@@ -220,10 +235,10 @@ def kept(cell: Cell) -> Figures | None:
     return figures
 
 
-def percent(values: Sequence[float]) -> str:
+def percent(values: Sequence[float], digits: int = 1) -> str:
     """Mean, and standard deviation where there are several, in per cent."""
-    deviation = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{100 * mean(values):.1f}{deviation}"
+    deviation = f" ± {100 * stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{100 * mean(values):.{digits}f}{deviation}"
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -1,7 +1,7 @@
-"""The picture of the README: scene, ground truth and map of a run, side by side.
+"""The picture of the README: a scene, the labels learnt from, the map, the ground truth.
 
 hsifcn train data/indian_pines_corrected.mat -s checkerboard:14:gap=3 -o runs/picture
-python benchmarks/picture.py runs/picture docs/indian_pines.png
+python -m benchmarks.picture runs/picture docs/indian_pines.png
 """
 
 from __future__ import annotations
@@ -30,16 +30,18 @@ def main() -> None:
     bundle = load_model(given.run / "model.safetensors")
     config = run_config(given.run)
     scene = open_scene(config["scenes"][0], wavelengths=config["wavelengths"])
-    labels = read_split(given.run / "split.npz").labels
+    split = read_split(given.run / "split.npz")
+    learnt = np.where(split.train | split.validation, split.labels, 0)
     pictures = [
         rgb_quicklook(scene),
-        label_image(labels, bundle.colours),
+        label_image(learnt, bundle.colours),
         label_image(Predictor(bundle).label_map(scene), bundle.colours),
+        label_image(split.labels, bundle.colours),
     ]
     large = [picture.repeat(ZOOM, axis=0).repeat(ZOOM, axis=1) for picture in pictures]
     gutter = np.full((len(large[0]), GUTTER, 3), 255, np.uint8)
-    joined = np.concatenate([large[0], gutter, large[1], gutter, large[2]], axis=1)
-    write_rgb_png(given.out, joined, overwrite=True)
+    parts = [large[0], *(part for picture in large[1:] for part in (gutter, picture))]
+    write_rgb_png(given.out, np.concatenate(parts, axis=1), overwrite=True)
 
 
 if __name__ == "__main__":

@@ -219,8 +219,7 @@ def main() -> None:
         for seed in range(given.seeds)
         for contender in CONTENDERS
     ]
-    only = given.only.split(",") if given.only else CONTENDERS
-    measure_cells([cell for cell in cells if cell.contender in only], given)
+    measure_cells(cells, given)
     rows = collect(cells)
     print("\n".join([*table(rows), "", *verdict(rows), "", *spread_lines(rows)]))
     if given.write:
