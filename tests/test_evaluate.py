@@ -157,9 +157,9 @@ def test_memory_is_what_was_said():
     """A process of its own is refused, told what it takes, and keeps within that."""
     code = """
 import sys, numpy as np
-from hsifcn.evaluation import evaluate
-from hsifcn.measure import peak_rss_bytes
-from hsifcn.scene import LabelMap, default_class_names, default_colours
+from hsifcn.evaluation.evaluate import evaluate
+from hsifcn.core.process import peak_rss_bytes
+from hsifcn.core.scene import LabelMap, default_class_names, default_colours
 labels = np.kron(np.arange(1200).reshape(30, 40) % 5, np.ones((100, 100), int)).astype(np.uint8)
 labels = LabelMap(labels, default_class_names(4), default_colours(4))
 evaluate(labels, labels, max_memory=int(sys.argv[1]))

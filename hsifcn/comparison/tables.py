@@ -108,7 +108,7 @@ def assemble(
         "contenders": rows,
         "equivalence": equivalence,
         "differences": differences,
-        "interval_note": "95 %, paired bootstrap over fields (8-connected areas of one label), all "
+        "interval_note": "95 %, paired jackknife over fields (8-connected areas of one label), all "
         f"seeds of a contender together ({experiment.seeds})",
         "patch_store": patch_store_row(experiment, first.scenes[0], entries),
         "scaling": {"by_patch": [], "by_scene": []},

@@ -11,12 +11,13 @@ from hsifcn.core.errors import MemoryCeilingError, MismatchError
 from hsifcn.core.process import rss_bytes
 from hsifcn.core.scene import LabelMap
 from hsifcn.data.splits import Split, fields, leakage_sentence
-from hsifcn.evaluation.intervals import area_estimates, bootstrap_over_fields
+from hsifcn.evaluation.areas import area_estimates
+from hsifcn.evaluation.intervals import intervals_over_fields
 from hsifcn.evaluation.metrics import Accuracy, confusion_matrix, parts
 from hsifcn.io.crs import pixel_area
 
 INTERVAL_NOTE = (
-    "Intervals: 95 %, bootstrap over fields (8-connected areas of one label), since pixels of one "
+    "Intervals: 95 %, jackknife over fields (8-connected areas of one label), since pixels of one "
     "field are not independent."
 )
 AREA_NOTE = (
@@ -77,7 +78,7 @@ def evaluate(
     counted = labels if split is None else np.where(split.test, labels, 0)
     confusion = confusion_matrix(counted, predicted.labels, n_classes)
     n_train = None if split is None else split.n_train_per_class(n_classes)
-    intervals = bootstrap_over_fields(
+    intervals = intervals_over_fields(
         counted, {"map": predicted.labels}, fields(labels), n_classes
     )["map"]
     intervals["per_class"] = dict(zip(names, intervals["per_class"], strict=True))

@@ -1,19 +1,19 @@
 """How sure an accuracy is: intervals and tests that respect how ground truth is made.
 
 Ground truth is drawn field by field, and the pixels of a field resemble each other, so that a
-thousand pixels of three fields are nearer to three observations than to a thousand. Intervals of
-accuracies therefore resample whole fields. `mcnemar` and `area_estimates` take pixels as
-independent draws and say so.
+thousand pixels of three fields are nearer to three observations than to a thousand. Intervals
+therefore come from leaving out one field at a time. `mcnemar` takes pixels as independent draws.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
+from scipy.special import expit, logit
 
 from hsifcn.core.errors import LabelError, MismatchError
 from hsifcn.evaluation.metrics import class_accuracies, overall_average_kappa, parts
@@ -22,26 +22,17 @@ Labels = npt.NDArray[np.integer[Any]]
 Floats = npt.NDArray[np.float64]
 Interval = tuple[float, float] | None
 
-Z_95 = 1.96  # standard errors on either side, as Olofsson et al. round it
+CONFIDENCE = 0.95
 EXACT_BELOW = 25  # discordant pixels under which McNemar's test is the exact one
-_WEIGHTS_AT_ONCE = 4_000_000  # bounds the memory of the resampling, not its result
+FIELDS_AT_ONCE = 65_536  # bounds the memory, not the result
 
 
-def bootstrap_over_fields(
-    truth: Labels,
-    predictions: dict[str, Labels],
-    fields: Labels,
-    n_classes: int,
-    *,
-    resamples: int = 1000,
-    seed: int = 0,
+def intervals_over_fields(
+    truth: Labels, predictions: dict[str, Labels], fields: Labels, n_classes: int
 ) -> dict[str, dict[str, Any]]:
-    """95 % intervals of the accuracies of several maps, from resampling fields.
+    """95 % intervals of the accuracies of several maps, with fields as the units.
 
-    The cluster bootstrap (Davison and Hinkley 1997, doi:10.1017/CBO9780511802843, section 3.8):
-    each resample draws as many fields as there are, with replacement, and takes all their
-    pixels. All maps share the resamples. A class none of whose fields is drawn is left out of the
-    AA of that resample, and has no measure of its own in it.
+    See `accuracy_interval`. A class none of whose fields is left is left out of the AA.
 
     Parameters
     ----------
@@ -54,18 +45,14 @@ def bootstrap_over_fields(
         labels.
     n_classes : int
         Number of classes.
-    resamples : int
-        Number of resamples.
-    seed : int
-        Seed of the resampling.
 
     Returns
     -------
     dict of str to dict
-        By name of the map, ``oa``, ``aa`` and ``kappa``, each the 2.5th and the 97.5th percentile,
-        or None where the test pixels lie in fewer than two fields; and ``per_class``, the same of
-        ``recall``, ``precision``, ``f1`` and ``iou`` for classes 1 to n, None where fewer than two
-        fields are of the class.
+        By name of the map, ``oa``, ``aa`` and ``kappa``, each (low, high), or None where the test
+        pixels lie in fewer than two fields; and ``per_class``, the same of ``recall``,
+        ``precision``, ``f1`` and ``iou`` for classes 1 to n, None where fewer than two fields are
+        of the class.
 
     Raises
     ------
@@ -76,46 +63,128 @@ def bootstrap_over_fields(
     """
     maps = list(predictions.values())
     true, correct, predicted = _counts_by_field(truth, maps, fields, n_classes)
-    drawn = _resample([true, *correct, *predicted], resamples, seed)
-    drawn_true, drawn_correct = drawn[0], drawn[1 : 1 + len(maps)]
-    intervals: dict[str, dict[str, Any]] = {}
-    n_fields = (true > 0).sum(axis=0)
-    for name, right, found in zip(predictions, drawn_correct, drawn[1 + len(maps) :], strict=True):
-        scores = overall_average_kappa(right, drawn_true, found)
-        intervals[name] = {
-            measure: _interval(values, len(true))
-            for measure, values in zip(("oa", "aa", "kappa"), scores, strict=True)
-        }
-        per_class = class_accuracies(right, drawn_true, found)
-        intervals[name]["per_class"] = [
+    return {
+        name: _intervals_of_map(right, true, found)
+        for name, right, found in zip(predictions, correct, predicted, strict=True)
+    }
+
+
+def _intervals_of_map(correct: Floats, true: Floats, predicted: Floats) -> dict[str, Any]:
+    """Intervals of one map from its counts, each (n_fields, n_classes)."""
+    tables = (correct, true, predicted)
+    totals = [table.sum(axis=0) for table in tables]
+    value = _measures(*totals)
+    rests = [_measures(*rest) for rest in _without_each_field(tables, totals)]
+    without = {name: np.concatenate([rest[name] for rest in rests]) for name in value if rests}
+    pixels, n_fields = true.sum(axis=1), (true > 0).sum(axis=0)
+    share_of_classes = _share(true, totals[1]).sum(axis=1)
+    overall = {"oa": (pixels, 0), "aa": (share_of_classes, 0), "kappa": (pixels, -1)}
+    per_class = {
+        "recall": true,
+        "precision": predicted,
+        "f1": true + predicted,
+        "iou": true + predicted - correct,
+    }
+    if not rests:
+        return {**dict.fromkeys(overall), "per_class": [dict.fromkeys(per_class)] * true.shape[1]}
+    return {
+        **{
+            name: accuracy_interval(float(value[name]), without[name], weights, low)
+            for name, (weights, low) in overall.items()
+        },
+        "per_class": [
             {
-                measure: _interval(values[drawn_true[:, i] > 0, i], int(n_fields[i]))
-                for measure, values in per_class.items()
+                name: accuracy_interval(float(value[name][i]), without[name][:, i], weights[:, i])
+                if n_fields[i] > 1
+                else None
+                for name, weights in per_class.items()
             }
-            for i in range(n_classes)
-        ]
-    return intervals
+            for i in range(true.shape[1])
+        ],
+    }
 
 
-def paired_difference(
-    truth: Labels,
-    a: Labels,
-    b: Labels,
-    fields: Labels,
-    n_classes: int,
-    *,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """How much better map ``a`` is than map ``b``, with 95 % intervals from resampling fields.
+def _measures(correct: Floats, true: Floats, predicted: Floats) -> dict[str, Floats]:
+    """OA, AA and kappa (...), and measures of each class (..., n_classes), by name."""
+    overall = overall_average_kappa(correct, true, predicted)
+    return {
+        **dict(zip(("oa", "aa", "kappa"), overall, strict=True)),
+        **class_accuracies(correct, true, predicted),
+    }
 
-    Both maps are measured on the same resamples (see `bootstrap_over_fields`), so that what makes
-    a field hard for both cancels out.
+
+def accuracy_interval(value: float, without: Floats, weights: Floats, low: float = 0.0) -> Interval:
+    """95 % interval of an accuracy from its values without each field.
+
+    The delete-one-field jackknife (Efron and Stein 1981, doi:10.1214/aos/1176345462) with quantiles
+    of Student's t. Its degrees of freedom follow the effective number of fields,
+    ``n = (sum w)^2 / sum w^2``: a few large fields are few observations. One field of mean weight
+    that is half right is added, as Agresti and Coull do with pixels (1998,
+    doi:10.1080/00031305.1998.10480550): a handful of fields without an error does not show that
+    there are none. That makes ``n + 1`` fields, ``n`` degrees of freedom. The interval is symmetric
+    in the logit.
 
     Parameters
     ----------
-    truth, fields, n_classes, resamples, seed
-        As for `bootstrap_over_fields`.
+    value : float
+        Measured on all fields, between ``low`` and 1.
+    without : ndarray, (n_fields,), float64
+        Measured without each field; NaN where nothing is left.
+    weights : ndarray, (n_fields,), float64
+        How much each field counts, at least 0: its pixels, as a rule.
+    low : float
+        Least value of the measure.
+
+    Returns
+    -------
+    (low, high), or None where fewer than two fields count or the value is not defined.
+    """
+    counted = (weights > 0) & ~np.isnan(without)
+    if counted.sum() < 2 or np.isnan(value):
+        return None
+    share = weights[counted] / weights[counted].sum()
+    n = float(1 / (share**2).sum())
+    unit, left = ((x - low) / (1 - low) for x in (value, without[counted]))
+    centre = (n * unit + 0.5) / (n + 1)
+    left = (n * (1 - share) * left + 0.5) / (n * (1 - share) + 1)
+    variance = _jackknife_variance(left) + (centre - unit) ** 2
+    half = _student(n) * np.sqrt(variance) / (centre * (1 - centre))
+    bounds = low + (1 - low) * expit(logit(centre) + np.array([-half, half]))
+    return min(float(bounds[0]), value), max(float(bounds[1]), value)
+
+
+def difference_interval(value: float, without: Floats, weights: Floats) -> Interval:
+    """95 % interval of a difference of two accuracies; as `accuracy_interval`, on its own scale."""
+    counted = (weights > 0) & ~np.isnan(without)
+    if counted.sum() < 2 or np.isnan(value):
+        return None
+    share = weights[counted] / weights[counted].sum()
+    half = _student(float(1 / (share**2).sum()) - 1) * np.sqrt(
+        _jackknife_variance(without[counted])
+    )
+    return float(value - half), float(value + half)
+
+
+def _jackknife_variance(without: Floats) -> float:
+    return float((len(without) - 1) * np.var(without))
+
+
+def _student(freedom: float) -> float:
+    """Quantile of Student's t that a two-sided interval reaches to."""
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, max(1.0, freedom)))
+
+
+def paired_difference(
+    truth: Labels, a: Labels, b: Labels, fields: Labels, n_classes: int
+) -> dict[str, Any]:
+    """How much better map ``a`` is than map ``b``, with 95 % intervals with fields as the units.
+
+    Both maps lose the same field at a time, so that what makes a field hard for both cancels out.
+
+    Parameters
+    ----------
+    truth, fields, n_classes
+        As for `intervals_over_fields`.
     a, b : ndarray, (rows, cols), integer
         Label maps; 0 is unclassified.
 
@@ -130,24 +199,28 @@ def paired_difference(
     Raises
     ------
     MismatchError, LabelError
-        As for `bootstrap_over_fields`.
+        As for `intervals_over_fields`.
     """
     true, correct, predicted = _counts_by_field(truth, [a, b], fields, n_classes)
-    observed = [table.sum(axis=0, keepdims=True) for table in (true, *correct, *predicted)]
-    oa, aa, recalls = _differences(observed)
-    drawn_oa, drawn_aa, drawn_recalls = _differences(
-        _resample([true, *correct, *predicted], resamples, seed)
-    )
+    tables = (true, *correct, *predicted)
+    totals = [table.sum(axis=0) for table in tables]
+    oa, aa, recalls = _differences(totals)
+    rests = [_differences(rest) for rest in _without_each_field(tables, totals)]
+    oa_left, aa_left = (np.concatenate([np.zeros(0), *(rest[i] for rest in rests)]) for i in (0, 1))
     n_fields = (true > 0).sum(axis=0)
     return {
-        "oa_difference": _none_if_nan(oa[0]),
-        "interval": _interval(drawn_oa, len(true)),
-        "aa_difference": _none_if_nan(aa[0]),
-        "aa_interval": _interval(drawn_aa, len(true)),
+        "oa_difference": _none_if_nan(oa),
+        "interval": difference_interval(float(oa), oa_left, true.sum(axis=1)),
+        "aa_difference": _none_if_nan(aa),
+        "aa_interval": difference_interval(float(aa), aa_left, _share(true, totals[0]).sum(axis=1)),
         "per_class": [
             {
-                "recall_difference": _none_if_nan(recalls[0, i]),
-                "interval": _interval(drawn_recalls[:, i], int(n_fields[i])),
+                "recall_difference": _none_if_nan(recalls[i]),
+                "interval": difference_interval(
+                    float(recalls[i]), np.concatenate([rest[2][:, i] for rest in rests]), true[:, i]
+                )
+                if n_fields[i] > 1
+                else None,
             }
             for i in range(n_classes)
         ],
@@ -193,108 +266,6 @@ def mcnemar(truth: Labels, a: Labels, b: Labels) -> float:
     return float(stats.chi2.sf(excess**2 / discordant, df=1))
 
 
-@dataclass(frozen=True, eq=False)
-class AreaEstimates:
-    """Areas of the classes, corrected for the errors of the map.
-
-    Attributes
-    ----------
-    proportion, standard_error : ndarray, (n_classes,), float64
-        Estimated share of the mapped area a class, and its standard error.
-    interval : ndarray, (n_classes, 2), float64
-        95 % interval of ``proportion``, kept within 0 and 1.
-    area : ndarray, (n_classes,), float64, or None
-        ``proportion`` in the unit of the pixel area; None where that was not given.
-    area_interval : ndarray, (n_classes, 2), float64, or None
-        95 % interval of ``area``.
-    joined : tuple of int
-        Mapped classes (from 0; n_classes for unclassified) that were taken as one stratum.
-    """
-
-    proportion: Floats
-    standard_error: Floats
-    interval: Floats
-    area: Floats | None
-    area_interval: Floats | None
-    joined: tuple[int, ...]
-
-
-def area_estimates(
-    confusion: npt.NDArray[np.int64],
-    mapped_pixels: npt.NDArray[np.integer[Any]],
-    pixel_area: float | None = None,
-) -> AreaEstimates:
-    """Area of each class with its 95 % interval, by the stratified estimator.
-
-    Counting the pixels of a map gives biased areas; this takes the test pixels as a random sample
-    of each mapped class and weighs them by how much of the map that class covers (Olofsson et al.
-    2014, doi:10.1016/j.rse.2014.02.015, eqs 9 to 13). Where the test pixels are no such sample, as
-    with whole fields, the intervals are too narrow.
-
-    Mapped classes with fewer than two test pixels have no variance of their own. They are taken as
-    one stratum (a collapsed stratum, Cochran 1977, "Sampling Techniques"), with the least mapped of
-    the others where they have fewer than two together. That supposes one rate of sampling in them.
-
-    Parameters
-    ----------
-    confusion : ndarray, (n_classes, n_classes + 1), int64
-        As of `metrics.confusion_matrix`.
-    mapped_pixels : ndarray, (n_classes + 1,), integer
-        Pixels of the whole map that were classified as classes 1 to n, and last unclassified.
-    pixel_area : float, optional
-        Area of a pixel, in the unit wanted.
-
-    Returns
-    -------
-    AreaEstimates
-        All NaN where there are fewer than two test pixels.
-
-    Raises
-    ------
-    MismatchError
-        ``mapped_pixels`` does not have one count for each column of ``confusion``, or is all 0.
-    """
-    sample = confusion.T.astype(np.float64)  # rows are mapped classes, as in the paper
-    mapped = np.array(mapped_pixels, np.float64)
-    if mapped.shape != (len(sample),):
-        raise MismatchError(
-            f"{mapped.size} counts of mapped pixels for {len(sample)} columns of the confusion",
-            "count the pixels of every class and, last, the unclassified ones",
-        )
-    if not mapped.any():
-        raise MismatchError("the map has no pixels to estimate areas of", "count the whole map")
-    joined = _strata_to_join(sample.sum(axis=1), mapped)
-    if joined:
-        first, *others = joined
-        sample[first], mapped[first] = sample[list(joined)].sum(0), mapped[list(joined)].sum()
-        mapped[others] = 0
-    sample, mapped = sample[mapped > 0], mapped[mapped > 0]
-    sizes = sample.sum(axis=1, keepdims=True)
-    if sizes.min() < 2:  # then there is one stratum
-        sizes = np.full_like(sizes, np.nan)
-    weights = (mapped / mapped.sum())[:, np.newaxis]
-    shares = sample / sizes
-    proportion = np.asarray((weights * shares).sum(axis=0))
-    variance = (weights**2 * shares * (1 - shares) / (sizes - 1)).sum(axis=0)
-    error = np.sqrt(variance)
-    interval = np.stack([proportion - Z_95 * error, proportion + Z_95 * error], axis=1)
-    interval = interval.clip(0, 1)
-    if pixel_area is None:
-        return AreaEstimates(proportion, error, interval, None, None, joined)
-    total = float(mapped.sum()) * pixel_area
-    area, area_interval = proportion * total, interval * total
-    return AreaEstimates(proportion, error, interval, area, area_interval, joined)
-
-
-def _strata_to_join(sizes: Floats, mapped: Floats) -> tuple[int, ...]:
-    """Which strata (n,), of so many test pixels and mapped pixels, cannot stand alone."""
-    few = [int(i) for i in np.flatnonzero((mapped > 0) & (sizes < 2))]
-    others = [int(i) for i in np.flatnonzero((mapped > 0) & (sizes >= 2))]
-    if few and others and sizes[few].sum() < 2:
-        few.append(min(others, key=lambda i: mapped[i]))
-    return tuple(sorted(few)) if len(few) > 1 else ()
-
-
 def _counts_by_field(
     truth: Labels, maps: list[Labels], fields: Labels, n_classes: int
 ) -> tuple[Floats, list[Floats], list[Floats]]:
@@ -324,20 +295,16 @@ def _counts_by_field(
     return true_counts, others[: len(maps)], others[len(maps) :]
 
 
-def _resample(tables: list[Floats], resamples: int, seed: int) -> list[Floats]:
-    """Sum each table, (n_fields, n_classes), over drawn fields: (resamples, n_classes) each."""
-    n_fields = len(tables[0])
-    stacked = np.concatenate(tables, axis=1)
-    totals = np.zeros((resamples, stacked.shape[1]))
-    if n_fields:
-        rng = np.random.default_rng(seed)
-        equal = np.full(n_fields, 1 / n_fields)
-        step = max(1, _WEIGHTS_AT_ONCE // n_fields)
-        for start in range(0, resamples, step):
-            stop = min(start + step, resamples)
-            weights = rng.multinomial(n_fields, equal, size=stop - start)
-            totals[start:stop] = weights.astype(np.float64) @ stacked
-    return np.split(totals, len(tables), axis=1)
+def _without_each_field(tables: tuple[Floats, ...], totals: list[Floats]) -> Iterator[list[Floats]]:
+    """Sums of tables (n_fields, n_classes) without each field, some fields at a time."""
+    for start in range(0, len(tables[0]), FIELDS_AT_ONCE):
+        part = slice(start, start + FIELDS_AT_ONCE)
+        yield [total - table[part] for table, total in zip(tables, totals, strict=True)]
+
+
+def _share(table: Floats, total: Floats) -> Floats:
+    """What part of the total of its class each field has; 0 for a class without pixels."""
+    return np.divide(table, total, out=np.zeros_like(table), where=total > 0)
 
 
 def _differences(counts: list[Floats]) -> tuple[Floats, Floats, Floats]:
@@ -350,16 +317,7 @@ def _differences(counts: list[Floats]) -> tuple[Floats, Floats, Floats]:
     return oa_a - oa_b, aa_a - aa_b, recalls
 
 
-def _interval(values: Floats, n_fields: int) -> Interval:
-    """2.5th and 97.5th percentile of what is defined; None where fields cannot tell."""
-    defined = values[~np.isnan(values)]
-    if n_fields < 2 or not defined.size:
-        return None
-    low, high = np.percentile(defined, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def _none_if_nan(value: np.float64) -> float | None:
+def _none_if_nan(value: float | Floats) -> float | None:
     return None if np.isnan(value) else float(value)
 
 

@@ -1,0 +1,120 @@
+"""Areas of the classes, corrected for the errors of a map.
+
+The estimator takes the test pixels as independent draws.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hsifcn.core.errors import MismatchError
+
+Floats = npt.NDArray[np.float64]
+
+Z_95 = 1.96  # standard errors on either side, as Olofsson et al. round it
+
+
+@dataclass(frozen=True, eq=False)
+class AreaEstimates:
+    """Areas of the classes, corrected for the errors of the map.
+
+    Attributes
+    ----------
+    proportion, standard_error : ndarray, (n_classes,), float64
+        Estimated share of the mapped area a class, and its standard error.
+    interval : ndarray, (n_classes, 2), float64
+        95 % interval of ``proportion``, kept within 0 and 1.
+    area : ndarray, (n_classes,), float64, or None
+        ``proportion`` in the unit of the pixel area; None where that was not given.
+    area_interval : ndarray, (n_classes, 2), float64, or None
+        95 % interval of ``area``.
+    joined : tuple of int
+        Mapped classes (from 0; n_classes for unclassified) that were taken as one stratum.
+    """
+
+    proportion: Floats
+    standard_error: Floats
+    interval: Floats
+    area: Floats | None
+    area_interval: Floats | None
+    joined: tuple[int, ...]
+
+
+def area_estimates(
+    confusion: npt.NDArray[np.int64],
+    mapped_pixels: npt.NDArray[np.integer[Any]],
+    pixel_area: float | None = None,
+) -> AreaEstimates:
+    """Area of each class with its 95 % interval, by the stratified estimator.
+
+    Counting the pixels of a map gives biased areas; this takes the test pixels as a random sample
+    of each mapped class and weighs them by how much of the map that class covers (Olofsson et al.
+    2014, doi:10.1016/j.rse.2014.02.015, eqs 9 to 13). Where the test pixels are no such sample, as
+    with whole fields, the intervals are too narrow.
+
+    Mapped classes with fewer than two test pixels have no variance of their own. They are taken as
+    one stratum (a collapsed stratum, Cochran 1977, "Sampling Techniques"), with the least mapped of
+    the others where they have fewer than two together. That supposes one rate of sampling in them.
+
+    Parameters
+    ----------
+    confusion : ndarray, (n_classes, n_classes + 1), int64
+        As of `metrics.confusion_matrix`.
+    mapped_pixels : ndarray, (n_classes + 1,), integer
+        Pixels of the whole map that were classified as classes 1 to n, and last unclassified.
+    pixel_area : float, optional
+        Area of a pixel, in the unit wanted.
+
+    Returns
+    -------
+    AreaEstimates
+        All NaN where there are fewer than two test pixels.
+
+    Raises
+    ------
+    MismatchError
+        ``mapped_pixels`` does not have one count for each column of ``confusion``, or is all 0.
+    """
+    sample = confusion.T.astype(np.float64)  # rows are mapped classes, as in the paper
+    mapped = np.array(mapped_pixels, np.float64)
+    if mapped.shape != (len(sample),):
+        raise MismatchError(
+            f"{mapped.size} counts of mapped pixels for {len(sample)} columns of the confusion",
+            "count the pixels of every class and, last, the unclassified ones",
+        )
+    if not mapped.any():
+        raise MismatchError("the map has no pixels to estimate areas of", "count the whole map")
+    joined = _strata_to_join(sample.sum(axis=1), mapped)
+    if joined:
+        first, *others = joined
+        sample[first], mapped[first] = sample[list(joined)].sum(0), mapped[list(joined)].sum()
+        mapped[others] = 0
+    sample, mapped = sample[mapped > 0], mapped[mapped > 0]
+    sizes = sample.sum(axis=1, keepdims=True)
+    if sizes.min() < 2:  # then there is one stratum
+        sizes = np.full_like(sizes, np.nan)
+    weights = (mapped / mapped.sum())[:, np.newaxis]
+    shares = sample / sizes
+    proportion = np.asarray((weights * shares).sum(axis=0))
+    variance = (weights**2 * shares * (1 - shares) / (sizes - 1)).sum(axis=0)
+    error = np.sqrt(variance)
+    interval = np.stack([proportion - Z_95 * error, proportion + Z_95 * error], axis=1)
+    interval = interval.clip(0, 1)
+    if pixel_area is None:
+        return AreaEstimates(proportion, error, interval, None, None, joined)
+    total = float(mapped.sum()) * pixel_area
+    area, area_interval = proportion * total, interval * total
+    return AreaEstimates(proportion, error, interval, area, area_interval, joined)
+
+
+def _strata_to_join(sizes: Floats, mapped: Floats) -> tuple[int, ...]:
+    """Which strata (n,), of so many test pixels and mapped pixels, cannot stand alone."""
+    few = [int(i) for i in np.flatnonzero((mapped > 0) & (sizes < 2))]
+    others = [int(i) for i in np.flatnonzero((mapped > 0) & (sizes >= 2))]
+    if few and others and sizes[few].sum() < 2:
+        few.append(min(others, key=lambda i: mapped[i]))
+    return tuple(sorted(few)) if len(few) > 1 else ()
