@@ -4,12 +4,15 @@ import warnings
 
 import numpy as np
 import pytest
+import rasterio
 import spectral
+from affine import Affine
 from io_samples import ENVI_TYPES, envi_fields, envi_text, sample_cube, write_envi
+from rasterio.crs import CRS
 
 from hsifcn.core.errors import AmbiguousInputError, HsifcnError, SettingError, UnreadableFileError
 from hsifcn.core.scene import Window
-from hsifcn.io import open_scene
+from hsifcn.io import create_raster, open_scene
 
 WHOLE = Window(0, 0, 4, 5)
 
@@ -262,3 +265,180 @@ def test_mutated_headers_never_raise_anything_else(tmp_path):
             messages.append(str(error))
     assert not any("\n" in message for message in messages)
     assert 0 < opened < 400
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "wavelength units",
+        "data ignore value",
+        "bbl",
+        "coordinate system string",
+        "sensor type",
+        "x",
+    ],
+)
+@pytest.mark.parametrize("blank", ["", "\n", " ; none"])
+def test_a_blank_value_takes_no_other_line(tmp_path, key, blank):
+    cube = sample_cube()
+    raster = write_envi(tmp_path / "x.img", cube, big=True)
+    header = raster.with_suffix(".hdr")
+    order = f"{key} ={blank}\nbyte order = 1\nmap info = {{Arbitrary, 1, 1, 5, 8, 2, 2}}\n"
+    header.write_text(header.read_text().replace("byte order = 1\n", order))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scene = open_scene(raster)
+    np.testing.assert_array_equal(scene.read(WHOLE), cube)
+    assert scene.grid.transform == (2, 0, 5, 0, -2, 8)
+    assert (scene.nodata, scene.wavelengths) == (None, None)
+
+
+def test_a_list_may_begin_some_lines_below(tmp_path):
+    raster = write_envi(tmp_path / "x.img", sample_cube(), wavelength="\n\n {400, 500,\n 600}")
+    np.testing.assert_array_equal(open_scene(raster).wavelengths, [400, 500, 600])
+
+
+@pytest.mark.parametrize(
+    ("names", "wavelengths"),
+    [
+        ("Band 1 (400.0 Nanometers), Band 2 (500.5 Nanometers), Band 3 (600 Nanometers)", True),
+        ("400 nm, 500.5nm, 600 nanometres", True),
+        ("a:Band 1 (0.4000 Micrometers), a:Band 2 (0.5005 um), b (0.6 µm)", True),
+        ("400 nm, 500.5 nm, red", False),
+        ("Band 1, Band 2, Band 3", False),
+        ("400 nm, 500.5 nm", False),
+    ],
+)
+def test_wavelengths_in_names_of_bands(tmp_path, names, wavelengths):
+    raster = write_envi(tmp_path / "x.img", sample_cube(), band_names=f"{{{names}}}")
+    found = open_scene(raster).wavelengths
+    if wavelengths:
+        np.testing.assert_allclose(found, [400, 500.5, 600])
+    else:
+        assert found is None
+
+
+def test_listed_wavelengths_go_before_names_of_bands(tmp_path):
+    raster = write_envi(
+        tmp_path / "x.img",
+        sample_cube(),
+        wavelength="{410, 510, 610}",
+        band_names="{400 nm, 500 nm, 600 nm}",
+    )
+    np.testing.assert_array_equal(open_scene(raster).wavelengths, [410, 510, 610])
+
+
+UTM = "UTM, 1, 1, 500000, 4400000, 1, 1, 13, North"
+DEGREES = "Geographic Lat/Lon, 1, 1, -89.4, 43.3, 0.01, 0.01"
+
+
+@pytest.mark.parametrize(
+    ("words", "epsg"),
+    [
+        (f"{UTM}, WGS-84, units=Meters", 32613),
+        (f"{UTM}, WGS84", 32613),
+        (f"{UTM}, wgs_1984, units=Meters", 32613),
+        ("UTM, 1, 1, 500000, 4400000, 1, 1, 13, South, WGS-84", 32713),
+        (f"{UTM}, WGS-72", 32213),
+        (f"{UTM}, North America 1983, units=Meters", 26913),
+        (f"{UTM}, NAD83", 26913),
+        (f"{UTM}, NAD27, units=Meters", 26713),
+        ("UTM, 1, 1, 500000, 5400000, 1, 1, 32, North, European 1950", 23032),
+        (f"{DEGREES}, WGS-84", 4326),
+        (f"{DEGREES}, WGS84, units=Degrees", 4326),
+        (f"{DEGREES}, NAD83", 4269),
+        ("State Plane (NAD 83), 1, 1, 2e6, 5e5, 1, 1, 405, North America 1983", 26945),
+    ],
+)
+def test_datums_of_map_info(tmp_path, words, epsg):
+    raster = write_envi(tmp_path / "x.img", sample_cube(), map_info=f"{{{words}}}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert CRS.from_wkt(open_scene(raster).grid.crs) == CRS.from_epsg(epsg)
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "epsg"),
+    [
+        (UTM, "names no datum", 32613),
+        (f"{UTM}, units=Meters", "names no datum", 32613),
+        (DEGREES, "names no datum", 4326),
+        (f"{UTM}, Atlantis 1900", "the datum 'Atlantis 1900'", 32613),
+    ],
+)
+def test_a_datum_that_is_guessed_is_told(tmp_path, words, said, epsg):
+    raster = write_envi(tmp_path / "x.img", sample_cube(), map_info=f"{{{words}}}")
+    with pytest.warns(UserWarning, match=said):
+        assert CRS.from_wkt(open_scene(raster).grid.crs) == CRS.from_epsg(epsg)
+
+
+@pytest.mark.parametrize(
+    "words", ["Arbitrary, 1, 1, 0, 0, 1, 1, 0, North", "Moon, 1, 1, 0, 0, 1, 1"]
+)
+def test_a_place_without_a_known_projection(tmp_path, words):
+    grid = open_scene(write_envi(tmp_path / "x.img", sample_cube(), map_info=f"{{{words}}}")).grid
+    assert (grid.crs, grid.transform) == (None, (1, 0, 0, 0, -1, 0))
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        Affine(10, 0, 5e5, 0, 10, 54e5),
+        Affine(10, 0, 5e5, 0, -10, 54e5),
+        Affine.translation(5e5, 54e5) * Affine.rotation(30) * Affine.scale(10, -10),
+    ],
+)
+def test_places_agree_with_gdal_both_ways(tmp_path, transform):
+    with rasterio.open(
+        *(tmp_path / "a.img", "w"),
+        driver="ENVI",
+        width=5,
+        height=4,
+        count=1,
+        dtype="uint8",
+        crs="EPSG:32632",
+        transform=transform,
+    ) as dataset:
+        dataset.write(np.ones((1, 4, 5), np.uint8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of one band
+        grid = open_scene(tmp_path / "a.img").grid
+    assert grid.transform == pytest.approx(tuple(transform)[:6], abs=1e-9)
+    with create_raster(tmp_path / "b.img", shape=(4, 5), dtype="u1", grid=grid) as raster:
+        raster.write(WHOLE, np.ones((4, 5), np.uint8))
+    with rasterio.open(tmp_path / "b.img") as dataset:
+        assert tuple(dataset.transform)[:6] == pytest.approx(tuple(transform)[:6], abs=1e-9)
+        assert dataset.crs == CRS.from_epsg(32632)
+
+
+@pytest.mark.parametrize(
+    "name", ["x.bin", "x.rfl", "x.cube", "x", "x.v1.bin", "x_rfl.BIN", "x.slc"]
+)
+def test_rasters_of_any_suffix(tmp_path, name):
+    raster = write_envi(tmp_path / name, sample_cube())
+    (tmp_path / "x.txt").write_text("notes")
+    for path in (raster, raster.with_suffix(".hdr")):
+        np.testing.assert_array_equal(open_scene(path).read(WHOLE), sample_cube())
+
+
+def test_what_lies_beside_a_raster_is_not_taken_for_it(tmp_path):
+    write_envi(tmp_path / "x.img", sample_cube())
+    (tmp_path / "x.bin").write_bytes(bytes(1000))
+    assert open_scene(tmp_path / "x.hdr").shape == (4, 5, 3)
+    for name in ("x.bin", "x.txt"):
+        (tmp_path / name).write_bytes(bytes(1000))
+        with pytest.raises(UnreadableFileError, match="is of no known format"):
+            open_scene(tmp_path / name)
+
+
+def test_rasters_of_other_programs_are_named(tmp_path):
+    (tmp_path / "x.img").write_bytes(b"EHFA_HEADER_TAG" + bytes(100))
+    with pytest.raises(UnreadableFileError, match=r"ERDAS Imagine.*gdal_translate"):
+        open_scene(tmp_path / "x.img")
+    (tmp_path / "y.bil").write_bytes(bytes(100))
+    (tmp_path / "y.hdr").write_text("BYTEORDER I\nLAYOUT BIL\nNROWS 10\nNCOLS 10\nNBANDS 1\n")
+    with pytest.raises(UnreadableFileError, match="header of ESRI"):
+        open_scene(tmp_path / "y.bil")
+    library = write_envi(tmp_path / "z.sli", sample_cube(), file_type="ENVI Spectral Library")
+    with pytest.raises(UnreadableFileError, match="spectral library"):
+        open_scene(library)

@@ -31,7 +31,7 @@ from hsifcn.io.envi_map import map_fields, read_grid
 from hsifcn.io.formats import FileScene, Format, GivenLabels, refuse_variable
 from hsifcn.io.qgis_style import class_style
 from hsifcn.io.raw import RawArray
-from hsifcn.io.wavelengths import are_wavelengths, to_nanometres
+from hsifcn.io.wavelengths import are_wavelengths, named_wavelengths, to_nanometres
 from hsifcn.io.writer import RasterSpec, RasterWriter
 
 _RASTER_SUFFIXES = (".img", ".dat", ".bil", ".bip", ".bsq", ".raw")
@@ -41,6 +41,40 @@ _DTYPES = {
 }
 _TYPE_CODES = {np.dtype(name): code for code, name in _DTYPES.items()}
 _CLASSIFICATION = "envi classification"
+_LIBRARY = "envi spectral library"
+_ERDAS = b"EHFA_HEADER_TAG"  # begins an .img file of ERDAS Imagine
+# What may lie beside a header under its name and is no file of voxels.
+_NO_RASTERS = {
+    *(
+        ".hdr",
+        ".xml",
+        ".txt",
+        ".csv",
+        ".json",
+        ".md",
+        ".pdf",
+        ".log",
+        ".sta",
+        ".ovr",
+        ".msk",
+        ".tfw",
+    ),
+    *(
+        ".tif",
+        ".tiff",
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".mat",
+        ".npy",
+        ".npz",
+        ".h5",
+        ".he5",
+        ".hdf",
+        ".nc",
+    ),
+    *(".zarr", ".gpkg", ".geojson", ".shp", ".shx", ".dbf", ".prj", ".cpg", ".kml", ".qml", ".zip"),
+}
 _NOT_RASTERS = ("envi meta", "envi virtual mosaic")
 
 
@@ -54,6 +88,8 @@ def open_scene(path: str, variable: str | None) -> FileScene:
     units = header.text("wavelength units")
     wavelengths = header.numbers("wavelength", bands)
     fwhm = header.numbers("fwhm", bands)
+    if wavelengths is None and len(header.words("band names")) == bands:
+        wavelengths, units = named_wavelengths(header.words("band names")), "nm"
     if wavelengths is not None and not are_wavelengths(wavelengths, units):
         wavelengths = fwhm = None
     if wavelengths is not None:
@@ -150,6 +186,12 @@ def _open(path: Path) -> tuple[EnviHeader, RawArray]:
     else:
         found = _header_of(path)
         if found is None:
+            with open(path, "rb") as file:
+                if file.read(len(_ERDAS)) == _ERDAS:
+                    raise UnreadableFileError(
+                        f"{path} is a raster of ERDAS Imagine, which hsifcn does not read",
+                        "convert it: gdal_translate -of GTiff",
+                    )
             raise UnreadableFileError(
                 f"{path} has no ENVI header beside it", f"put {path.name}.hdr there"
             )
@@ -160,6 +202,8 @@ def _open(path: Path) -> tuple[EnviHeader, RawArray]:
 
 def _voxels(header: EnviHeader, raster: Path) -> RawArray:
     """Where the voxels lie in the file, by the header."""
+    if header.text("file type").lower() == _LIBRARY:
+        raise header.fault("describes a spectral library, not a scene", "give a scene")
     if header.text("file type").lower() in _NOT_RASTERS:
         raise header.fault("describes other files, not voxels", "give one of those")
     if header.count("file compression", default=0):
@@ -224,13 +268,21 @@ def _byte_order(header: EnviHeader, code: int) -> Literal["<", ">"]:
 
 
 def _header_of(raster: Path) -> Path | None:
-    """Find the header of a raster: ``x.img.hdr`` before ``x.hdr``."""
-    stems = [raster.name]
-    if raster.suffix.lower() in _RASTER_SUFFIXES:
-        stems.append(raster.stem)
-    headers = [file for file in _files_beside(raster) if file.suffix.lower() == ".hdr"]
-    found = [file for stem in stems for file in headers if file.stem == stem]
-    return found[0] if found else None
+    """Find the header of a raster: ``x.img.hdr`` before ``x.hdr``.
+
+    The latter describes a raster of any suffix unless one of the usual suffixes is there.
+    """
+    beside = _files_beside(raster)
+    headers = {file.stem: file for file in beside if file.suffix.lower() == ".hdr"}
+    if raster.name in headers:
+        return headers[raster.name]
+    described = [
+        file.name
+        for file in beside
+        if file.stem == raster.stem and _has_usual_suffix(file) and file.name not in headers
+    ]
+    odd = raster.suffix.lower() in _NO_RASTERS or (described and not _has_usual_suffix(raster))
+    return None if odd else headers.get(raster.stem)
 
 
 def _rasters_of(header: Path) -> list[Path]:
@@ -239,10 +291,14 @@ def _rasters_of(header: Path) -> list[Path]:
     return [
         file
         for file in _files_beside(header)
-        if (file.name == base or (file.stem == base and file.suffix.lower() in _RASTER_SUFFIXES))
+        if base in {file.name, file.stem}
         and (found := _header_of(file)) is not None
         and found.name == header.name
     ]
+
+
+def _has_usual_suffix(path: Path) -> bool:
+    return path.suffix.lower() in _RASTER_SUFFIXES
 
 
 def _files_beside(path: Path) -> list[Path]:

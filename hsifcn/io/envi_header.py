@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,6 +92,8 @@ class EnviHeader:
 def read_header(path: Path) -> EnviHeader:
     """Read and parse a header file.
 
+    A field without a value is left out, as if its line were not there.
+
     Raises
     ------
     UnreadableFileError
@@ -100,28 +103,39 @@ def read_header(path: Path) -> EnviHeader:
     name = str(path)
     lines = read_text(path).splitlines()
     if not lines or lines[0].strip().upper() != "ENVI":
+        if any(line.split()[:1] and line.split()[0].upper() == "NROWS" for line in lines):
+            raise UnreadableFileError(
+                f"{name} is a header of ESRI's BIL, BIP or BSQ files, not of ENVI's",
+                "convert the raster: gdal_translate -of ENVI",
+            )
         raise UnreadableFileError(f"{name} is no ENVI header: its first line is not 'ENVI'")
     fields: dict[str, str] = {}
-    remaining = iter([line for line in lines[1:] if not line.lstrip().startswith(";")])
-    for line in remaining:
-        key, equals, value = line.partition("=")
+    remaining = deque(line for line in lines[1:] if not line.lstrip().startswith(";"))
+    while remaining:
+        key, equals, value = remaining.popleft().partition("=")
         if not equals:
             continue
         key, value = " ".join(key.split()).lower(), value.strip()
-        while not value:  # a list may begin on the line below
-            value = next(remaining, "{").strip()
+        if not value and _next_text(remaining).startswith("{"):
+            value = _next_text(remaining)  # a list may begin on the line below
+            while not remaining.popleft().strip():
+                pass
         if value.startswith("{"):
             while "}" not in value:
-                more = next(remaining, None)
-                if more is None:
+                if not remaining:
                     raise UnreadableFileError(f"{name} does not close the brace of '{key}'")
-                value += " " + more
+                value += " " + remaining.popleft().strip()
             value = value[1 : value.index("}")].strip()
         else:
             value = value.partition(";")[0].strip()
-        if fields.setdefault(key, value) != value:
+        if value and fields.setdefault(key, value) != value:
             raise UnreadableFileError(f"{name} gives '{key}' twice, with different values")
     return EnviHeader(name, fields)
+
+
+def _next_text(lines: Iterable[str]) -> str:
+    """The next line that is not blank; empty where there is none."""
+    return next((line.strip() for line in lines if line.strip()), "")
 
 
 def format_header(fields: Mapping[str, str | int | float | Sequence[object]]) -> bytes:

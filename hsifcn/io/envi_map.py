@@ -4,15 +4,36 @@ from __future__ import annotations
 
 import math
 import re
+import secrets
 import warnings
 
 from hsifcn.core.scene import Grid
-from hsifcn.io.envi_header import EnviHeader
+from hsifcn.io.envi_header import EnviHeader, format_header
 
-_WGS84 = (
-    'GEOGCS["WGS 84",DATUM["WGS_1984",SPHEROID["WGS 84",6378137,298.257223563]],'
-    'PRIMEM["Greenwich",0],UNIT["degree",0.0174532925199433]]'
-)
+_NORTHWARD = 180.0  # degrees of rotation, by which GDAL tells that rows run northward
+
+# Datums as other programs write them, in GDAL's words; it takes unknown ones for WGS 84.
+_DATUMS = {
+    **dict.fromkeys(
+        ("wgs84", "wgs 84", "wgs_84", "wgs1984", "wgs 1984", "wgs_1984", "wgs-1984", "d_wgs_1984"),
+        "WGS-84",
+    ),
+    **dict.fromkeys(("wgs72", "wgs 72", "wgs_72", "wgs_1972", "wgs 1972"), "WGS-72"),
+    **dict.fromkeys(
+        ("nad83", "nad 83", "nad-83", "nad_83", "nad_1983", "north american datum 1983"),
+        "North America 1983",
+    ),
+    **dict.fromkeys(
+        ("nad27", "nad 27", "nad-27", "nad_27", "nad_1927", "north american datum 1927"),
+        "North America 1927",
+    ),
+    **dict.fromkeys(("ed50", "ed 50", "european datum 1950"), "European 1950"),
+}
+_KNOWN_DATUMS = {
+    *(word.casefold() for word in _DATUMS.values()),
+    *("ordnance survey of great britain '36", "sad-69/brazil", "australian geodetic 1984"),
+    *("geocentric datum of australia 1994", "nouvelle triangulation francaise ign"),
+}
 
 
 def read_grid(header: EnviHeader) -> Grid | None:
@@ -20,13 +41,18 @@ def read_grid(header: EnviHeader) -> Grid | None:
 
     ``map info`` names a projection, a pixel (counted from 1, its upper left corner being
     (1, 1)), the map coordinates of that pixel, the size of pixels, and maybe a rotation in
-    degrees. The CRS is the ``coordinate system string``; without one it is derived from map info
-    for WGS-84 in UTM or degrees, and None for all others.
+    degrees; one of 180 means, as GDAL writes it, rows that run northward. The CRS is the
+    ``coordinate system string``, else what GDAL makes of ``map info`` and ``projection info``.
 
     Raises
     ------
     UnreadableFileError
         ``map info`` is incomplete or its numbers are none.
+
+    Warns
+    -----
+    UserWarning
+        ``map info`` names no datum, or one that is not known.
     """
     words = header.words("map info")
     if not words:
@@ -34,16 +60,19 @@ def read_grid(header: EnviHeader) -> Grid | None:
     if len(words) < 7:
         raise header.fault("has an incomplete 'map info'")
     col, row, x, y, width, height = (_finite(header, word) for word in words[1:7])
-    angle = 0.0
+    degrees = 0.0
     for word in words[7:]:
         name, _, value = word.partition("=")
         if name.strip().lower() == "rotation":
-            angle = math.radians(_finite(header, value))
+            degrees = _finite(header, value)
+    angle = 0.0 if degrees == _NORTHWARD else math.radians(degrees)
     a, b = width * math.cos(angle), width * math.sin(angle)
     d, e = height * math.sin(angle), -height * math.cos(angle)
+    if degrees == _NORTHWARD:
+        e = -e
     c = x - (col - 1) * a - (row - 1) * b
     f = y - (col - 1) * d - (row - 1) * e
-    crs = header.text("coordinate system string") or _crs(words)
+    crs = header.text("coordinate system string") or _crs(header, words)
     return Grid(crs, (a, b, c, d, e, f))
 
 
@@ -58,10 +87,14 @@ def map_fields(grid: Grid | None) -> dict[str, str]:
     if grid is None:
         return {}
     a, b, c, d, e, f = grid.transform
+    northward = a > 0 and e > 0 and b == d == 0
+    if northward:
+        e = -e
     width, height = math.hypot(a, b), math.hypot(d, e)
     angle = math.atan2(b, a)
     shear = abs(d - height * math.sin(angle)) + abs(e + height * math.cos(angle))
-    if width == 0 or shear > 1e-6 * height or height == 0:
+    turned = abs(math.degrees(angle)) == _NORTHWARD  # which would be read as northward
+    if width == 0 or shear > 1e-6 * height or height == 0 or turned:
         warnings.warn(
             "ENVI cannot hold a sheared or mirrored grid: it is left out; GeoTIFF can (.tif)",
             stacklevel=2,
@@ -69,7 +102,9 @@ def map_fields(grid: Grid | None) -> dict[str, str]:
         return {}
     words = [_projection(grid.crs), "1", "1", *(repr(v) for v in (c, f, width, height))]
     words += _datum(grid.crs)
-    if abs(angle) > 1e-12:
+    if northward:
+        words.append(f"rotation={_NORTHWARD:g}")
+    elif abs(angle) > 1e-12:
         words.append(f"rotation={math.degrees(angle)!r}")
     fields = {"map info": f"{{{', '.join(words)}}}"}
     if grid.crs:
@@ -88,25 +123,56 @@ def _finite(header: EnviHeader, text: str) -> float:
     return value
 
 
-def _crs(words: tuple[str, ...]) -> str | None:
-    """WKT of WGS-84, plain or in a UTM zone, from the words of map info."""
-    rest = [word.lower() for word in words[7:]]
-    if "wgs-84" not in rest:
+def _crs(header: EnviHeader, words: tuple[str, ...]) -> str | None:
+    """What GDAL makes of the words of map info, as WKT; None where they name no CRS."""
+    import rasterio
+    from rasterio.crs import CRS
+    from rasterio.errors import RasterioError
+    from rasterio.io import MemoryFile
+
+    projection, *_ = words[0].casefold().split() or [""]
+    if projection in {"arbitrary", "unknown"}:
         return None
-    projection = words[0].lower()
-    if projection == "geographic lat/lon":
-        return _WGS84
-    zone = int(rest[0]) if re.fullmatch(r"[0-9]{1,2}", rest[0]) else 0
-    if projection != "utm" or not 1 <= zone <= 60 or rest[1] not in {"north", "south"}:
-        return None
-    south = rest[1] == "south"
-    return (
-        f'PROJCS["WGS 84 / UTM zone {zone}{"S" if south else "N"}",{_WGS84},'
-        'PROJECTION["Transverse_Mercator"],PARAMETER["latitude_of_origin",0],'
-        f'PARAMETER["central_meridian",{6 * zone - 183}],PARAMETER["scale_factor",0.9996],'
-        f'PARAMETER["false_easting",500000],PARAMETER["false_northing",{10**7 if south else 0}],'
-        'UNIT["metre",1]]'
+    words = tuple(_DATUMS.get(word.casefold(), word) for word in words)
+    place = {"geographic": 7, "utm": 9}.get(projection)
+    if place is not None and len(words) >= place:
+        words = _with_datum(header, words, place)
+    fields: dict[str, str | int] = dict.fromkeys(("samples", "lines", "bands", "data type"), 1)
+    fields["interleave"] = "bsq"
+    fields["map info"] = f"{{{', '.join(words)}}}"
+    if "projection info" in header.fields:
+        fields["projection info"] = f"{{{header.text('projection info')}}}"
+    folder = f"envi-{secrets.token_hex(8)}"
+    with (
+        MemoryFile(bytes(64), dirname=folder, filename="map.img") as raster,
+        MemoryFile(format_header(fields), dirname=folder, filename="map.hdr"),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        try:
+            with raster.open(driver="ENVI") as dataset:
+                crs = dataset.crs
+            if not crs or crs.wkt.startswith(("LOCAL_CS", "ENGCRS")):
+                return None
+            code = crs.to_epsg()  # GDAL leaves out the name where map info tells the unit
+            known = CRS.from_epsg(code) if code else crs
+        except RasterioError:
+            return None
+    return str((known if known == crs else crs).to_wkt())
+
+
+def _with_datum(header: EnviHeader, words: tuple[str, ...], place: int) -> tuple[str, ...]:
+    """Words of map info with a datum at its place, after a warning where GDAL has to guess it."""
+    given = words[place] if len(words) > place and "=" not in words[place] else ""
+    if given.casefold() in _KNOWN_DATUMS:
+        return words
+    warnings.warn(
+        f"the 'map info' of {header.path} names "
+        + (f"the datum {given[:40]!r}, which is not known" if given else "no datum")
+        + ": taken as WGS 84; a 'coordinate system string' tells it",
+        stacklevel=2,
     )
+    return (*words[:place], "WGS-84", *words[place + bool(given) :])
 
 
 def _utm_zone(crs: str) -> re.Match[str] | None:

@@ -21,11 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.io.wavelengths import are_wavelengths, to_nanometres
-
-_DESCRIBED = re.compile(
-    r"(\d+(?:\.\d+)?) *(nm|nanomet(?:er|re)s?|[uµμ]m|micromet(?:er|re)s?|microns?)\b", re.IGNORECASE
-)
+from hsifcn.io.wavelengths import are_wavelengths, named_wavelengths, to_nanometres
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +72,7 @@ def read_spectrum(dataset: Any, path: str) -> Spectrum:
             _items(whole.get("fwhm", ""), count),
             _units(whole),
         ),
-        (*_described(dataset.descriptions), "nm"),
+        (_described(dataset.descriptions), [None] * count, "nm"),
     ):
         wavelengths = _numbers(given)
         if (
@@ -115,15 +111,14 @@ def _items(text: str, count: int) -> list[str | None]:
     return [text if items else None, *[None] * (count - 1)]
 
 
-def _described(descriptions: Sequence[str | None]) -> tuple[list[str | None], list[str | None]]:
-    """Wavelengths in nm that stand in the descriptions; no widths."""
-    found = [_DESCRIBED.search(text or "") for text in descriptions]
-    values: list[str | None] = [None] * len(found)
-    if all(found):
-        for i, match in enumerate(match for match in found if match):
-            micrometres = not match[2].lower().startswith("n")
-            values[i] = repr(float(match[1]) * (1000 if micrometres else 1))
-    return values, [None] * len(found)
+def _described(descriptions: Sequence[str | None]) -> list[str | None]:
+    """Wavelengths in nm that stand in the descriptions of all bands, else None each."""
+    wavelengths = named_wavelengths(descriptions)
+    return (
+        [None] * len(descriptions)
+        if wavelengths is None
+        else [repr(float(nm)) for nm in wavelengths]
+    )
 
 
 def _numbers(values: Sequence[str | None]) -> npt.NDArray[np.float64] | None:

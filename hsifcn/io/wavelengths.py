@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,9 @@ _MICROMETRES = {
     *("microns", "micron", "um", "µm", "μm"),
 }
 NAMES = ("wavelength", "wavelengths", "wavelength_nm", "wavelengths_nm", "wl")  # of lists of them
+_IN_NAMES = re.compile(
+    r"(\d+(?:\.\d+)?) *(nm|nanomet(?:er|re)s?|[uµμ]m|micromet(?:er|re)s?|microns?)\b", re.IGNORECASE
+)
 _NO_WAVELENGTHS = {"index", "wavenumber", "ghz", "mhz"}
 
 
@@ -51,6 +56,21 @@ def are_wavelengths(values: npt.NDArray[np.float64], units: str) -> bool:
         np.array_equal(values, np.arange(first, first + count)) for first in (0, 1)
     )
     return not numbers and units.strip().lower() not in _NO_WAVELENGTHS
+
+
+def named_wavelengths(names: Sequence[str | None]) -> npt.NDArray[np.float64] | None:
+    """Wavelengths in nm out of names of bands: ``Band 7 (455.2 nm)``, ``455.2 Nanometers``.
+
+    None where a name holds none, or 0.
+    """
+    found = [_IN_NAMES.search(name or "") for name in names]
+    values = [
+        float(match[1]) * (1 if match[2].lower().startswith("n") else 1000)
+        for match in found
+        if match is not None
+    ]
+    complete = len(values) == len(names) > 0 and min(values) > 0
+    return np.array(values, np.float64) if complete else None
 
 
 def listed_wavelengths(
