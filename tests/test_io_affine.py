@@ -125,7 +125,7 @@ class Stored:
 @given(st.integers(1, 40), st.integers(0, 10), st.integers(1, 10))
 def test_windows_are_read_piece_by_piece(rows, row, piece):
     cube = np.arange((rows + row) * 4 * 3, dtype="u4").reshape(-1, 4, 3)
-    voxels = AffineVoxels(Stored(cube), GAINS, OFFSETS, None)
+    voxels = AffineVoxels(Stored(cube), GAINS, OFFSETS, None, cube.dtype)
     expected = converted(cube[row:, 1:3], GAINS, OFFSETS, None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hsifcn.io.affine._PIECE_VOXELS", piece * 6)

@@ -3,7 +3,8 @@
 A band is bad where
 
 - the file marks it so (ENVI ``bbl``, EMIT ``good_wavelengths``, NEON's bad band windows);
-- it is empty or flat: no measurement, or one value everywhere;
+- it is empty or flat: no measurement, or one value everywhere; or it has none in more than half of
+  the pixels that other bands measure, since a pixel counts where all its bands are measured;
 - it lies in a window where water vapour absorbs all light, *and* its mean is under 5 % of that of
   the median band outside the windows. By its wavelength alone no band is left out: many scenes were
   cleaned before, and what they still have there is signal (the bundled scene has ten such bands).
@@ -29,6 +30,7 @@ from hsifcn.data.standardise import strips
 
 WATER_NM = ((1350.0, 1430.0), (1800.0, 1960.0), (2450.0, np.inf))
 WATER_SHARE = 0.05  # of the mean of other bands, under which a band holds no signal
+LEAST_SHARE = 0.5  # of the pixels that another band measures
 ROWS_LOOKED_AT = 64  # evenly spaced, for what need not be exact
 
 AnyScene = TypeVar("AnyScene", bound=Any)
@@ -148,13 +150,14 @@ def band_faults(scene: Scene) -> dict[str, npt.NDArray[np.bool_]]:
     Returns
     -------
     dict of str to ndarray, (bands,), bool
-        ``marked bad``, ``empty``, ``flat``, ``hidden by water vapour``; without those that no band
-        has.
+        ``marked bad``, ``empty``, ``mostly empty``, ``flat``, ``hidden by water vapour``; without
+        those that no band has.
     """
-    low, high, _ = _looked_at(scene)
+    low, high, _, measured = _looked_at(scene)
     faults = {
         "marked bad": ~scene.good_bands,
         "empty": low > high,
+        "mostly empty": (low <= high) & _mostly_empty(measured),
         "flat": low == high,
         "hidden by water vapour": hidden_by_water(scene),
     }
@@ -170,7 +173,7 @@ def hidden_by_water(scene: Scene) -> npt.NDArray[np.bool_]:
         inside |= (scene.wavelengths >= first) & (scene.wavelengths <= last)
     if not inside.any() or inside.all():
         return np.zeros_like(inside)
-    _, _, mean = _looked_at(scene)
+    mean = _looked_at(scene)[2]
     others = np.abs(mean[~inside & np.isfinite(mean)])
     if not others.size:
         return np.zeros_like(inside)
@@ -179,9 +182,17 @@ def hidden_by_water(scene: Scene) -> npt.NDArray[np.bool_]:
 
 
 def varying_bands(scene: Scene) -> npt.NDArray[np.bool_]:
-    """Bands with two different measured values or more, (bands,) bool; looks at every voxel."""
-    low, high, _ = _statistics(scene, list(strips(scene.shape)))
-    return np.asarray(high > low)
+    """Bands that hold something to learn from, (bands,) bool; looks at every voxel.
+
+    They have two different measured values or more, and are not mostly empty.
+    """
+    low, high, _, measured = _statistics(scene, list(strips(scene.shape)))
+    return np.asarray((high > low) & ~_mostly_empty(measured))
+
+
+def _mostly_empty(measured: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Bands that measure less than ``LEAST_SHARE`` of the pixels that some band measures."""
+    return np.asarray(measured < LEAST_SHARE * measured.max(initial=0))
 
 
 def _looked_at(scene: Scene) -> tuple[npt.NDArray[np.float64], ...]:
@@ -191,7 +202,10 @@ def _looked_at(scene: Scene) -> tuple[npt.NDArray[np.float64], ...]:
 
 
 def _statistics(scene: Scene, windows: list[Window]) -> tuple[npt.NDArray[np.float64], ...]:
-    """Least, greatest and mean measured value of each band; inf, -inf and NaN without one."""
+    """Least, greatest, mean and number of measured values of each band.
+
+    The first three are inf, -inf and NaN in a band without one.
+    """
     bands = scene.shape[2]
     low, high = np.full(bands, np.inf), np.full(bands, -np.inf)
     total, count = np.zeros(bands), np.zeros(bands)
@@ -205,4 +219,4 @@ def _statistics(scene: Scene, windows: list[Window]) -> tuple[npt.NDArray[np.flo
         total += np.sum(block, axis=0, where=measured, dtype=np.float64)
         count += measured.sum(axis=0)
     mean = np.divide(total, count, out=np.full(bands, np.nan), where=count > 0)
-    return low, high, mean
+    return low, high, mean, count

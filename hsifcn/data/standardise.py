@@ -44,15 +44,18 @@ class Scaling:
 def valid_pixels(block: npt.NDArray[Any], nodata: float | None) -> npt.NDArray[np.bool_]:
     """Which pixels of a (rows, cols, bands) block hold a measurement in every band.
 
-    A pixel is invalid where a band is NaN or infinite, or where all bands are ``nodata``: single
-    voxels of a spectrum may happen to have that value.
+    A pixel is invalid where a band is NaN or infinite, or ``nodata``. 0 is a value that a dark band
+    may happen to have, so where it is ``nodata`` at least half of the bands must hold it.
     """
     valid: npt.NDArray[np.bool_] = np.ones(block.shape[:2], bool)
     if block.dtype.kind == "f":
         valid &= np.isfinite(block).all(axis=2)
     if nodata is not None and not np.isnan(nodata):
         with np.errstate(over="ignore"):  # no float32 is a number beyond its range
-            valid &= ~(block == nodata).all(axis=2)
+            unmeasured = block == nodata
+        if unmeasured.any():
+            least = max(1, block.shape[2] / 2) if nodata == 0 else 1
+            valid &= np.count_nonzero(unmeasured, axis=2) < least
     return valid
 
 

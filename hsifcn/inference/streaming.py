@@ -70,8 +70,8 @@ def _measured(pixels: npt.NDArray[Any], nodata: float | None) -> npt.NDArray[np.
     with np.errstate(all="ignore"):  # sums and no-data beyond the range
         if pixels.dtype.kind == "f":
             suspect |= ~np.isfinite(np.einsum("pb->p", pixels))
-        if nodata is not None:
-            suspect |= pixels[:, 0] == nodata
+        if nodata is not None and (found := pixels == nodata).any():
+            suspect |= found.any(axis=1)
     valid = ~suspect
     if suspect.any():
         valid[suspect] = valid_pixels(pixels[None, suspect], nodata)[0]

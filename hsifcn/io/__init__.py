@@ -31,6 +31,7 @@ from hsifcn.io.formats import (
 )
 from hsifcn.io.labels import label_map, labels_beside
 from hsifcn.io.mat import list_variables
+from hsifcn.io.nodata import declare_nodata, find_nodata
 from hsifcn.io.png import write_label_png, write_rgb_png
 from hsifcn.io.wavelengths import read_wavelengths
 from hsifcn.io.writer import RasterSpec, RasterWriter
@@ -64,9 +65,12 @@ _TABLES = tuple(suffix for suffix in (*vectors.SUFFIXES, *points.SUFFIXES) if su
 
 
 def open_scene(
-    path: str | os.PathLike[str], *, wavelengths: str | os.PathLike[str] | None = None
+    path: str | os.PathLike[str],
+    *,
+    wavelengths: str | os.PathLike[str] | None = None,
+    nodata: float | None = None,
 ) -> FileScene:
-    """Open a scene; its voxels are read later, window by window.
+    """Open a scene; its voxels are read later, window by window, but for a look at some.
 
     Parameters
     ----------
@@ -75,6 +79,8 @@ def open_scene(
     wavelengths : path, optional
         A text file with the wavelength of one band a line, in nm, or in µm if all are under 100.
         It goes before what the scene's file tells.
+    nodata : float, optional
+        A value that no measurement has, beside the one that the file may declare.
 
     Raises
     ------
@@ -86,11 +92,15 @@ def open_scene(
     Warns
     -----
     UserWarning
-        What is odd: one band only, bytes left over, wavelengths that fit no bands.
+        What is odd: one band only, bytes left over, wavelengths that fit no bands, fill values
+        that the file does not declare.
     """
     file, variable = split_variable(path)
     with _reading(file):
         scene = _format_of(file).open_scene(file, variable)
+        if nodata is not None:
+            scene = declare_nodata(scene, nodata)
+        scene = find_nodata(scene)
     if scene.shape[2] == 1:
         warnings.warn(
             f"{scene.path} has one band only: give a label map with -l, not as a scene",
@@ -201,11 +211,11 @@ def find_labels(scene: str | os.PathLike[str]) -> str:
     AmbiguousInputError
         There are several; the message names them.
     """
-    file, _ = split_variable(scene)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # whoever opens the scene itself is told what is odd
-        rows, cols, _ = open_scene(scene).shape
+    file, variable = split_variable(scene)
     with _reading(file):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # whoever opens the scene itself is told what is odd
+            rows, cols, _ = _format_of(file).open_scene(file, variable).shape
         found = _format_of(file).inner_labels(file, (rows, cols))
         if not found:
             found = labels_beside(

@@ -52,12 +52,15 @@ class AffineVoxels:
     gains, offsets : ndarray, (bands,), float64
     nodata : float or None
         The stored value that is no measurement; it is not converted.
+    stored : dtype
+        Type in which they are stored.
     """
 
     voxels: Voxels
     gains: npt.NDArray[np.float64]
     offsets: npt.NDArray[np.float64]
     nodata: float | None
+    stored: np.dtype[Any]
 
     def read(self, window: Window) -> npt.NDArray[np.float32]:
         """Read all bands of a window, a few rows of the stored voxels at a time."""
@@ -88,6 +91,7 @@ def calibrated(
         np.broadcast_to(np.asarray(gains, np.float64), bands),
         np.broadcast_to(np.asarray(offsets, np.float64), bands),
         scene.nodata,
+        scene.dtype,
     )
     return replace(scene, voxels=voxels, dtype=np.dtype(np.float32), scale_factor=scale_factor)
 
