@@ -75,11 +75,11 @@ def test_one_broken_band_makes_a_pixel_invalid(value):
     assert (~valid_pixels(block, None)).nonzero() == (np.array([1]), np.array([2]))
 
 
-def test_nodata_is_a_pixel_whose_bands_are_all_that_value():
+def test_a_pixel_with_nodata_in_a_band_is_not_valid():
     block = np.ones((1, 3, 2), np.int16)
     block[0, 0] = -999
     block[0, 1, 0] = -999
-    assert valid_pixels(block, -999.0).tolist() == [[False, True, True]]
+    assert valid_pixels(block, -999.0).tolist() == [[False, False, True]]
     assert valid_pixels(block, None).all()
     assert valid_pixels(block, float("nan")).all()
 

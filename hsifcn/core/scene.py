@@ -68,7 +68,7 @@ class Grid:
 class Scene(Protocol):
     """One acquisition, read window by window.
 
-    A scene is lazy (nothing but headers is read when it is opened) and can be pickled (it carries
+    A scene is lazy (its voxels are read window by window) and can be pickled (it carries
     its path, never its array).
     """
 

@@ -184,7 +184,7 @@ def _sample(scene: FileScene) -> tuple[Values, npt.NDArray[np.bool_]]:
             if scene.nodata is not None:
                 unmeasured |= stored == scene.nodata
         block[unmeasured] = np.nan
-        blocks.append(block.reshape(-1, block.shape[2]))
+        blocks.append(block.reshape(window.rows * window.cols, block.shape[2]))
         row, col = np.indices(block.shape[:2]) + np.array([[[window.row]], [[window.col]]])
         border.append(np.isin(row, (0, rows - 1)) | np.isin(col, (0, cols - 1)))
     spectra = np.concatenate(blocks)
