@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 import pytest
-from cli_helpers import ENVIRONMENT, assert_refused, command, hsifcn, small_scene
+from cli_helpers import ENVIRONMENT, ROOT, assert_refused, command, hsifcn, small_scene
 
 from hsifcn.cli import COMMANDS, cli
 
@@ -60,7 +60,7 @@ def test_the_bare_command_shows_all_commands(tmp_path, arguments):
     done = command(tmp_path, *arguments)
     assert (done.code, done.err) == (0, "")
     assert all(f"\n  {name} " in done.out for name in COMMANDS)
-    assert "Example: hsifcn " in done.out
+    assert "Examples:\n    hsifcn demo\n" in done.out
 
 
 def test_version(tmp_path):
@@ -69,20 +69,35 @@ def test_version(tmp_path):
     assert done.out.startswith("hsifcn, version ")
 
 
+def examples(name):
+    """What stands below ``Examples:`` in the help of a command."""
+    head, _, below = click_command(name).epilog.partition("Examples:\n")
+    assert head == "\b\n"
+    return [shlex.split(line) for line in below.splitlines()]
+
+
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_help_with_an_example(tmp_path, name):
+def test_every_command_has_help_with_examples(tmp_path, name):
     done = command(tmp_path, name, "--help")
     assert (done.code, done.err) == (0, "")
     assert f"Usage: hsifcn {name} " in done.out
-    assert f"Example: hsifcn {name}" in " ".join(done.out.split())
+    assert "Examples:\n" in done.out
+    assert all(len(line) <= 80 for line in done.out.splitlines())
+    assert 2 <= len(examples(name)) <= 3
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_examples_can_be_typed(name):
     found = click_command(name)
-    words = shlex.split(found.epilog.removeprefix("Example:"))
-    assert words[:2] == ["hsifcn", name]
-    found.make_context(name, words[2:])
+    for words in examples(name):
+        assert words[:2] == ["hsifcn", name]
+        found.make_context(name, words[2:])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_documented(name):
+    page = (ROOT / "docs/commands.md").read_text("utf-8")
+    assert f"## `hsifcn {name}`\n" in page
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -38,7 +38,7 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Example: hsifcn train cube.mat --steps 100",
+    epilog="\b\nExamples:\n  hsifcn demo\n  hsifcn train cube.mat\n  hsifcn predict",
     invoke_without_command=True,
 )
 @click.version_option(package_name="hsifcn")

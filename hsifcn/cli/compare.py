@@ -12,9 +12,11 @@ from hsifcn.cli import options as opt
 from hsifcn.core import formats
 
 
-@click.command(
+@opt.command(
     "compare-patch-vs-fcn",
-    epilog="Example: hsifcn compare-patch-vs-fcn cube.mat -s fields:0.2:gap=2 --seeds 5",
+    "compare-patch-vs-fcn cube.mat -s fields:0.2:gap=2 --seeds 5",
+    "compare-patch-vs-fcn cube.mat --models svm,patch,hsifcn --budget 0",
+    name="compare-patch-vs-fcn",
 )
 @click.argument("scene", required=False)
 @opt.labels

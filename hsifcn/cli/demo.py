@@ -10,7 +10,10 @@ import click
 from hsifcn.cli import options as opt
 
 
-@click.command(epilog="Example: hsifcn demo -o runs/demo")
+@opt.command(
+    "demo",
+    "demo -o runs/demo --seed 1 --overwrite",
+)
 @click.option("-o", "--out", default="runs/demo", show_default=True, metavar="DIR", help="Folder.")
 @opt.options(opt.seed, opt.overwrite, opt.common)
 def command(output: opt.Output, seed: int, out: str, overwrite: bool) -> None:

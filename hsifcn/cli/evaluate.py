@@ -12,7 +12,10 @@ from hsifcn.cli import options as opt
 from hsifcn.core import formats
 
 
-@click.command(epilog="Example: hsifcn evaluate runs/cube/map.img cube_gt.mat --split split.npz")
+@opt.command(
+    "evaluate runs/cube/map.img cube_gt.mat",
+    "evaluate runs/cube/map.img cube_gt.mat --split runs/cube/split.npz",
+)
 @click.argument("map_path", metavar="MAP")
 @click.argument("labels_path", metavar="LABELS")
 @click.option("--split", "split_path", metavar="split.npz", help="Count its test pixels only.")

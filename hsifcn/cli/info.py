@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 NO_WAVELENGTHS = "not given; name a file of them with --wavelengths"
 
 
-@click.command(epilog="Example: hsifcn info cube.hdr -l cube_gt.mat --quicklook cube.png")
+@opt.command(
+    "info cube.mat",
+    "info cube.hdr -l cube_gt.mat --quicklook cube.png",
+    "info fields.tif --json",
+)
 @click.argument("scene_path", metavar="SCENE")
 @opt.options(opt.labels, opt.wavelengths, opt.class_names)
 @click.option(

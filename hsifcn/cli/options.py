@@ -108,6 +108,58 @@ def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Co
     return decorate
 
 
+# Help shows the options in these groups, by the names of the parameters; others stand last.
+GROUPS = {
+    "Data": (
+        *("label_paths", "label_field", "all_touched", "wavelengths", "class_names", "bands"),
+        *("keep_bad_bands", "nodata", "resample"),
+    ),
+    "Split": ("recipe", "recipes", "split_path", "seed", "folds"),
+    "Model": (
+        *(
+            "model",
+            "init_path",
+            "start_path",
+            "steps",
+            "inductive",
+            "patch",
+            "models",
+            "seeds",
+            "budget",
+        ),
+        *("quick", "refine", "adapt", "approximate", "precision", "device", "max_memory"),
+    ),
+    "Output": (
+        *("out", "form", "map_format", "quicklook", "spectra", "confidence", "probabilities"),
+        *("polygons", "min_confidence", "reject", "resume", "overwrite", "quiet", "verbose"),
+        *("min_size", "as_json", "debug", "_click_default_help"),
+    ),
+}
+
+
+class GroupedCommand(click.Command):
+    """A command whose help lists the options by what they are about."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the groups."""
+        grouped = {name: title for title, names in GROUPS.items() for name in names}
+        records: dict[str, list[tuple[str, str]]] = {title: [] for title in (*GROUPS, "Other")}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None and isinstance(parameter, click.Option):
+                records[grouped.get(parameter.name or "", "Other")].append(record)
+        for title, rows in records.items():
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+
+def command(*examples: str, name: str | None = None) -> Callable[[Command], click.Command]:
+    """Make a function a command whose help ends with examples, ``hsifcn`` left out in each."""
+    lines = "\n".join(f"  hsifcn {example}" for example in examples)
+    return click.command(name, cls=GroupedCommand, epilog=f"\b\nExamples:\n{lines}")
+
+
 label_field = click.option(
     "--label-field", metavar="FIELD",
     help="Attribute of polygons and points, or column of a .csv, that tells the class.",

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 FORMATS = {"envi": ".img", "gtiff": ".tif", "npy": ".npy", "mat": ".mat", "png": ".png"}
 
 
-@click.command(
-    epilog="Example: hsifcn predict runs/cube other.hdr -o other_map.img --probabilities"
+@opt.command(
+    "predict",
+    "predict runs/cube other.hdr -o other_map.img --probabilities",
+    "predict runs/cube other.tif -o other_map.tif --max-memory 4G",
 )
 @click.argument("paths", nargs=-1, metavar="[MODEL] [SCENE...]")
 @click.option("-o", "--out", metavar="OUT", help="File for one scene, folder for several.")

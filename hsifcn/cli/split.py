@@ -9,7 +9,10 @@ import click
 from hsifcn.cli import options as opt
 
 
-@click.command(epilog="Example: hsifcn split cube.mat -s fields:0.2:gap=2 -o split.npz")
+@opt.command(
+    "split cube.mat -s fields:0.2:gap=2 -o split.npz",
+    "split cube.hdr -l cube_gt.mat -s random:0.1 --seed 3 -o split.npz",
+)
 @click.argument("scene")
 @opt.options(opt.labels, opt.split, opt.seed)
 @click.option(

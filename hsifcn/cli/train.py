@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from hsifcn.training.memory_plan import TrainingPlan
 
 
-@click.command(epilog="Example: hsifcn train cube.mat -s checkerboard:14:gap=3 -o runs/disjoint")
+@opt.command(
+    "train cube.mat",
+    "train cube.hdr -l fields.gpkg --label-field crop -o runs/crops",
+    "train cube.mat -s checkerboard:14:gap=3 -o runs/disjoint",
+)
 @click.argument("scenes", nargs=-1, required=True, metavar="SCENE...")
 @opt.options(opt.labels, opt.split)
 @click.option(
