@@ -30,11 +30,12 @@ from hsifcn.core.process import (
     usable_cores,
     versions,
 )
-from hsifcn.core.scene import Scene, default_class_names, default_colours
+from hsifcn.core.scene import LabelMap, Scene, default_class_names, default_colours
+from hsifcn.data.dataset import make_dataset
 from hsifcn.data.splits import Split
 from hsifcn.evaluation.metrics import Accuracy, confusion_matrix
 from hsifcn.io.files import atomic_write
-from hsifcn.training.settings import Settings, default_settings
+from hsifcn.training.settings import TrainOptions, default_options
 
 ROOT = Path(__file__).parent.parent
 INDIAN_PINES = ROOT / "data" / "indian_pines_corrected.mat"
@@ -72,7 +73,7 @@ class Cell(Protocol):
         ...
 
 
-def network_settings(contender: str, seed: int) -> Settings | None:
+def network_settings(contender: str, seed: int) -> TrainOptions | None:
     """How a contender is trained, if it is a network; None otherwise.
 
     ``labels`` is the default network trained on labels alone, ``fcn1s`` the five-stage FCN of the
@@ -81,11 +82,11 @@ def network_settings(contender: str, seed: int) -> Settings | None:
     from dataclasses import replace
 
     if contender in ("hsifcn", "patch15"):
-        return default_settings(contender, seed)
+        return default_options(contender, seed)
     if contender == "labels":
-        return replace(default_settings("hsifcn", seed), propagation=0.0)
+        return replace(default_options("hsifcn", seed), propagation=0.0)
     if contender == "fcn1s":
-        return replace(default_settings("fcn1s", seed), propagation=0.0)
+        return replace(default_options("fcn1s", seed), propagation=0.0)
     return None
 
 
@@ -100,20 +101,15 @@ def map_scene(contender: str, scene: Scene, split: Split, seed: int) -> LabelIma
 
 
 def map_by_network(
-    scene: Scene, split: Split, settings: Settings
+    scene: Scene, split: Split, settings: TrainOptions
 ) -> tuple[LabelImage, npt.NDArray[np.float32]]:
     """Map a scene with a network: labels, and the probability of each."""
     from hsifcn.inference.predictor import Predictor
     from hsifcn.training.train import train
 
     classes = int(split.labels.max())
-    trained = train(
-        [scene],
-        [split],
-        settings,
-        class_names=default_class_names(classes),
-        colours=default_colours(classes),
-    )
+    labels = LabelMap(split.labels, default_class_names(classes), default_colours(classes))
+    trained = train(make_dataset([scene], [labels], [split]), settings)
     return Predictor(trained.bundle).labels_and_confidence(scene)
 
 

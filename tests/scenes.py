@@ -81,6 +81,32 @@ def write_field_scene(folder, name="cube", **kwargs):
     return path
 
 
+def dataset_of(scenes, splits, classes=3, names=None):
+    """A data set of one scene and its split, or of several."""
+    from hsifcn.core.scene import LabelMap, default_class_names, default_colours
+    from hsifcn.data.dataset import Dataset
+
+    if not isinstance(scenes, list):
+        scenes, splits = [scenes], [splits]
+    names, colours = tuple(names or default_class_names(classes)), default_colours(classes)
+    labels = tuple(LabelMap(split.labels, names, colours) for split in splits)
+    return Dataset(tuple(scenes), labels, tuple(splits), names, colours)
+
+
+FLOAT32 = np.dtype(np.float32)
+
+
+@dataclass(frozen=True)
+class ShapeScene:
+    """A scene of a size, none of whose pixels can be read: plans need no more."""
+
+    shape: tuple[int, int, int]
+    path: str = "scene"
+    dtype: np.dtype = FLOAT32
+    interleave: str = "bip"
+    nodata: float | None = None
+
+
 def noise_scene(shape, seed=0, **scene):
     """A scene of float noise in standardised units, good for comparing two ways to score."""
     rng = np.random.default_rng(seed)

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 from cli_helpers import COMPARISON, STEPS, command, small_scene
-from scenes import field_scene, noise_scene, random_bundle
+from scenes import dataset_of, field_scene, noise_scene, random_bundle
 
 from hsifcn.comparison.baselines import PatchPredictor
-from hsifcn.core.scene import class_targets, default_class_names, default_colours
+from hsifcn.core.scene import class_targets
 from hsifcn.data.splits import make_split
 from hsifcn.inference.predictor import Predictor
 from hsifcn.inference.refine.potentials import DEFAULTS, METHODS
 from hsifcn.models import DEFAULT_MODEL, MODELS
 from hsifcn.propagation.random_walker import propagate
 from hsifcn.training import memory_plan as training_plan
-from hsifcn.training.settings import default_settings
+from hsifcn.training.settings import default_options
 from hsifcn.training.train import train
 
 PRESENT = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -57,10 +57,7 @@ def accuracy_of_training(model, device):
     """OA at the test pixels of a scene of fields, trained on and predicted there."""
     scene, labels = field_scene(60, 72)
     split = make_split(labels, "random:0.2:val=0.2")
-    trained = train(
-        [scene], [split], default_settings(model, steps=STEPS),
-        class_names=default_class_names(3), colours=default_colours(3), device=device,
-    )  # fmt: skip
+    trained = train(dataset_of(scene, split), default_options(model, steps=STEPS, device=device))
     found = Predictor(trained.bundle, device).label_map(scene)
     return (found == labels)[split.test].mean()
 
@@ -91,7 +88,7 @@ def test_refined_maps_are_those_of_the_processor(device, method):
     assert (found == there).mean() > 0.99
 
 
-def test_labels_are_carried_as_on_the_processor(device):
+def test_labels_are_propagated_as_on_the_processor(device):
     cube, pixels, targets = spectra_and_labels()
     there = propagate(cube, None, pixels, targets, 3)
     found = propagate(cube.to(device), None, pixels.to(device), targets.to(device), 3)
@@ -119,7 +116,7 @@ def test_patch_networks_learn(device):
 
 def test_commands_take_the_accelerator_that_is_there(device, tmp_path):
     _, labels = small_scene(tmp_path)
-    steps = ("--steps", STEPS, "--refine", "crf", "--ensemble", "2", "--json")
+    steps = ("--steps", STEPS, "--refine", "crf", "--json")
     trained = command(tmp_path, "train", "cube.npy", *steps)
     assert trained.code == 0, trained.err
     assert trained.json["device"] == device

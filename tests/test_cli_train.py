@@ -37,7 +37,7 @@ LONG = "250"  # steps that leave time to press Ctrl-C
 METRICS = {
     *("model", "params", "flops_per_pixel", "seed", "split", "oa", "aa", "kappa", "per_class"),
     *("confusion", "class_names", "train_seconds", "predict_seconds", "steps", "peak_rss_bytes"),
-    *("baseline_rss_bytes", "device", "threads", "versions", "calibration", "ensemble"),
+    *("baseline_rss_bytes", "device", "threads", "versions", "calibration"),
 }
 SPLIT = {"recipe", "seed", "digest", "n_train", "n_validation", "n_test", "leakage"}
 LEAKAGE = {"test_touching", "test_within", "test_in_shared_fields", "receptive_field_px"}
@@ -269,26 +269,25 @@ def test_an_unfinished_run_needs_no_overwrite(folder):
 
 
 def test_a_run_starts_from_another(folder):
-    assert train(folder, "-m", "patch15", "-o", "patch", "-q").code == 0
-    done = train(folder, "-m", "fcn8s", "--init", "patch", "-o", "fcn", "--json")
+    assert train(folder, "-o", "first", "-q").code == 0
+    done = train(folder, "--init", "first", "-o", "second", "--json")
     assert done.code == 0, done.err
-    said = re.search(r"patch \(patch15\) gives fcn8s ([\d,]+) weights: stages\.0, stem", done.err)
-    assert said
-    assert done.json["init"]["weights"] == int(said[1].replace(",", "")) > 1000
-    assert done.json["init"]["model"] == "patch15"
+    message = re.search(r"first \(hsifcn\) gives ([\d,]+) weights", done.err)
+    assert message
+    assert done.json["init"]["weights"] == int(message[1].replace(",", "")) > 1000
+    assert done.json["init"]["model"] == "hsifcn"
     assert "warning" not in done.err
-    again = ("--init", "patch/model.safetensors", "--seed", "1", "-o", "other")
-    assert "was trained on another split" in train(folder, "-m", "fcn8s", *again).err
-    refused = train(folder, "-m", "hsifcn", *again, "-q")  # whose layers are all narrower
-    assert_refused(refused, "hsifcn can take nothing from a patch15")
+    again = ("--init", "first/model.safetensors", "--seed", "1", "-o", "other")
+    assert "was trained on another split" in train(folder, *again).err
+    refused = train(folder, "-m", "fcn8s", "--init", "first", "-o", "fcn", "-q")
+    assert_refused(refused, "fcn8s of 12 bands cannot start from a hsifcn")
 
 
-def test_stages(folder):
-    done = train(folder, "-m", "hsifcn", "--staged", "--json")
-    assert done.code == 0, done.err
-    assert done.json["staged"]
-    refused = train(folder, "-m", "segnet", "--staged", "-q", "-o", "other")
-    assert_refused(refused, "segnet has no skips")
+@pytest.mark.parametrize("removed", [("--staged",), ("--ensemble", "2")])
+def test_removed_options_are_refused_and_say_why(folder, removed):
+    refused = train(folder, *removed, "-q")
+    assert_refused(refused, f"{removed[0]} was removed: ")
+    assert removed[0] not in train(folder, "--help").out
 
 
 def test_labels_in_the_file_itself(tmp_path):
@@ -447,19 +446,6 @@ def test_a_folder_that_may_not_be_written(folder):
     assert list(Path(locked).iterdir()) == []
 
 
-def test_an_ensemble_is_one_model(folder):
-    done = train(folder, "--ensemble", "2", "--json")
-    assert done.code == 0, done.err
-    metrics = done.json
-    assert metrics["ensemble"] == 2
-    assert load_model(folder / "runs/cube/model.safetensors").spec.members == 2
-    single = json.loads((finished_folder() / "runs/cube/metrics.json").read_text("utf-8"))
-    assert metrics["params"] == 2 * single["params"]
-    steps = [row["step"] for row in csv.DictReader((folder / "runs/cube/log.csv").open())]
-    assert steps == ["2", "4"]
-    assert not (folder / "runs/cube/checkpoint").exists()
-
-
 def test_calibration_is_measured_on_the_test_pixels(metrics):
     calibration = metrics["calibration"]
     assert calibration["temperature"] > 0
@@ -471,7 +457,7 @@ def test_calibration_is_measured_on_the_test_pixels(metrics):
 MEASURED = """
 import sys
 from hsifcn.cli import main
-from hsifcn.measure import peak_rss_bytes
+from hsifcn.core.process import peak_rss_bytes
 code = 0
 try:
     main(sys.argv[1:])

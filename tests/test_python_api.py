@@ -21,7 +21,7 @@ def test_the_documented_code_runs(tmp_path):
     scipy.io.savemat(tmp_path / "cube.mat", {"cube": scene.cube})
     scipy.io.savemat(tmp_path / "cube_gt.mat", {"cube_gt": labels.astype(np.uint8)})
     code = re.search(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)[1]
-    code = code.replace("default_settings(seed=0)", "default_settings(seed=0, steps=2)")
+    code = code.replace("split=split, seed=0", "split=split, seed=0, steps=2")
     code = code.replace("checkerboard:14:gap=3", "checkerboard:5:gap=1")
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False

@@ -10,20 +10,19 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from scenes import ArrayScene, field_labels, field_scene, randomise
+from scenes import ArrayScene, dataset_of, field_labels, field_scene, randomise
 from scipy.special import softmax
 
 from hsifcn.core.errors import FailedError, LabelError, SettingError, UnreadableFileError
-from hsifcn.core.scene import default_colours
 from hsifcn.data.splits import Split, make_split
 from hsifcn.evaluation.calibration import fit_temperature
 from hsifcn.inference.bundle import load_model
 from hsifcn.inference.predictor import Predictor
 from hsifcn.models import DEFAULT_MODEL, MODELS, build, default_spec
 from hsifcn.propagation.random_walker import propagate
-from hsifcn.training.loop import SELECT_FROM, initial_state
+from hsifcn.training.loop import Checkpoint, initial_state
 from hsifcn.training.objectives import SceneObjective, class_weights, labelled_cross_entropy
-from hsifcn.training.optimiser import AdamW
+from hsifcn.training.optimiser import AdamW, learning_rate
 from hsifcn.training.patches import PatchObjective
 from hsifcn.training.scenes import (
     WholeScenes,
@@ -32,10 +31,8 @@ from hsifcn.training.scenes import (
     scene_scaling,
     usable_bands,
 )
-from hsifcn.training.settings import Settings, default_settings, learning_rate, stage
-from hsifcn.training.temperature import FEWEST_TO_CALIBRATE
+from hsifcn.training.settings import TrainOptions, default_options
 from hsifcn.training.train import train
-from hsifcn.training.training_job import HELD_BACK
 
 pytestmark = pytest.mark.usefixtures("small_models")
 
@@ -44,15 +41,11 @@ LEARNERS = [DEFAULT_MODEL, "fcn1s", "patch5"]  # fine enough for fields of five 
 
 
 def short(model=DEFAULT_MODEL, steps=12, **changes):
-    return replace(default_settings(model, steps=steps), evaluate_every=3, **changes)
+    return replace(default_options(model, steps=steps), evaluate_every=3, **changes)
 
 
-def fit(scene, split, settings, classes=3, **options):
-    scenes, splits = (scene, split) if isinstance(scene, list) else ([scene], [split])
-    names = [f"class {i}" for i in range(1, classes + 1)]
-    return train(
-        scenes, splits, settings, class_names=names, colours=default_colours(classes), **options
-    )
+def fit(scenes, splits, options, classes=3, **run):
+    return train(dataset_of(scenes, splits, classes), options, **run)
 
 
 def weight_bytes(trained):
@@ -74,21 +67,21 @@ def split():
 class TestSettings:
     def test_every_model_has_some(self):
         for name in MODELS:
-            settings = default_settings(name, 3, inductive=True)
+            settings = default_options(name, 3, inductive=True)
             assert (settings.model, settings.seed, settings.inductive) == (name, 3, True)
             assert settings.steps > settings.evaluate_every
-        assert default_settings(steps=7).steps == 7
+        assert default_options(steps=7).steps == 7
 
     def test_an_unknown_model(self):
         with pytest.raises(SettingError, match="no model 'vgg'"):
-            default_settings("vgg")
+            default_options("vgg")
 
     def test_a_single_step_has_a_rate(self):
-        assert learning_rate(0, Settings(steps=1)) > 0
+        assert learning_rate(0, TrainOptions(steps=1)) > 0
 
     @pytest.mark.parametrize("steps", [2, 5, 300])
     def test_the_rate_rises_and_falls_once(self, steps):
-        settings = Settings(steps=steps)
+        settings = TrainOptions(steps=steps)
         rates = [learning_rate(step, settings) for step in range(steps)]
         top = int(np.argmax(rates))
         assert rates[top] == pytest.approx(settings.learning_rate)
@@ -116,17 +109,16 @@ def test_the_same_seed_gives_the_same_bytes(scene, split, model):
 
 PROCESS = """
 import sys
-from scenes import field_scene
-from hsifcn.splits import make_split
-from hsifcn.scene import default_colours
-from hsifcn.settings import default_settings
-from hsifcn.training import train
+from pathlib import Path
+from scenes import dataset_of, field_scene
+from hsifcn.data.splits import make_split
+from hsifcn.training.settings import default_options
+from hsifcn.training.train import train
 
 scene, labels = field_scene()
-trained = train([scene], [make_split(labels, "random:0.4:val=0.2")], default_settings(
-    sys.argv[1], steps=4), class_names=["a", "b", "c"], colours=default_colours(3))
+dataset = dataset_of(scene, make_split(labels, "random:0.4:val=0.2"))
+trained = train(dataset, default_options(sys.argv[1], steps=4))
 compilers = [name for name in sys.modules if name.startswith(("torch._dynamo", "torch._inductor"))]
-from pathlib import Path
 trained.bundle.save(Path(sys.argv[2]))
 print(*compilers)
 """
@@ -258,7 +250,7 @@ def test_the_temperature_is_fitted_on_validation_pixels(scene, split, model):
     )
 
 
-def test_where_no_field_but_one_is_labelled_it_is_as_sure_as_walks(scene, split, monkeypatch):
+def test_where_one_field_is_labelled_the_mean_confidence_is_the_walkers(scene, split, monkeypatch):
     monkeypatch.setattr(WholeScenes, "coverage", lambda self: 0.0)
     bundle = fit(scene, split, short(steps=60)).bundle
     bands = usable_bands([scene])
@@ -266,10 +258,10 @@ def test_where_no_field_but_one_is_labelled_it_is_as_sure_as_walks(scene, split,
     known = split.train | split.validation
     pixels = torch.from_numpy(np.flatnonzero(known))
     targets = torch.from_numpy(split.labels[known].astype(np.int64) - 1)
-    walks = propagate(cube, None, pixels, targets, 3).numpy()
+    walker = propagate(cube, None, pixels, targets, 3).numpy()
     logits = Predictor(bundle).whole_scene_logits(scene)
     shares = softmax(logits, axis=0)
-    assert shares.max(0)[~known].mean() == pytest.approx(walks.max(0)[~known].mean(), abs=0.005)
+    assert shares.max(0)[~known].mean() == pytest.approx(walker.max(0)[~known].mean(), abs=0.005)
 
 
 @pytest.mark.parametrize("covered", [0.0, 0.3, 1.0])
@@ -278,7 +270,7 @@ def test_the_temperature_lies_between_by_how_well_labels_cover_fields(
 ):
     monkeypatch.setattr(WholeScenes, "coverage", lambda self: covered)
     monkeypatch.setattr(
-        "hsifcn.training.temperature.temperature_of_sureness", lambda logits, sureness: 4.0
+        "hsifcn.training.temperature.temperature_of_sureness", lambda logits, confidence: 4.0
     )
     monkeypatch.setattr("hsifcn.training.temperature.fit_temperature", lambda logits, targets: 0.5)
     temperature = fit(scene, split, short(steps=3)).bundle.temperature
@@ -289,13 +281,12 @@ def temperature_at_validation_pixels(bundle, scene, split):
     """That of a bundle's scores at the validation pixels."""
     logits = Predictor(bundle).whole_scene_logits(scene) * bundle.temperature
     held = split.validation
-    assert held.sum() >= FEWEST_TO_CALIBRATE
     return fit_temperature(logits[:, held].T, split.labels[held].astype(int) - 1)
 
 
 class TestValidationPixelsLearntInTheEnd:
     STEPS = 30
-    HELD_BACK = round(HELD_BACK * STEPS)
+    HELD_BACK = 24  # 80 % of them
 
     def test_are_held_back_until_then(self, scene, split):
         blind = scrambled(split, split.validation)
@@ -384,45 +375,10 @@ def test_a_class_that_the_other_half_lacks_has_no_say_in_the_temperature(scene, 
 def test_the_kept_state_is_one_that_validated_best(scene, split):
     trained = fit(scene, split, short(steps=30, learn_validation=False))
     by_step = {row["step"]: row["validation_oa"] for row in trained.log}
-    late = {step: oa for step, oa in by_step.items() if step >= SELECT_FROM * 30}
-    assert late[trained.best_step] == max(late.values())
+    assert trained.best_step >= 24  # the last fifth, when the rate is low
+    assert by_step[trained.best_step] == max(oa for step, oa in by_step.items() if step >= 24)
     assert trained.bundle.split[0]["digest"] == split.digest
     assert trained.bundle.settings["seed"] == 0
-
-
-def test_stages_open_one_skip_after_the_other(tmp_path, scene, split):
-    settings = short("hsifcn", 9, staged=True)
-    opened = {}
-    for step in (2, 4, 6):
-        folder = tmp_path / str(step)
-        folder.mkdir()
-        with pytest.raises(KeyboardInterrupt):
-            fit(scene, split, settings, checkpoint=folder, progress=stop_at(step))
-        weights = load_model(folder / "model.safetensors").weights
-        opened[step] = [bool(weights[f"score_skip.{i}.weight"].any()) for i in range(2)]
-    assert opened == {2: [False, False], 4: [True, False], 6: [True, True]}
-    trained = fit(scene, split, settings)
-    assert trained.bundle.settings["staged"]
-    assert weight_bytes(trained) != weight_bytes(fit(scene, split, replace(settings, staged=False)))
-
-
-def test_every_stage_has_a_cycle_of_its_own_and_the_last_half_of_the_steps():
-    staged = default_settings("fcn8s", steps=400, staged=True)
-    assert [stage(step, staged) for step in (0, 99, 100, 199, 200, 399)] == [
-        *[(0, 0, 100)] * 2, *[(1, 100, 100)] * 2, *[(2, 200, 200)] * 2,
-    ]  # fmt: skip
-    once = default_settings("fcn8s", steps=100)
-    assert [learning_rate(step, staged) for step in range(100, 200)] == [
-        learning_rate(step, once) for step in range(100)
-    ]
-    short_run = default_settings("fcn1s", steps=2, staged=True)
-    assert [stage(step, short_run)[0] for step in range(2)] == [2, 5]
-
-
-@pytest.mark.parametrize("model", ["fcn32s", "segnet", "deeplab", "patch5"])
-def test_networks_without_skips_have_no_stages(model):
-    with pytest.raises(SettingError, match=f"{model} has no skips"):
-        default_settings(model, staged=True)
 
 
 def stop_at(step):
@@ -434,10 +390,10 @@ def stop_at(step):
 
 
 @pytest.mark.parametrize("recipe", ["random:0.4:val=0.2", "random:0.4:val=0"])
-@pytest.mark.parametrize("model", [*TRAINED, "segnet", "staged"])
+@pytest.mark.parametrize("model", [*TRAINED, "segnet"])
 def test_a_resumed_run_ends_with_the_same_bytes(tmp_path, scene, model, recipe):
     split = make_split(field_labels(), recipe)
-    settings = short(staged=True, steps=11) if model == "staged" else short(model, 11)
+    settings = short(model, 11)
     whole = fit(scene, split, settings)
     for stop in (1, 4, 9):  # twice and again
         with pytest.raises(KeyboardInterrupt):
@@ -461,23 +417,22 @@ def test_a_resumed_run_ends_with_the_same_bytes(tmp_path, scene, model, recipe):
         assert {**resumed_row, "seconds": 0} == {**row, "seconds": 0}
 
 
-def test_a_saved_state_is_taken_up_whole(tmp_path):
+def test_a_saved_state_is_loaded_whole(tmp_path):
     spec, settings = default_spec(DEFAULT_MODEL, 4, 2), short()
-    state, fresh = (initial_state(spec, replace(settings, seed=seed), "cpu") for seed in range(2))
+    state, fresh = (initial_state(spec, replace(settings, seed=seed), {}) for seed in range(2))
     state.network(torch.randn(1, 4, 9, 9)).square().sum().backward()
     state.optimiser.step(0.1)
     state.step, state.best_step, state.seconds = 7, 5, 1.5
     state.best = {name: tensor + 1 for name, tensor in state.averaged.state_dict().items()}
     state.log = [{"step": 5, "loss": 0.1 + 0.2, "validation_oa": None}]
-    assert not fresh.load(tmp_path, {})
-    state.save(tmp_path, {"seed": 0, "widths": (8, 8)})
-    assert fresh.load(tmp_path, {"seed": 0, "widths": (8, 8)})
+    checkpoint = Checkpoint(tmp_path, {"seed": 0, "widths": (8, 8)})
+    assert not checkpoint.load(fresh)
+    checkpoint.save(state)
+    assert checkpoint.load(fresh)
     for field in fields(state):
         wanted, found = getattr(state, field.name), getattr(fresh, field.name)
-        if isinstance(wanted, torch.nn.Module):
+        if isinstance(wanted, torch.nn.Module | AdamW):
             wanted, found = wanted.state_dict(), found.state_dict()
-        elif isinstance(wanted, AdamW):
-            wanted, found = wanted.state(), found.state()
         if isinstance(wanted, dict):
             torch.testing.assert_close(found, wanted, rtol=0, atol=0)
         else:
@@ -679,8 +634,8 @@ def test_patches_and_scenes_are_weighted_alike(scene, split):
 def test_propagated_labels_are_learnt_from_unless_inductive(scene, split):
     alone = fit(scene, split, short(propagation=0.0))
     assert weight_bytes(alone) != weight_bytes(fit(scene, split, short()))
-    assert default_settings(inductive=True).propagation == 0
-    assert default_settings("patch15").propagation == 0
+    assert default_options(inductive=True).propagation == 0
+    assert default_options("patch15").propagation == 0
 
 
 def test_propagation_fills_fields_that_hold_no_label():

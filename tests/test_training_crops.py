@@ -9,10 +9,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scenes import ArrayScene, field_cube, field_labels, field_scene, randomise
+from scenes import ArrayScene, dataset_of, field_cube, field_labels, field_scene, randomise
 
 from hsifcn.core.errors import LabelError, SettingError
-from hsifcn.core.scene import default_colours
 from hsifcn.core.tiles import crop, plan_tiles
 from hsifcn.data.splits import Split, make_split
 from hsifcn.data.standardise import Scaling, fit_scaling
@@ -24,7 +23,7 @@ from hsifcn.training import memory_plan as training_plan
 from hsifcn.training.crops import CroppedScenes, CropSize, crop_round, label_scene
 from hsifcn.training.objectives import SceneObjective
 from hsifcn.training.scenes import WholeScenes, load_training_scene
-from hsifcn.training.settings import default_settings
+from hsifcn.training.settings import default_options
 from hsifcn.training.train import train
 
 CPU = torch.device("cpu")
@@ -166,39 +165,39 @@ def test_what_a_tile_holds():
     np.testing.assert_array_equal(labels, np.where(split.validation, split.labels, 0))
 
 
-def test_crops_hold_what_was_carried_over_the_scene():
+def test_crops_hold_the_pseudo_labels_of_the_scene():
     pairs = [pair(), pair(20, 40, seed=1)]
-    source = cropped(pairs, replace(SMALL, carried=24)).carry_labels(3)
-    assert len(source.carried) == 9 + 2
+    source = cropped(pairs, replace(SMALL, window=24)).with_pseudo_labels(3)
+    assert len(source.pseudo_labels) == 9 + 2
     for crops in source.draw(np.random.default_rng(1)):
-        carried = source.read(crops).carried
-        assert carried.weights.sum().item() == pytest.approx(1, abs=1e-5)
+        pseudo = source.read(crops).pseudo_labels
+        assert pseudo.weights.sum().item() == pytest.approx(1, abs=1e-5)
         shape = len(crops.tiles), 16, 16
         for i, (number, tile) in enumerate(zip(crops.scenes, crops.tiles, strict=True)):
             split = pairs[number][1]
             learnt = split.train[tile.read.slices]
             truth = split.labels[tile.read.slices].astype(int)
-            own = carried.classes.view(shape)[i].numpy() + 1
-            counts = carried.weights.view(shape)[i].numpy()
+            own = pseudo.classes.view(shape)[i].numpy() + 1
+            counts = pseudo.weights.view(shape)[i].numpy()
             assert (counts[learnt] == 0).all()
             assert (counts[~learnt] > 0).all()
             assert (own == truth)[~learnt & (truth > 0)].mean() > 0.8
 
 
-def test_nothing_is_carried_where_no_window_fits():
-    source = cropped([pair()], SMALL).carry_labels(3)
+def test_no_pseudo_labels_where_no_window_fits():
+    source = cropped([pair()], SMALL).with_pseudo_labels(3)
     (crops, *_) = source.draw(np.random.default_rng(1))
-    assert source.read(crops).carried is None
+    assert source.read(crops).pseudo_labels is None
 
 
 def test_of_too_many_windows_those_of_rare_classes_are_kept(monkeypatch):
-    monkeypatch.setattr(training_crops, "MOST_WINDOWS", 3)
+    monkeypatch.setattr(training_crops, "MAX_WINDOWS", 3)
     scene, split = pair()
     row, col = np.argwhere(split.train)[-1]
     labels = np.where(split.labels == 3, 1, split.labels)
     labels[row, col] = 3
     rare = scene, replace(split, labels=labels)
-    source = cropped([rare], replace(SMALL, carried=24))
+    source = cropped([rare], replace(SMALL, window=24))
     windows = source._windows()
     assert len(windows) == 3
     core = windows[0].tile.core
@@ -254,7 +253,7 @@ def test_statistics_over_all_crops_are_those_of_the_scene(inductive):
         for number, (scene, _) in enumerate(pairs)
         for tile in plan_tiles(*scene.shape[:2], tile=(32, 32), halo=16, stride=4)
     ]
-    crops.settling = crops._batches(
+    crops.batch_norm_inputs = crops._batches(
         [number for number, _ in tiles],
         [tile for _, tile in tiles],
         [scene.training for scene in crops.scenes],
@@ -284,15 +283,15 @@ def test_validation_scores_are_those_of_the_whole_scene():
     assert torch.equal(targets[order], whole.validation_targets[other])
 
 
-def test_looks_are_bounded(monkeypatch):
-    monkeypatch.setattr(training_crops, "LOOK_PIXELS", 6 * 20**2)
-    monkeypatch.setattr(training_crops, "SETTLING_PIXELS", 8 * 20**2)
+def test_evaluations_are_bounded(monkeypatch):
+    monkeypatch.setattr(training_crops, "EVALUATION_PIXELS", 6 * 20**2)
+    monkeypatch.setattr(training_crops, "BATCH_NORM_PIXELS", 8 * 20**2)
     source = cropped([pair(200, 210)], SMALL)
     assert sum(len(crops.tiles) for crops in source.validation) == 6
-    settling = [tile for crops in source.settling for tile in crops.tiles]
-    assert 5 <= len(set(settling)) == len(settling) <= 8
+    found = [tile for crops in source.batch_norm_inputs for tile in crops.tiles]
+    assert 5 <= len(set(found)) == len(found) <= 8
     assert 0 < source.n_validation < pair(200, 210)[1].n_validation
-    assert max(len(crops.tiles) for crops in source.settling) <= SMALL.tiles_at_once
+    assert max(len(crops.tiles) for crops in source.batch_norm_inputs) <= SMALL.tiles_at_once
 
 
 def test_halves_share_the_training_pixels_of_each_class():
@@ -327,21 +326,18 @@ class TestTraining:
         monkeypatch.setattr(training_plan, "LARGEST_WHOLE", 1)
         monkeypatch.setattr(training_plan, "SIDES", (48, 24))
         monkeypatch.setattr(training_plan, "TILE_SIDES", (96, 48))
-        monkeypatch.setattr(training_crops, "SETTLING_PIXELS", 2**13)
+        monkeypatch.setattr(training_crops, "BATCH_NORM_PIXELS", 2**13)
         monkeypatch.setattr(training_plan, "STEP_PIXELS", 3 * 24**2)
 
     @staticmethod
     def fit(pairs, steps=12, classes=3, **options):
         changes = {name: options.pop(name) for name in ("seed", "inductive") if name in options}
-        settings = replace(default_settings(steps=steps, **changes), evaluate_every=3)
+        settings = replace(default_options(steps=steps, **changes), evaluate_every=3)
         for name in ("learning_rate", "propagation"):
             if name in options:
                 settings = replace(settings, **{name: options.pop(name)})
-        return train(
-            [scene for scene, _ in pairs], [split for _, split in pairs], settings,
-            class_names=[f"class {i + 1}" for i in range(classes)],
-            colours=default_colours(classes), **options,
-        )  # fmt: skip
+        scenes, splits = [scene for scene, _ in pairs], [split for _, split in pairs]
+        return train(dataset_of(scenes, splits, classes), settings, **options)
 
     @staticmethod
     def weight_bytes(trained):
@@ -355,7 +351,7 @@ class TestTraining:
         assert (labels == split.labels)[split.test].mean() > 0.9
         assert trained.bundle.settings["crops"]["side"] == 24
 
-    def test_labels_carried_over_the_scene_teach_too(self):
+    def test_pseudo_labels_teach_too(self):
         labels = field_labels(60, 71, field=24)
         scene = ArrayScene(field_cube(labels, noise=1.5))
         split = make_split(labels, "per-class:2")
@@ -452,13 +448,11 @@ class TestTraining:
 
 def test_a_network_with_a_wide_halo_trains_on_crops(monkeypatch, small_models):
     monkeypatch.setattr(training_plan, "LARGEST_WHOLE", 1)
-    monkeypatch.setattr(training_crops, "SETTLING_PIXELS", 1)
+    monkeypatch.setattr(training_crops, "BATCH_NORM_PIXELS", 1)
     labels = field_labels(150, 140)
     scene, split = field_scene(150, 140)[0], make_split(labels, "random:0.2")
-    settings = replace(default_settings("fcn8s", steps=2), evaluate_every=1)
-    trained = train(
-        [scene], [split], settings, class_names=["a", "b", "c"], colours=default_colours(3)
-    )
+    settings = replace(default_options("fcn8s", steps=2), evaluate_every=1)
+    trained = train(dataset_of(scene, split), settings)
     crops = trained.bundle.settings["crops"]
     assert (crops["side"], crops["count"]) == (128, 1)  # no more pixels than the scene has
     assert (crops["core"], crops["halo"]) == (128, 64)

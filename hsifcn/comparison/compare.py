@@ -21,7 +21,7 @@ from hsifcn.comparison.growth import by_patch, by_scene
 from hsifcn.comparison.launcher import run_seed
 from hsifcn.comparison.tables import Entry, assemble, images, split_folder
 from hsifcn.core.errors import ExistingOutputError, FailedError, MemoryCeilingError
-from hsifcn.data.dataset import Inputs, Labelling, open_inputs
+from hsifcn.data.dataset import Dataset, Labelling, open_dataset
 from hsifcn.data.splits import write_split
 from hsifcn.io.cache import state_of
 from hsifcn.io.files import make_folder, write_json
@@ -59,7 +59,7 @@ def compare(
     chosen = choose_contenders(experiment.contenders, experiment.patch)
     labelling = Labelling(experiment.class_names, experiment.label_field, experiment.all_touched)
     inputs = {
-        name: open_inputs(
+        name: open_dataset(
             [experiment.scene],
             [experiment.labels],
             recipe,
@@ -89,7 +89,7 @@ def compare(
 
 
 def growth(
-    experiment: Experiment, inputs: Inputs, entries: list[Entry], out: Path, say: Say
+    experiment: Experiment, inputs: Dataset, entries: list[Entry], out: Path, say: Say
 ) -> dict[str, Any]:
     """How cost and accuracy grow with the patch and with the scene, on the first split."""
     name = entries[0].split_name
@@ -136,7 +136,7 @@ def prepare_folder(out: Path, experiment: Experiment, *, resume: bool, overwrite
 def run_split(
     contenders: Sequence[Contender],
     split_name: str,
-    inputs: Inputs,
+    inputs: Dataset,
     experiment: Experiment,
     folder: Path,
     say: Say,
@@ -159,7 +159,7 @@ def run_split(
 
 
 def run_contender(
-    entry: Entry, inputs: Inputs, experiment: Experiment, folder: Path, say: Say
+    entry: Entry, inputs: Dataset, experiment: Experiment, folder: Path, say: Say
 ) -> None:
     """Train and predict with every seed; fills ``entry`` with results, or with a reason."""
     try:

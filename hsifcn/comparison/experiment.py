@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from hsifcn.core.errors import SettingError
 from hsifcn.models import DEFAULT_MODEL, MODELS
-from hsifcn.training.settings import default_settings
+from hsifcn.training.settings import default_options
 
 CLASSICAL = {
     "svm": "SVM, single spectra",
@@ -79,7 +79,7 @@ class Experiment:
     def steps_of(self, contender: Contender) -> int | None:
         """Optimiser steps of a contender, None for its default."""
         if self.steps is None and self.quick and contender.kind != "classical":
-            return default_settings(contender.model).steps // 2
+            return default_options(contender.model).steps // 2
         return self.steps
 
 

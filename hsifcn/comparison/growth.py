@@ -18,7 +18,7 @@ from hsifcn.comparison.tables import patch_store_bytes, used_shape
 from hsifcn.comparison.task import Task
 from hsifcn.core.errors import FailedError, MemoryCeilingError
 from hsifcn.core.scene import Scene, Window
-from hsifcn.data.dataset import Inputs
+from hsifcn.data.dataset import Dataset
 from hsifcn.evaluation.metrics import Accuracy, confusion_matrix
 from hsifcn.models import MODELS, default_spec
 from hsifcn.models.flops import training_step_flops
@@ -39,7 +39,7 @@ Row = dict[str, Any]
 
 
 def by_patch(
-    experiment: Experiment, inputs: Inputs, folder: Path, budget: float, say: Say
+    experiment: Experiment, inputs: Dataset, folder: Path, budget: float, say: Say
 ) -> list[Row]:
     """Windowed patch CNNs of several sides, one seed each: time, memory, OA and AA.
 
@@ -84,7 +84,7 @@ def by_patch(
 
 def by_scene(
     experiment: Experiment,
-    inputs: Inputs,
+    inputs: Dataset,
     bundles: Mapping[Contender, Path],
     folder: Path,
     budget: float,

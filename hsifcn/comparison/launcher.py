@@ -19,9 +19,9 @@ from typing import Any
 from hsifcn.comparison.experiment import Contender, Experiment
 from hsifcn.comparison.task import INTERRUPTED, NO_ROOM, Task
 from hsifcn.core.errors import FailedError, MemoryCeilingError
-from hsifcn.data.dataset import Inputs
+from hsifcn.data.dataset import Dataset
 from hsifcn.io.files import write_json
-from hsifcn.training.settings import default_settings
+from hsifcn.training.settings import default_options
 
 PROBE_STEPS = 50  # of training with materialised patches: as far as to the first evaluation
 
@@ -96,7 +96,12 @@ def module_folders() -> str:
 
 
 def run_seed(
-    contender: Contender, name: str, seed: int, inputs: Inputs, experiment: Experiment, folder: Path
+    contender: Contender,
+    name: str,
+    seed: int,
+    inputs: Dataset,
+    experiment: Experiment,
+    folder: Path,
 ) -> dict[str, Any]:
     """Train and predict with one seed; gives what both workers measured.
 
@@ -150,7 +155,7 @@ def run_probe(task: Task, stem: Path) -> dict[str, Any]:
     memory is at its peak after the first step and evaluation, and the seconds of the first steps
     are extrapolated to all (``train_seconds_from_steps`` says from how many).
     """
-    steps = task.steps or default_settings(task.model).steps
+    steps = task.steps or default_options(task.model).steps
     probe = min(PROBE_STEPS, steps)
     found = run_task(replace(task, kind="train", steps=probe, bundle=""), stem)
     return {

@@ -17,7 +17,7 @@ from hsifcn.comparison.experiment import Contender, Experiment
 from hsifcn.core import formats
 from hsifcn.core.process import FLOAT, machine, versions
 from hsifcn.core.scene import Scene
-from hsifcn.data.dataset import Inputs
+from hsifcn.data.dataset import Dataset
 from hsifcn.data.splits import Split, fields, leakage_sentence
 from hsifcn.evaluation.intervals import mcnemar, paired_difference
 from hsifcn.evaluation.metrics import Accuracy, confusion_matrix
@@ -79,7 +79,7 @@ def split_folder(out: Path, experiment: Experiment, split_name: str) -> Path:
 
 
 def assemble(
-    experiment: Experiment, inputs: dict[str, Inputs], entries: Sequence[Entry], out: Path
+    experiment: Experiment, inputs: dict[str, Dataset], entries: Sequence[Entry], out: Path
 ) -> dict[str, Any]:
     """What ``comparison.json`` holds."""
     first = next(iter(inputs.values()))
@@ -143,7 +143,7 @@ def scored_by(entry: Entry, entries: Sequence[Entry]) -> Entry:
     return entry
 
 
-def contender_row(entry: Entry, scored: Entry, inputs: Inputs) -> dict[str, Any]:
+def contender_row(entry: Entry, scored: Entry, inputs: Dataset) -> dict[str, Any]:
     """The figures of one contender on one split: accuracies over seeds, costs as medians."""
     contender = entry.contender
     row: dict[str, Any] = {
@@ -176,7 +176,7 @@ def contender_row(entry: Entry, scored: Entry, inputs: Inputs) -> dict[str, Any]
     return row
 
 
-def accuracy_figures(entry: Entry, inputs: Inputs) -> dict[str, Any]:
+def accuracy_figures(entry: Entry, inputs: Dataset) -> dict[str, Any]:
     """OA, AA and kappa over the seeds, recall a class, and the first seed's confusion matrix."""
     split, n_classes = inputs.splits[0], len(inputs.class_names)
     truth = np.where(split.test, split.labels, 0)
@@ -209,7 +209,7 @@ def network_flops(contender: Contender, scene: Scene, n_classes: int) -> dict[st
     }
 
 
-def difference_row(name: str, inputs: Inputs, entries: Sequence[Entry]) -> dict[str, Any] | None:
+def difference_row(name: str, inputs: Dataset, entries: Sequence[Entry]) -> dict[str, Any] | None:
     """The default FCN against the patch CNN on one split; None where one of them is missing."""
     done = {e.name: e for e in entries if e.split_name == name and e.status == "done"}
     patch = done.get("patch") or done.get("cast")
@@ -328,7 +328,7 @@ def leakage_warning(split: dict[str, Any]) -> str | None:
 
 
 def images(
-    inputs: dict[str, Inputs], entries: Sequence[Entry], comparison: dict[str, Any]
+    inputs: dict[str, Dataset], entries: Sequence[Entry], comparison: dict[str, Any]
 ) -> dict[str, npt.NDArray[np.uint8]]:
     """Pictures of the page: the scene, the ground truth, maps of the first seed, differences."""
     first = next(iter(inputs.values()))

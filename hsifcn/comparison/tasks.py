@@ -19,14 +19,15 @@ from hsifcn.comparison.baselines import PatchPredictor, fit, spectral_features
 from hsifcn.comparison.task import Task
 from hsifcn.core.errors import MemoryCeilingError
 from hsifcn.core.process import FLOAT, Stopwatch, free_memory, peak_bytes, rss_bytes, start_peak
-from hsifcn.core.scene import Scene, labels_of
+from hsifcn.core.scene import LabelMap, Scene, labels_of
 from hsifcn.data.bands import with_chosen_bands
+from hsifcn.data.dataset import make_dataset
 from hsifcn.data.splits import read_split
 from hsifcn.inference.bundle import load_model
 from hsifcn.inference.predictor import Predictor
 from hsifcn.io import open_scene
 from hsifcn.training.scenes import read_standardised, scene_scaling, usable_bands
-from hsifcn.training.settings import default_settings
+from hsifcn.training.settings import default_options
 from hsifcn.training.train import train
 
 MEMORY_SHARE = 0.8  # of the free memory that arrays over all pixels may take
@@ -45,15 +46,15 @@ def do_task(task: Task) -> Result:
 def train_task(task: Task, scene: Scene) -> Result:
     """Train a network and save its bundle, unless it is only to show what training costs."""
     split = read_split(Path(task.split))
-    settings = default_settings(task.model, task.seed, steps=task.steps)
+    options = default_options(
+        task.model, task.seed, steps=task.steps, device=task.device, max_memory=task.max_memory
+    )
     # All contenders learn from the labels alone: what unlabelled pixels add is another question.
-    settings = replace(settings, materialised=task.storage == "materialised", propagation=0.0)
+    options = replace(options, materialised=task.storage == "materialised", propagation=0.0)
+    colours = tuple((red, green, blue) for red, green, blue in task.colours)
+    labels = LabelMap(split.labels, tuple(task.class_names), colours)
     baseline = start_peak(task.device)
-    trained = train(
-        [scene], [split], settings,
-        class_names=task.class_names, colours=[tuple(colour) for colour in task.colours],
-        device=task.device, max_memory=task.max_memory,
-    )  # fmt: skip
+    trained = train(make_dataset([scene], [labels], [split]), options)
     peak = peak_bytes(task.device)
     if task.bundle:
         trained.bundle.save(Path(task.bundle), overwrite=True)

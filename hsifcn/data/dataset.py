@@ -1,4 +1,4 @@
-"""What training and comparing start from: scenes, their labels and splits of these."""
+"""A data set: scenes, their labels, and the splits of these."""
 
 from __future__ import annotations
 
@@ -48,14 +48,21 @@ DEFAULT_LABELLING = Labelling()
 
 
 @dataclass(frozen=True)
-class Inputs:
+class Dataset:
     """Scenes with their labels and splits, one of each a scene.
 
     Attributes
     ----------
-    scenes, labels, splits : tuples of the same length
-    class_names, colours : tuples
+    scenes : tuple of Scene
+        Of one sensor.
+    labels : tuple of LabelMap
+        Ground truth on the pixels of each scene.
+    splits : tuple of Split
+        Which labelled pixels train, validate and test.
+    class_names : tuple of str
         Of classes 1, 2, ... over all scenes.
+    colours : tuple of (red, green, blue), 0-255
+        Of the same classes.
     """
 
     scenes: tuple[Scene, ...]
@@ -64,8 +71,13 @@ class Inputs:
     class_names: tuple[str, ...]
     colours: tuple[tuple[int, int, int], ...]
 
+    @property
+    def n_classes(self) -> int:
+        """Number of classes, unlabelled left out."""
+        return len(self.class_names)
 
-def open_inputs(
+
+def open_dataset(
     scenes: Sequence[str],
     labels: Sequence[str],
     recipe: str,
@@ -75,7 +87,7 @@ def open_inputs(
     labelling: Labelling = DEFAULT_LABELLING,
     bands: str | None = None,
     keep_bad_bands: bool = False,
-) -> Inputs:
+) -> Dataset:
     """Open scenes and labels, and split the labels.
 
     Parameters
@@ -85,6 +97,7 @@ def open_inputs(
     recipe : str
         Of ``splits.make_split``.
     seed : int
+        Of the split.
     wavelengths : str, optional
         A text file.
     labelling : Labelling
@@ -109,21 +122,53 @@ def open_inputs(
     )
     maps = tuple(labelling.open(path, scene) for path, scene in zip(labels, opened, strict=True))
     splits = tuple(split_labels(label_map, recipe, seed, labelling) for label_map in maps)
+    return make_dataset(opened, maps, splits, paths=labels, names_file=labelling.class_names)
+
+
+def make_dataset(
+    scenes: Sequence[Scene],
+    labels: Sequence[LabelMap],
+    splits: Sequence[Split],
+    *,
+    paths: Sequence[str] = (),
+    names_file: str | None = None,
+) -> Dataset:
+    """Put scenes, labels and splits together, with the classes of all.
+
+    Parameters
+    ----------
+    scenes, labels, splits : sequences of the same length
+    paths : sequence of str, optional
+        Of the labels, for messages; those of the scenes by default.
+    names_file : str, optional
+        Where the class names come from, for messages.
+
+    Raises
+    ------
+    LabelError
+        Two classes have the same name, or one has two.
+
+    Warns
+    -----
+    UserWarning
+        There is one class only.
+    """
+    paths = paths or [scene.path for scene in scenes]
     n_classes = max(int(split.labels.max()) for split in splits)
     if len(np.unique(np.concatenate([np.unique(split.labels) for split in splits]))) < 3:
         warnings.warn(
-            f"{', '.join(labels)} labels one class only: every pixel will be of it", stacklevel=2
+            f"{', '.join(paths)} labels one class only: every pixel will be of it", stacklevel=2
         )
-    names = common_class_names(maps, labels, n_classes)
+    names = common_class_names(labels, paths, n_classes)
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise LabelError(
-            f"{labelling.class_names or ', '.join(labels)} has two classes called '{twice}'",
+            f"{names_file or ', '.join(paths)} has two classes called '{twice}'",
             "give every class a name of its own with --class-names",
         )
-    colours = max(maps, key=lambda label_map: label_map.n_classes).colours
+    colours = max(labels, key=lambda label_map: label_map.n_classes).colours
     colours += default_colours(len(names))[len(colours) :]
-    return Inputs(opened, maps, splits, names, colours)
+    return Dataset(tuple(scenes), tuple(labels), tuple(splits), names, colours)
 
 
 def common_class_names(

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.data.dataset import Inputs
+from hsifcn.data.dataset import Dataset
 from hsifcn.data.splits import Split
 from hsifcn.evaluation.calibration import coverage_curve, expected_calibration_error
 from hsifcn.evaluation.metrics import Accuracy, confusion_matrix
 from hsifcn.models import ModelSpec, geometry
 
 
-def split_record(inputs: Inputs, spec: ModelSpec) -> dict[str, Any]:
+def split_record(dataset: Dataset, spec: ModelSpec) -> dict[str, Any]:
     """What the split was and how much leaks across it, all scenes together."""
-    splits = inputs.splits
+    splits = dataset.splits
     field = geometry(spec).receptive_field
     return {
         "recipe": splits[0].recipe,
@@ -50,29 +50,31 @@ def pooled_leakage(splits: Sequence[Split], receptive_field: int | None) -> dict
     }
 
 
-def accuracy_record(inputs: Inputs, maps: Sequence[npt.NDArray[np.integer[Any]]]) -> dict[str, Any]:
+def accuracy_record(
+    dataset: Dataset, maps: Sequence[npt.NDArray[np.integer[Any]]]
+) -> dict[str, Any]:
     """Accuracy at the test pixels of all scenes."""
-    n_classes = len(inputs.class_names)
+    n_classes = len(dataset.class_names)
     confusion = sum(
         confusion_matrix(np.where(split.test, split.labels, 0), labels, n_classes)
-        for split, labels in zip(inputs.splits, maps, strict=True)
+        for split, labels in zip(dataset.splits, maps, strict=True)
     )
-    n_train = np.sum([split.n_train_per_class(n_classes) for split in inputs.splits], axis=0)
+    n_train = np.sum([split.n_train_per_class(n_classes) for split in dataset.splits], axis=0)
     return Accuracy.from_confusion(np.asarray(confusion)).as_dict(
-        inputs.class_names, n_train.tolist()
+        dataset.class_names, n_train.tolist()
     )
 
 
 def calibration_record(
-    inputs: Inputs,
+    dataset: Dataset,
     mapped: Sequence[tuple[npt.NDArray[np.uint16], npt.NDArray[np.float32]]],
     temperature: float,
 ) -> dict[str, Any]:
     """How far the probabilities can be relied on, at the test pixels of all scenes."""
-    confidence = [sure[split.test] for (_, sure), split in zip(mapped, inputs.splits, strict=True)]
+    confidence = [sure[split.test] for (_, sure), split in zip(mapped, dataset.splits, strict=True)]
     correct = [
         (labels == split.labels)[split.test]
-        for (labels, _), split in zip(mapped, inputs.splits, strict=True)
+        for (labels, _), split in zip(mapped, dataset.splits, strict=True)
     ]
     sure, right = np.concatenate(confidence), np.concatenate(correct)
     return {

@@ -1,4 +1,8 @@
-"""Sums and distances over the eight-neighbour grid of a scene, and a solver for them."""
+"""The eight-neighbour graph of an image: differences and sums over its edges, and a linear solver.
+
+An edge joins two neighbouring pixels. Each pixel has edges of four kinds, one for each direction in
+``NEIGHBOURS``; a property of all edges is a list of four tensors, one a kind.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,15 @@ from torch import Tensor
 NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # (rows, cols) away; the other four are their mirror
 
 
-def distances(image: Tensor) -> list[Tensor]:
-    """Squared distances to four neighbours, each (rows, cols) less what the step leaves out."""
-    return [(image[:, a, b] - image[:, c, d]).square().sum(0) for a, b, c, d in steps(image)]
+def neighbour_distances(image: Tensor) -> list[Tensor]:
+    """Squared distances between the neighbours of an image (n, rows, cols), one tensor a kind."""
+    return [
+        (image[:, a, b] - image[:, c, d]).square().sum(0) for a, b, c, d in neighbour_slices(image)
+    ]
 
 
-def steps(image: Tensor) -> Iterator[tuple[slice, slice, slice, slice]]:
-    """Rows and columns of the pixels that each kind of step leads from, then to."""
+def neighbour_slices(image: Tensor) -> Iterator[tuple[slice, slice, slice, slice]]:
+    """Rows and columns of the first pixels of each kind of edge, then those of the second."""
     rows, cols = image.shape[-2:]
     for row, col in NEIGHBOURS:
         left, right = (
@@ -26,19 +32,19 @@ def steps(image: Tensor) -> Iterator[tuple[slice, slice, slice, slice]]:
         yield slice(0, rows - row), left, slice(row, rows), right
 
 
-def around(x: Tensor, weights: list[Tensor]) -> Tensor:
-    """Weighted sum of the eight neighbours, (n, rows, cols)."""
+def neighbour_sum(x: Tensor, weights: list[Tensor]) -> Tensor:
+    """Weighted sum of the eight neighbours of each pixel, (n, rows, cols)."""
     total = torch.zeros_like(x)
-    for weight, (a, b, c, d) in zip(weights, steps(x), strict=True):
+    for weight, (a, b, c, d) in zip(weights, neighbour_slices(x), strict=True):
         total[:, a, b] += weight * x[:, c, d]
         total[:, c, d] += weight * x[:, a, b]
     return total
 
 
-def degrees(weights: list[Tensor]) -> Tensor:
-    """Summed weights of all steps from each pixel, (rows, cols)."""
-    rows, cols = weights[0].shape[0], weights[1].shape[1]  # of steps to the right, of steps down
-    return around(weights[0].new_ones(1, rows, cols), weights)[0]
+def node_degree(weights: list[Tensor]) -> Tensor:
+    """Sum of the weights of all edges of each pixel, (rows, cols)."""
+    rows, cols = weights[0].shape[0], weights[1].shape[1]  # of edges to the right, of edges down
+    return neighbour_sum(weights[0].new_ones(1, rows, cols), weights)[0]
 
 
 def conjugate_gradients(
@@ -47,12 +53,24 @@ def conjugate_gradients(
     diagonal: Tensor,
     start: Tensor,
     tolerance: float,
-    most_iterations: int,
+    max_iterations: int,
 ) -> Tensor:
-    """Solve ``apply(x) = right`` for (n, rows, cols), preconditioned by the diagonal.
+    """Solve ``apply(x) = right`` by conjugate gradients, preconditioned by the diagonal.
 
-    Hestenes, Stiefel (1952), doi:10.6028/jres.049.044; ends when no value's step is over
-    ``tolerance``.
+    Hestenes, Stiefel (1952), doi:10.6028/jres.049.044. A sparse solver would need the matrix; this
+    one needs only sums over neighbours.
+
+    Parameters
+    ----------
+    apply : callable
+        A symmetric positive definite linear map of (n, rows, cols).
+    right, start : Tensor, (n, rows, cols)
+        Right-hand side and first guess; each of the n images is a system of its own.
+    diagonal : Tensor, (rows, cols)
+        Of the map.
+    tolerance : float
+        The iteration ends when no value of the preconditioned residual exceeds it.
+    max_iterations : int
     """
 
     def dots(a: Tensor, b: Tensor) -> Tensor:
@@ -63,7 +81,7 @@ def conjugate_gradients(
     scaled = residual / diagonal
     direction = scaled
     product = dots(residual, scaled)
-    for _ in range(most_iterations):
+    for _ in range(max_iterations):
         if scaled.abs().max() <= tolerance:
             break
         applied = apply(direction)

@@ -1,4 +1,8 @@
-"""How labelled pixels lie in a scene: how many fields they cover, and how far apart they are."""
+"""Two measures of how labelled pixels lie in a scene, taken from the labels alone.
+
+Label coverage tells how many fields of each class are labelled. Nearest-label agreement tells how
+far labels lie apart, against the width of fields.
+"""
 
 from __future__ import annotations
 
@@ -15,36 +19,42 @@ from hsifcn.data.split_recipes import fields
 Labels = npt.NDArray[np.integer[Any]]
 
 
-def coverage(parts: Iterable[Labels]) -> float:
-    """How well labels cover the fields of a scene, or of parts of it: (rows, cols), 0 = none.
+def label_coverage(parts: Iterable[Labels]) -> float:
+    """How many fields of each class are labelled, from 0 to 1.
 
-    It is 0 where one field of each class is labelled and nears 1 the more are.
+    The coverage is 0 where one field of each class is labelled and nears 1 the more fields are.
+
+    Parameters
+    ----------
+    parts : iterable of ndarray, (rows, cols), integer
+        Labels of scenes or of parts of a scene; 0 = unlabelled.
     """
     labelled = list(parts)
     found = {int(label) for part in labelled for label in np.unique(part) if label}
-    return coverage_of(sum(int(fields(part).max(initial=0)) for part in labelled), len(found))
+    n_fields = sum(int(fields(part).max(initial=0)) for part in labelled)
+    return coverage_from_counts(n_fields, len(found))
 
 
-def coverage_of(labelled_fields: int, classes: int) -> float:
-    """The same, from how many fields of how many classes are labelled."""
+def coverage_from_counts(labelled_fields: int, classes: int) -> float:
+    """Label coverage, given how many fields of how many classes are labelled."""
     return float((1 - max(classes, 1) / max(labelled_fields, classes, 1)) ** 2)
 
 
-def agreement(parts: Iterable[Labels]) -> float:
-    """Share of the labelled pixels whose nearest labelled pixel is of the same class.
+def nearest_label_agreement(parts: Iterable[Labels]) -> float:
+    """Share of the labelled pixels whose nearest labelled pixel has the same class.
 
-    It nears 1 where labels lie close to each other, against the width of fields. ``parts`` are
-    those of ``coverage``; 0 where no part holds two labelled pixels.
+    The share nears 1 where labels lie closer together than fields are wide. It is 0 where no part
+    holds two labelled pixels. ``parts`` are those of ``label_coverage``.
     """
-    asked = agreeing = 0
+    compared = agreeing = 0
     for part in parts:
         places = np.argwhere(part)
         if len(places) > 1:
             _, nearest = KDTree(places).query(places, k=2)
             labels = part[part > 0]
-            asked += len(labels)
+            compared += len(labels)
             agreeing += int((labels == labels[nearest[:, 1]]).sum())
-    return agreeing / asked if asked else 0.0
+    return agreeing / compared if compared else 0.0
 
 
 def labels_at(pixels: Tensor, targets: Tensor, shape: Sequence[int]) -> npt.NDArray[np.int64]:

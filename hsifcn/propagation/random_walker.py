@@ -1,26 +1,21 @@
-"""Labels carried over the scene: what its unlabelled pixels say about its classes.
+"""Pseudo-labels: training labels propagated over a scene by a random walker.
 
-Fields are seen in a scene without any label: their pixels resemble each other and differ from what
-lies behind the edge. Random walks over the pixels (Grady 2006, doi:10.1109/TPAMI.2006.233), which
-seldom cross an edge, carry the training labels through their fields; where no labelled pixel is
-near, a walk ends at what a spectral classifier that cannot see position says of the pixel it stands
-on (Kang et al. 2015, doi:10.1109/TGRS.2014.2319373). Networks are trained on the class that most
-walks end at as well as on the labels, so that the map itself comes from the network alone and needs
-no labels.
+The random walker (Grady 2006, doi:10.1109/TPAMI.2006.233) solves a linear system on the graph of
+neighbouring pixels. An edge of the graph has a small weight where two neighbours differ, so labels
+spread within fields and stop at their borders. Each pixel is also tied, with a small weight, to the
+class probabilities that a spectral classifier gives it (``spectral_prior.py``; Grady 2005 calls
+this a prior, Kang et al. 2015, doi:10.1109/TGRS.2014.2319373 use it for hyperspectral scenes). The
+prior decides where no label is near. A network learns from the labels and from the likeliest class
+of every other pixel. The network alone makes the map, so it needs no labels to map a scene.
 
-Edges are seen in the components of least noise (minimum noise fractions, Green et al. 1988,
-doi:10.1109/36.3001), noise being what neighbours differ by. The classifier
-(``spectral_classifier.py``) is given more of these components, smoothed but across the same edges,
-and how far the pixels of a field scatter round them. What it says is then an edge as well: where it
-changes its mind between two neighbours, few walks pass.
+How strongly two neighbours differ is measured in the first minimum noise fractions (``mnf.py``) and
+in the probabilities of the prior. The classifier gets more fractions, which are smoothed within the
+same borders, and their local variance.
 
-Where many fields of each class are labelled, a label lies near every pixel, so walks may cross
-more, most of all next to labelled pixels: that a pixel's neighbour is of a class tells more than
-its own spectrum, which at the margin of a field is mixed. Where few fields are, walks had better
-stay in theirs. How many are is the coverage of the labels (``label_layout.coverage``). And where
-fields are narrower than labels lie apart, a neighbour is often of another field: there edges stay
-as they are, and walks end at the classifier sooner. Which it is shows in the labels, in whether the
-nearest two agree (``label_layout.agreement``).
+Two measures of the labels set the parameters (``choose_params``). Where labels cover many fields
+(``label_coverage``), a label is near every pixel, so borders may be weaker, most of all next to
+labelled pixels. Where fields are narrower than labels lie apart (``nearest_label_agreement``), the
+nearest label often belongs to another field: borders stay as they are and the prior weighs more.
 """
 
 from __future__ import annotations
@@ -34,106 +29,103 @@ from torch import Tensor
 
 from hsifcn.propagation.grid_graph import (
     NEIGHBOURS,
-    around,
     conjugate_gradients,
-    degrees,
-    distances,
-    steps,
+    neighbour_distances,
+    neighbour_slices,
+    neighbour_sum,
+    node_degree,
 )
-from hsifcn.propagation.label_coverage import agreement, coverage, labels_at
-from hsifcn.propagation.mnf import (
-    clean_components,
-)
+from hsifcn.propagation.label_coverage import label_coverage, labels_at, nearest_label_agreement
+from hsifcn.propagation.mnf import mnf_transform
 from hsifcn.propagation.spectral_prior import (
-    MOST_KNOWN,
-    KnownSpectra,
-    Seen,
-    errors_at_unseen_fields,
-    known_spectra,
-    some_of_each,
+    MAX_LABELLED,
+    LabelledSpectra,
+    PixelFeatures,
+    error_on_unseen_fields,
+    labelled_spectra,
+    stratified_sample,
 )
 
-EDGE_COMPONENTS = 8  # that edges are seen in: more are noise
-# Values where the labels cover one field of each class, and where they cover all.
-WALK_EDGE = 4.0, 3.0  # how steeply the weight of a step falls with the spectral distance; 1 = mean
-SMOOTHING_EDGE = 6.0, 3.0  # the same for smoothing
-LABEL_EDGE = 1.0, 0.2  # height of walks' edges at a labelled pixel, against that far from any
-PRIOR = 3e-4  # chance, against that of a step, that a walk ends at what the classifier says
-NARROW_HASTE = 2.0  # times as likely to end there where fields are narrower than labels lie apart
-CLASS_EDGE = 4.0  # steepness of the edges of what the classifier says; 1 = sure of two classes
-LEAK = 3e-4  # weight of the steepest edge, so that no pixel is cut off
-MOST_HASTE = 4.0  # times as likely walks are to end there if the classifier never errs
-SMALL_ERROR = 0.02  # share of errors at fields unseen, from which on they are not more likely
-SMOOTHING = 20.0  # pull of a pixel's neighbours, all alike, on its components; 1 = its own
+EDGE_COMPONENTS = 8  # minimum noise fractions that edges are measured in: more are noise
+# Pairs: the value at a label coverage of 0, and that at 1.
+WALKER_BETA = 4.0, 3.0  # Grady's beta: how steeply an edge's weight falls with the distance
+SMOOTHING_BETA = 6.0, 3.0  # the same for smoothing
+LABEL_EDGE_SCALE = 1.0, 0.2  # factor on the distances of edges at a labelled pixel
+PRIOR_WEIGHT = 3e-4  # of the prior, against an edge of weight 1
+NARROW_FIELD_FACTOR = 2.0  # on it, where fields are narrower than labels lie apart
+MAX_PRIOR_WEIGHT_FACTOR = 4.0  # on it, where the classifier makes no errors
+LOW_ERROR = 0.02  # error of the classifier on unseen fields below which the factor exceeds 1
+CLASS_BETA = 4.0  # distance of two neighbours that the prior is sure are of two classes
+MIN_EDGE_WEIGHT = 3e-4  # so that no pixel is cut off
+SMOOTHING = 20.0  # weight of a pixel's neighbours in smoothing; its own value has weight 1
 SMOOTHING_ITERATIONS = 30
-SCATTER_COMPONENTS = 3  # whose scatter the classifier is given
-SCATTER_SMOOTHING = 500.0  # pull of a pixel's neighbours on it: variances ask for many pixels
-SCATTER_ITERATIONS = 60
-LEAST_SCATTER = 0.01  # noise being 1
-SMOOTHED_AT_ONCE = 20  # components
-# Values in an array. Larger ones are mapped anew each time (``measure.keep_memory_together``),
-# which takes longer than what is computed with them.
-HEAP_VALUES = 700_000
-TOLERANCE = 1e-2  # of the probabilities, so that next to no pixel's class is another
-MOST_ITERATIONS = 2000
+VARIANCE_COMPONENTS = 3  # fractions whose local variance the classifier gets
+VARIANCE_SMOOTHING = 500.0  # as SMOOTHING: a variance needs many pixels
+VARIANCE_ITERATIONS = 60
+MIN_VARIANCE = 0.01  # that of noise being 1
+SMOOTHED_AT_ONCE = 20  # fractions, which bounds the memory taken
+TOLERANCE = 1e-2  # of the probabilities, so that next to no pixel's class changes
+MAX_ITERATIONS = 2000
 
 
 @dataclass(frozen=True)
-class PropagatedLabels:
-    """What a network is to say of the pixels of a scene that have no label.
+class PseudoLabels:
+    """Classes of the unlabelled pixels of a scene, and how much each pixel counts in the loss.
 
     Attributes
     ----------
     classes : Tensor, (pixels,), int64
         Class (from 0) of every pixel, in flat order.
     weights : Tensor, (pixels,), float32
-        How much each counts; 0 for labelled pixels and where there is no measurement, 1 in all.
-    sureness : float
-        Greatest probability that walks give, the mean over pixels that count; 0 where none does.
+        0 for labelled pixels and where there is no measurement; they sum to 1.
+    mean_confidence : float
+        Mean over the counted pixels of the greatest probability; 0 where none counts.
     """
 
     classes: Tensor
     weights: Tensor
-    sureness: float = 0.0
+    mean_confidence: float = 0.0
 
 
 @dataclass(frozen=True)
-class Pace:
-    """How walks go.
+class WalkerParams:
+    """Parameters of the random walker.
 
     Attributes
     ----------
-    edge : float
-        How steeply the weight of a step falls with the spectral distance; 1 = mean distance.
-    chance : float
-        Against that of a step, that a walk ends at what the classifier says.
-    label_edge : float
-        Height of the edges at a labelled pixel, against that far from any.
+    beta : float
+        How steeply the weight of an edge falls with the spectral distance of its pixels, the mean
+        distance being 1. A larger beta keeps labels more strictly within fields.
+    prior_weight : float
+        Weight of the spectral classifier, against an edge of weight 1.
+    label_edge_scale : float
+        Factor on the distances of edges at a labelled pixel; 1 leaves them as they are.
     """
 
-    edge: float
-    chance: float
-    label_edge: float
+    beta: float
+    prior_weight: float
+    label_edge_scale: float
 
 
-def propagated_labels(
+def make_pseudo_labels(
     cube: Tensor, valid: Tensor | None, pixels: Tensor, targets: Tensor, classes: int
-) -> PropagatedLabels:
-    """Carry labels over a scene; sure pixels count more, and those of rare classes.
+) -> PseudoLabels:
+    """Propagate labels over a scene and take the likeliest class of each pixel.
 
-    Parameters are those of ``propagate``. A pixel counts by its greatest probability, and by one
-    over the root of what its class has in all, as classes of labels do. The network is told
-    classes: from probabilities it learnt to be unsure of whole fields, and erred there.
+    A pixel counts by its greatest probability, divided by the square root of the sum that its class
+    has over the scene: rare classes count more, as they do among labels. The network learns classes
+    instead of probabilities because with these it stayed unsure of whole fields. Parameters are
+    those of ``propagate``.
     """
     weights, best = propagate(cube, valid, pixels, targets, classes).flatten(1).max(0)
     weights[pixels] = 0
-    sureness = float(weights.sum() / weights.count_nonzero().clamp(min=1))
-    weights = counting_by_class(best, weights, classes)
-    return PropagatedLabels(best, weights / weights.sum().clamp(min=1e-12), sureness)
+    mean_confidence = float(weights.sum() / weights.count_nonzero().clamp(min=1))
+    weights = balance_classes(best, weights, classes)
+    return PseudoLabels(best, weights / weights.sum().clamp(min=1e-12), mean_confidence)
 
 
-def counting_by_class(best: Tensor, weights: Tensor, classes: int) -> Tensor:
-    """Weights (pixels,) divided by the root of what their classes (pixels,) have in all."""
+def balance_classes(best: Tensor, weights: Tensor, classes: int) -> Tensor:
+    """Weights (pixels,) divided by the square root of what their classes (pixels,) sum to."""
     mass = weights.new_zeros(classes).index_add_(0, best, weights)
     return weights * mass.clamp(min=1).rsqrt()[best]
 
@@ -160,157 +152,199 @@ def propagate(
         pixels without a measurement.
     """
     labels = [labels_at(pixels, targets, cube.shape[2:])]
-    covered, agreeing = coverage(labels), agreement(labels)
-    edges, seen = seen_in(clean_components(cube, valid), valid, covered)
-    known = known_spectra(seen, pixels, targets)
-    known = known.taken(np.sort(some_of_each(known.targets, MOST_KNOWN)))
-    prior = known.learn(classes).probabilities(seen)
-    return walks(edges, prior, valid, pixels, targets, pace_of(known, agreeing))
+    edges, features = edges_and_features(mnf_transform(cube, valid), valid, label_coverage(labels))
+    labelled = labelled_spectra(features, pixels, targets)
+    labelled = labelled.subset(np.sort(stratified_sample(labelled.targets, MAX_LABELLED)))
+    prior = labelled.fit_classifier(classes).probabilities(features)
+    params = choose_params(labelled, nearest_label_agreement(labels))
+    weights = walker_weights(edges, prior, valid, pixels, params)
+    return solve_random_walker(weights, prior, params.prior_weight, valid, pixels, targets)
 
 
-def seen_in(components: Tensor, valid: Tensor | None, covered: float) -> tuple[list[Tensor], Seen]:
-    """Edges between neighbours, and what a classifier sees inside these.
+def edges_and_features(
+    components: Tensor, valid: Tensor | None, coverage: float
+) -> tuple[list[Tensor], PixelFeatures]:
+    """Spectral distances of neighbours, and the features that the classifier gets.
 
-    ``covered`` is the coverage of the labels; how high edges are, see ``spectral_edges``.
+    Parameters
+    ----------
+    components : Tensor, (components, rows, cols)
+        Minimum noise fractions.
+    valid
+        Of ``propagate``.
+    coverage : float
+        Label coverage.
     """
     edges = spectral_edges(components[:EDGE_COMPONENTS])
-    weights = step_weights(steeper(edges, between(SMOOTHING_EDGE, covered)), valid)
+    weights = edge_weights(scale_edges(edges, interpolate(SMOOTHING_BETA, coverage)), valid)
     smooth = smoothed(components, weights, SMOOTHING, SMOOTHING_ITERATIONS)
-    squares = (components[:SCATTER_COMPONENTS] - smooth[:SCATTER_COMPONENTS]).square()
-    scatter = smoothed(squares, weights, SCATTER_SMOOTHING, SCATTER_ITERATIONS)
-    return edges, Seen(smooth, (scatter.clamp(min=0) + LEAST_SCATTER).log())
+    squares = (components[:VARIANCE_COMPONENTS] - smooth[:VARIANCE_COMPONENTS]).square()
+    variance = smoothed(squares, weights, VARIANCE_SMOOTHING, VARIANCE_ITERATIONS)
+    return edges, PixelFeatures(smooth, (variance.clamp(min=0) + MIN_VARIANCE).log())
 
 
-def walks(
+def walker_weights(
     edges: list[Tensor],
     prior: Tensor,
     valid: Tensor | None,
     pixels: Tensor,
-    targets: Tensor,
-    pace: Pace,
-) -> Tensor:
-    """What walks end at, (classes, rows, cols): labels, or what a classifier says.
+    params: WalkerParams,
+) -> list[Tensor]:
+    """Weights of the walker's edges, from differences in the spectrum and in the prior.
 
     Parameters
     ----------
     edges : list of Tensor
-        Of ``spectral_edges``.
-    prior : Tensor, (classes, rows, cols)
-        What the classifier says.
-    valid, pixels, targets
-        Of ``propagate``.
-    pace : Pace
+        Spectral distances of neighbours, see ``spectral_edges``.
+    prior, valid, pixels
+        Of ``solve_random_walker``.
+    params : WalkerParams
     """
-    spectral = steeper(edges, pace.edge)
+    spectral = scale_edges(edges, params.beta)
     both = [a + b for a, b in zip(spectral, class_edges(prior), strict=True)]
-    labelled = torch.zeros_like(prior[0], dtype=torch.bool)
-    labelled.view(-1)[pixels] = True
-    weights = step_weights(lower_near(labelled, both, pace.label_edge), valid)
+    near_labels = weaken_edges_near_labels(
+        labelled_mask(prior, pixels), both, params.label_edge_scale
+    )
+    return edge_weights(near_labels, valid)
+
+
+def solve_random_walker(
+    weights: list[Tensor],
+    prior: Tensor,
+    prior_weight: float,
+    valid: Tensor | None,
+    pixels: Tensor,
+    targets: Tensor,
+) -> Tensor:
+    """Class probabilities (classes, rows, cols) of the random walker with a prior.
+
+    They solve ``(L + prior_weight) x = prior_weight * prior`` at pixels without a label, where L is
+    the Laplacian of the graph and x is 1 or 0 at pixels with one.
+
+    Parameters
+    ----------
+    weights : list of Tensor
+        Of the edges between neighbours, one tensor a kind, see ``grid_graph``.
+    prior : Tensor, (classes, rows, cols)
+        Class probabilities of the spectral classifier.
+    prior_weight : float
+    valid : Tensor, (1, 1, rows, cols), bool, or None
+        Pixels that hold a measurement; None for all.
+    pixels, targets : Tensor, (n,), int64
+        Flat indices and classes (from 0) of the labelled pixels.
+    """
+    labelled = labelled_mask(prior, pixels)
     known = torch.zeros_like(prior)
     known.view(len(prior), -1)[targets, pixels] = 1
     free = (~labelled).float()
     if valid is not None:
         free = free * valid[0, 0]
-    degree = degrees(weights) + pace.chance
+    diagonal = node_degree(weights) + prior_weight
 
-    def remaining(x: Tensor) -> Tensor:
-        return degree * x - free * around(x, weights)
+    def system(x: Tensor) -> Tensor:
+        return diagonal * x - free * neighbour_sum(x, weights)
 
-    at_once = max(1, HEAP_VALUES // free.numel())  # classes
-    found = []
-    for said, own in zip(torch.split(prior, at_once), torch.split(known, at_once), strict=True):
-        right = free * (around(own, weights) + pace.chance * said)
-        found.append(
-            conjugate_gradients(
-                remaining, right, degree, said * free, TOLERANCE * pace.chance, MOST_ITERATIONS
-            )
-        )
-    return ((torch.cat(found) + known) * (free + labelled)).clamp(0, 1)
+    right = free * (neighbour_sum(known, weights) + prior_weight * prior)
+    tolerance = TOLERANCE * prior_weight
+    found = conjugate_gradients(system, right, diagonal, prior * free, tolerance, MAX_ITERATIONS)
+    return ((found + known) * (free + labelled)).clamp(0, 1)
+
+
+def labelled_mask(prior: Tensor, pixels: Tensor) -> Tensor:
+    """Which pixels (rows, cols) of ``prior`` (classes, rows, cols) have a label."""
+    labelled = torch.zeros_like(prior[0], dtype=torch.bool)
+    labelled.view(-1)[pixels] = True
+    return labelled
 
 
 def spectral_edges(components: Tensor) -> list[Tensor]:
-    """Heights of the edges that steps to four neighbours cross, by the components' distances.
-
-    Their mean is 1.
-    """
-    found = distances(components)
+    """Squared distances of neighbours in these components, divided by their mean."""
+    found = neighbour_distances(components)
     mean = torch.cat([distance.flatten() for distance in found]).mean().clamp(min=1e-12)
     return [distance / mean for distance in found]
 
 
-def steeper(edges: list[Tensor], steepness: float) -> list[Tensor]:
-    """Edges so many times as high."""
-    return [steepness * edge for edge in edges]
+def scale_edges(edges: list[Tensor], factor: float) -> list[Tensor]:
+    """All distances times a factor."""
+    return [factor * edge for edge in edges]
 
 
 def class_edges(probabilities: Tensor) -> list[Tensor]:
-    """Heights of the edges where neighbours have other probabilities (classes, rows, cols)."""
-    return [CLASS_EDGE / 2 * distance for distance in distances(probabilities)]
+    """Distances of neighbours in class probabilities (classes, rows, cols)."""
+    return [CLASS_BETA / 2 * distance for distance in neighbour_distances(probabilities)]
 
 
-def lower_near(labelled: Tensor, edges: list[Tensor], least: float) -> list[Tensor]:
-    """Edges lower near labelled pixels (rows, cols): at these ``least`` times as high.
+def weaken_edges_near_labels(labelled: Tensor, edges: list[Tensor], least: float) -> list[Tensor]:
+    """Distances that are smaller near labelled pixels (rows, cols): at these, times ``least``.
 
-    One pixel away they have regained two thirds of the rest, two away nearly all of it.
+    One pixel away from a label the factor has regained two thirds of the way to 1, two pixels away
+    nearly all of it.
     """
     away = torch.from_numpy(distance_transform_edt(~labelled.cpu().numpy())).to(edges[0])
-    heights = 1 - (1 - least) * torch.exp(-away.square())
+    factors = 1 - (1 - least) * torch.exp(-away.square())
     return [
-        edge * torch.minimum(heights[a, b], heights[c, d])
-        for edge, (a, b, c, d) in zip(edges, steps(heights), strict=True)
+        edge * torch.minimum(factors[a, b], factors[c, d])
+        for edge, (a, b, c, d) in zip(edges, neighbour_slices(factors), strict=True)
     ]
 
 
-def step_weights(edges: list[Tensor], valid: Tensor | None) -> list[Tensor]:
-    """Weights of the steps that cross edges of these heights; 0 where a pixel is not valid."""
+def edge_weights(edges: list[Tensor], valid: Tensor | None) -> list[Tensor]:
+    """Weights of edges of these distances; 0 where one of the two pixels is not valid."""
     weights = []
     for edge, (row, col) in zip(edges, NEIGHBOURS, strict=True):
-        weights.append(torch.exp(-edge).add_(LEAK) / (row**2 + col**2) ** 0.5)
+        weights.append(torch.exp(-edge).add_(MIN_EDGE_WEIGHT) / (row**2 + col**2) ** 0.5)
     if valid is not None:
-        for weight, (a, b, c, d) in zip(weights, steps(valid), strict=True):
+        for weight, (a, b, c, d) in zip(weights, neighbour_slices(valid), strict=True):
             weight *= valid[0, 0, a, b] & valid[0, 0, c, d]
     return weights
 
 
-def smoothed(image: Tensor, weights: list[Tensor], pull: float, iterations: int) -> Tensor:
-    """Smooth (n, rows, cols) but across edges: a pixel is drawn to its own value and neighbours.
+def smoothed(image: Tensor, weights: list[Tensor], strength: float, iterations: int) -> Tensor:
+    """Smooth an image (n, rows, cols) within borders.
 
-    ``pull`` is that of the neighbours, all alike, where its own is 1.
+    The result minimises the squared difference from the image, plus ``strength`` times the weighted
+    squared differences of neighbours.
     """
-    strain = 1 + pull * degrees(weights)
+    diagonal = 1 + strength * node_degree(weights)
 
-    def strained(x: Tensor) -> Tensor:
-        return strain * x - pull * around(x, weights)
+    def system(x: Tensor) -> Tensor:
+        return diagonal * x - strength * neighbour_sum(x, weights)
 
-    at_once = max(1, min(SMOOTHED_AT_ONCE, HEAP_VALUES // strain.numel()))
     return torch.cat(
         [
-            conjugate_gradients(strained, part, strain, part, 0.0, iterations)
-            for part in torch.split(image, at_once)
+            conjugate_gradients(system, part, diagonal, part, 0.0, iterations)
+            for part in torch.split(image, SMOOTHED_AT_ONCE)
         ]
     )
 
 
-def pace_of(known: KnownSpectra, agreeing: float) -> Pace:
-    """How walks go where this is known, and so large a share of the nearest labels agree."""
-    covered = known.coverage()
-    wide = max(0.0, 2 * agreeing - 1)  # fields: 0 where nearest labels agree no oftener than not
-    narrow = 1 + (NARROW_HASTE - 1) * covered * (1 - wide) ** 3
-    return Pace(
-        between(WALK_EDGE, covered),
-        narrow * haste_of(known) * PRIOR,
-        between(LABEL_EDGE, covered * wide),
+def choose_params(labelled: LabelledSpectra, agreement: float) -> WalkerParams:
+    """Parameters of the random walker, from the labels.
+
+    Parameters
+    ----------
+    labelled : LabelledSpectra
+    agreement : float
+        Of ``nearest_label_agreement``.
+    """
+    coverage = labelled.coverage()
+    wide = max(0.0, 2 * agreement - 1)  # 0: nearest labels agree no more often than they disagree
+    narrow_factor = 1 + (NARROW_FIELD_FACTOR - 1) * coverage * (1 - wide) ** 3
+    return WalkerParams(
+        beta=interpolate(WALKER_BETA, coverage),
+        prior_weight=narrow_factor * prior_weight_factor(labelled) * PRIOR_WEIGHT,
+        label_edge_scale=interpolate(LABEL_EDGE_SCALE, coverage * wide),
     )
 
 
-def haste_of(known: KnownSpectra) -> float:
-    """How much sooner walks end where the classifier hardly ever errs: 1 to ``MOST_HASTE``."""
-    errors = errors_at_unseen_fields(known)
-    if errors is None:
+def prior_weight_factor(labelled: LabelledSpectra) -> float:
+    """Factor on the prior's weight: above 1 where the classifier errs little on unseen fields."""
+    error = error_on_unseen_fields(labelled)
+    if error is None:
         return 1.0
-    return min(MOST_HASTE, max(1.0, SMALL_ERROR / max(errors, 1e-12)))
+    return min(MAX_PRIOR_WEIGHT_FACTOR, max(1.0, LOW_ERROR / max(error, 1e-12)))
 
 
-def between(ends: tuple[float, float], covered: float) -> float:
-    """The value at a coverage between 0 and 1, from those at both ends."""
-    return ends[0] + (ends[1] - ends[0]) * covered
+def interpolate(ends: tuple[float, float], coverage: float) -> float:
+    """The value at a label coverage from 0 to 1, given those at both ends."""
+    return ends[0] + (ends[1] - ends[0]) * coverage

@@ -1,11 +1,11 @@
-"""A classifier of single pixels that cannot see where they lie.
+"""The prior of the random walker: a classifier of single pixels that cannot see position.
 
-Two linear discriminants (Fisher 1936, doi:10.1111/j.1469-1809.1936.tb02137.x) vote. The plain one
-sees components of the spectrum; the rich one sees, too, how far the pixels round about scatter, and
-how alike a pixel is to known ones (a kernel discriminant, Mika et al. 1999,
-doi:10.1109/NNSP.1999.788121, by the Nyström method, Williams, Seeger 2000). Classes that no plane
-parts ask for the rich one. But where few fields of a class are known it takes these fields for the
-class, so its vote counts the more, the more fields are known than there are classes.
+Two linear discriminants (Fisher 1936, doi:10.1111/j.1469-1809.1936.tb02137.x) are averaged. The
+first gets the smoothed components of the spectrum. The second gets, in addition, their local
+variance and kernel features (a kernel discriminant, Mika et al. 1999, doi:10.1109/NNSP.1999.788121,
+by the Nyström method, Williams, Seeger 2000), so it separates classes that no plane separates. But
+where few fields of a class are labelled, it learns these fields instead of the class. So its weight
+is the label coverage: it grows with the number of labelled fields a class.
 """
 
 from __future__ import annotations
@@ -19,51 +19,51 @@ import torch
 from torch import Tensor
 
 from hsifcn.data.split_recipes import fields
-from hsifcn.propagation.label_coverage import coverage_of, labels_at
+from hsifcn.propagation.label_coverage import coverage_from_counts, labels_at
 
 SHRINKAGE = 0.01  # of the covariance towards a multiple of the identity: few pixels are labelled
-LIKENESS_COMPONENTS = 15  # that a pixel is likened in, the first
-LIKENESS_UNIT = 10.0  # so large that shrinkage leaves most of it
-SCATTER_UNIT = 6.0  # the same
-MOST_KNOWN = 2**14  # known pixels that the classifier learns from
-MOST_LIKENED = 400  # known pixels that others are likened to
-MOST_TAUGHT = 4096  # known pixels that the rich discriminant learns from
-LEAST_STRENGTH = 1e-4  # of a direction of likeness, against the strongest
-LEAST_LOG = -46.0  # of a probability, so that no discriminant has a veto
-FOLDS = 5  # of the fields, of which the classifier is taught all but one
-AT_ONCE = 1024  # pixels: their features take 2 MB, see ``propagation.HEAP_VALUES``
+KERNEL_COMPONENTS = 15  # the first, which the kernel compares
+KERNEL_SCALE = 10.0  # so large that shrinkage leaves most of the kernel features
+VARIANCE_SCALE = 6.0  # the same for the local variance
+MAX_LABELLED = 2**14  # labelled pixels that the classifier learns from
+MAX_KERNEL_CENTRES = 400  # labelled pixels that the kernel compares others with
+MAX_KERNEL_TRAINING = 4096  # labelled pixels that the kernel discriminant learns from
+MIN_EIGENVALUE = 1e-4  # of the kernel matrix, against the greatest
+MIN_LOG_PROBABILITY = -46.0  # so that no single discriminant can rule a class out
+FOLDS = 5  # of labelled fields, for the error on unseen fields
+BATCH = 1024  # pixels classified at once: their features take 2 MB
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What the classifier sees of every pixel.
+class PixelFeatures:
+    """What the classifier gets of every pixel of a scene.
 
     Attributes
     ----------
     smooth : Tensor, (components, rows, cols), float32
-        Components of the spectrum, smoothed, the cleanest first.
-    scatter : Tensor, (k, rows, cols), float32
-        Logarithm of how far pixels round about lie from the first of these, squared.
+        Smoothed components of the spectrum, least noise first.
+    variance : Tensor, (k, rows, cols), float32
+        Logarithm of the local variance of the first k components.
     """
 
     smooth: Tensor
-    scatter: Tensor
+    variance: Tensor
 
-    def crop(self, rows: slice, cols: slice) -> Seen:
+    def crop(self, rows: slice, cols: slice) -> PixelFeatures:
         """A part of the scene."""
-        return Seen(self.smooth[:, rows, cols], self.scatter[:, rows, cols])
+        return PixelFeatures(self.smooth[:, rows, cols], self.variance[:, rows, cols])
 
 
 @dataclass(frozen=True)
-class KnownSpectra:
-    """What the classifier learns from.
+class LabelledSpectra:
+    """Features and classes of labelled pixels.
 
     Attributes
     ----------
     smooth : ndarray, (n, components), float64
-    scatter : ndarray, (n, k), float64
+    variance : ndarray, (n, k), float64
     targets : ndarray, (n,), int64
         Classes from 0.
     fields : ndarray, (n,), int64
@@ -71,70 +71,74 @@ class KnownSpectra:
     """
 
     smooth: Floats
-    scatter: Floats
+    variance: Floats
     targets: npt.NDArray[np.int64]
     fields: npt.NDArray[np.int64]
 
-    def taken(self, which: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> KnownSpectra:
-        """Some of the pixels."""
-        return KnownSpectra(
-            self.smooth[which], self.scatter[which], self.targets[which], self.fields[which]
+    def subset(self, which: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> LabelledSpectra:
+        """Some of the pixels, by a mask or by indices."""
+        return LabelledSpectra(
+            self.smooth[which], self.variance[which], self.targets[which], self.fields[which]
         )
 
-    def at_most(self, count: int) -> KnownSpectra:
-        """So many of the pixels, of every class one at least; all where there are fewer."""
-        return self.taken(some_of_each(self.targets, count))
+    def sample(self, count: int) -> LabelledSpectra:
+        """So many of the pixels, at least one of every class; all where there are fewer."""
+        return self.subset(stratified_sample(self.targets, count))
 
     def weights(self) -> Floats:
-        """How much each pixel counts, (n,): those of a field are alike, so each counts less."""
+        """Weights (n,): 1 over the square root of the size of a pixel's field.
+
+        Pixels of one field are alike, so each of them tells less.
+        """
         return 1 / np.sqrt(np.bincount(self.fields)[self.fields])
 
     def coverage(self) -> float:
-        """Coverage by these pixels, see ``label_layout.coverage``."""
-        return coverage_of(len(np.unique(self.fields)), len(np.unique(self.targets)))
+        """Label coverage of these pixels, see ``label_coverage.label_coverage``."""
+        return coverage_from_counts(len(np.unique(self.fields)), len(np.unique(self.targets)))
 
-    def learn(self, classes: int) -> SpectralClassifier:
-        """Learn both discriminants."""
-        few = self.at_most(MOST_TAUGHT)
-        likeness = Likeness.to(self.smooth, self.at_most(MOST_LIKENED).smooth)
-        parts = in_parts(torch.from_numpy(few.smooth), torch.from_numpy(few.scatter))
-        rich = torch.cat([rich_features(*part, likeness) for part in parts]).numpy()
+    def fit_classifier(self, classes: int) -> SpectralClassifier:
+        """Fit both discriminants."""
+        few = self.sample(MAX_KERNEL_TRAINING)
+        kernel = NystroemKernel.fit(self.smooth, self.sample(MAX_KERNEL_CENTRES).smooth)
+        parts = batches(torch.from_numpy(few.smooth), torch.from_numpy(few.variance))
+        features = torch.cat([kernel_features(*part, kernel) for part in parts]).numpy()
         return SpectralClassifier(
-            Discriminant.of(self.smooth, self.targets, self.weights(), classes),
-            Discriminant.of(rich, few.targets, few.weights(), classes),
-            likeness,
+            LinearDiscriminant.fit(self.smooth, self.targets, self.weights(), classes),
+            LinearDiscriminant.fit(features, few.targets, few.weights(), classes),
+            kernel,
             self.coverage(),
         )
 
 
 @dataclass(frozen=True)
 class SpectralClassifier:
-    """Two discriminants, and how much the rich one counts: as much as labels cover fields."""
+    """Two discriminants; ``kernel_weight``, from 0 to 1, is that of the second."""
 
-    plain: Discriminant
-    rich: Discriminant
-    likeness: Likeness
-    trust: float
+    linear_discriminant: LinearDiscriminant
+    kernel_discriminant: LinearDiscriminant
+    kernel: NystroemKernel
+    kernel_weight: float
 
-    def probabilities(self, seen: Seen) -> Tensor:
+    def probabilities(self, features: PixelFeatures) -> Tensor:
         """Probability of each class at each pixel, (classes, rows, cols), float32."""
-        smooth, scatter = seen.smooth.flatten(1).t(), seen.scatter.flatten(1).t()
-        found = torch.cat([self.scores(*part).softmax(1) for part in in_parts(smooth, scatter)])
-        return found.t().reshape(-1, *seen.smooth.shape[1:])
+        smooth, variance = features.smooth.flatten(1).t(), features.variance.flatten(1).t()
+        found = torch.cat([self.scores(*part).softmax(1) for part in batches(smooth, variance)])
+        return found.t().reshape(-1, *features.smooth.shape[1:])
 
-    def scores(self, smooth: Tensor, scatter: Tensor) -> Tensor:
-        """Logarithms of what is said of n pixels, (n, classes), but for a constant of each."""
-        plain = self.plain.log_probabilities(smooth)
-        if self.trust == 0:
-            return plain
-        rich = self.rich.log_probabilities(rich_features(smooth, scatter, self.likeness))
-        return (1 - self.trust) * plain + self.trust * rich
+    def scores(self, smooth: Tensor, variance: Tensor) -> Tensor:
+        """Scores (n, classes) of n pixels: logarithms of probabilities, up to a constant each."""
+        linear = self.linear_discriminant.log_probabilities(smooth)
+        if self.kernel_weight == 0:
+            return linear
+        features = kernel_features(smooth, variance, self.kernel)
+        nonlinear = self.kernel_discriminant.log_probabilities(features)
+        return (1 - self.kernel_weight) * linear + self.kernel_weight * nonlinear
 
 
-def some_of_each(targets: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
-    """Which of n pixels of some classes to take: so many, drawn, of every class one at least.
+def stratified_sample(targets: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+    """Indices of ``count`` of n pixels, drawn so that every class has at least one.
 
-    All, as they come, where there are no more.
+    All indices, in order, where there are no more than ``count``.
     """
     if len(targets) <= count:
         return np.arange(len(targets))
@@ -143,52 +147,53 @@ def some_of_each(targets: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.i
     return np.concatenate([order[firsts], np.delete(order, firsts)])[:count]
 
 
-def known_spectra(seen: Seen, pixels: Tensor, targets: Tensor) -> KnownSpectra:
-    """What is seen of labelled pixels: flat indices (n,) and classes (n,) from 0."""
-    labels = labels_at(pixels, targets, seen.smooth.shape[1:])
+def labelled_spectra(features: PixelFeatures, pixels: Tensor, targets: Tensor) -> LabelledSpectra:
+    """Features of labelled pixels: flat indices (n,) and classes (n,) from 0."""
+    labels = labels_at(pixels, targets, features.smooth.shape[1:])
     places = pixels.cpu().numpy()
-    smooth, scatter = (
-        image.flatten(1).t()[pixels].double().cpu().numpy() for image in (seen.smooth, seen.scatter)
+    smooth, variance = (
+        image.flatten(1).t()[pixels].double().cpu().numpy()
+        for image in (features.smooth, features.variance)
     )
-    return KnownSpectra(
-        smooth, scatter, targets.cpu().numpy(), fields(labels).flat[places].astype(np.int64)
+    return LabelledSpectra(
+        smooth, variance, targets.cpu().numpy(), fields(labels).flat[places].astype(np.int64)
     )
 
 
-def errors_at_unseen_fields(known: KnownSpectra) -> float | None:
-    """Share of the pixels that are told wrong when their fields are not taught.
+def error_on_unseen_fields(labelled: LabelledSpectra) -> float | None:
+    """Share of the labelled pixels that a classifier trained on other fields gets wrong.
 
-    Fields of classes that no other field is known of are left out; None where none is left.
+    Cross-validation over fields. Classes with one field only are left out; None where no class has
+    more.
     """
-    classes = int(known.targets.max(initial=0)) + 1
-    asked = wrong = 0
+    classes = int(labelled.targets.max(initial=0)) + 1
+    tested = wrong = 0
     for fold in range(FOLDS):
-        held = known.fields % FOLDS == fold
-        taught = known.taken(~held)
-        held &= np.isin(known.targets, taught.targets)
-        if held.any():
-            classifier, test = taught.learn(classes), known.taken(held)
-            parts = in_parts(torch.from_numpy(test.smooth), torch.from_numpy(test.scatter))
-            said = torch.cat([classifier.scores(*part).argmax(1) for part in parts])
-            asked += len(said)
-            wrong += int((said.numpy() != test.targets).sum())
-    return wrong / asked if asked else None
+        held_out = labelled.fields % FOLDS == fold
+        training = labelled.subset(~held_out)
+        held_out &= np.isin(labelled.targets, training.targets)
+        if held_out.any():
+            classifier, test = training.fit_classifier(classes), labelled.subset(held_out)
+            parts = batches(torch.from_numpy(test.smooth), torch.from_numpy(test.variance))
+            predicted = torch.cat([classifier.scores(*part).argmax(1) for part in parts])
+            tested += len(predicted)
+            wrong += int((predicted.numpy() != test.targets).sum())
+    return wrong / tested if tested else None
 
 
 @dataclass(frozen=True)
-class Likeness:
-    """How alike pixels are to some known ones: a Gaussian of the distance of their components.
+class NystroemKernel:
+    """A Gaussian kernel, approximated by its values at some labelled pixels (Nyström's method).
 
     Attributes
     ----------
     centre, spread : ndarray, (k,)
-        Of the components of all known pixels; pixels as far from each other as these are, on
-        average, are alike by 1 / e.
+        Mean and standard deviation of the components of all labelled pixels. In these units two
+        pixels at the average distance have the kernel value 1 / e.
     known : ndarray, (m, k)
-        Those that others are likened to, in these units.
+        The pixels that others are compared with, in these units.
     axes : ndarray, (m, r)
-        What turns likenesses to the known pixels into features, in which the products of the known
-        pixels are their likenesses to each other.
+        Turns kernel values into features whose products are the kernel values of ``known``.
     """
 
     centre: Floats
@@ -197,19 +202,19 @@ class Likeness:
     axes: Floats
 
     @classmethod
-    def to(cls, everything: Floats, some: Floats) -> Likeness:
-        """Likeness to some known pixels, (m, components), of all, (n, components)."""
-        everything = everything[:, :LIKENESS_COMPONENTS]
+    def fit(cls, everything: Floats, some: Floats) -> NystroemKernel:
+        """Kernel with the units of all pixels (n, components), at some of them (m, components)."""
+        everything = everything[:, :KERNEL_COMPONENTS]
         centre, spread = everything.mean(0), np.maximum(everything.std(0), 1e-6)
-        known = (some[:, :LIKENESS_COMPONENTS] - centre) / spread
+        known = (some[:, :KERNEL_COMPONENTS] - centre) / spread
         squares = (known**2).sum(1)
-        strengths, vectors = np.linalg.eigh(
+        values, vectors = np.linalg.eigh(
             np.exp((known @ known.T - squares[:, None] / 2 - squares / 2) / known.shape[1])
         )
-        strong = strengths > LEAST_STRENGTH * strengths.max()
-        return cls(centre, spread, known, vectors[:, strong] / np.sqrt(strengths[strong]))
+        kept = values > MIN_EIGENVALUE * values.max()
+        return cls(centre, spread, known, vectors[:, kept] / np.sqrt(values[kept]))
 
-    def of(self, smooth: Tensor) -> Tensor:
+    def transform(self, smooth: Tensor) -> Tensor:
         """Features (n, r) of the pixels' components (n, components)."""
         centre, spread, known, axes = (
             torch.from_numpy(array).to(smooth)
@@ -221,37 +226,39 @@ class Likeness:
         return (products / len(centre)).exp() @ axes
 
 
-def in_parts(smooth: Tensor, scatter: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """A few pixels at a time, of (n, components) and (n, k): their features are many."""
-    return zip(torch.split(smooth, AT_ONCE), torch.split(scatter, AT_ONCE), strict=True)
+def batches(smooth: Tensor, variance: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """A few pixels at a time, of (n, components) and (n, k), because their features are many."""
+    return zip(torch.split(smooth, BATCH), torch.split(variance, BATCH), strict=True)
 
 
-def rich_features(smooth: Tensor, scatter: Tensor, likeness: Likeness) -> Tensor:
-    """What the rich discriminant sees of n pixels: (n, components + k + r)."""
-    return torch.cat([smooth, SCATTER_UNIT * scatter, LIKENESS_UNIT * likeness.of(smooth)], dim=1)
+def kernel_features(smooth: Tensor, variance: Tensor, kernel: NystroemKernel) -> Tensor:
+    """Features of n pixels for the kernel discriminant: (n, components + k + r)."""
+    return torch.cat(
+        [smooth, VARIANCE_SCALE * variance, KERNEL_SCALE * kernel.transform(smooth)], dim=1
+    )
 
 
 @dataclass(frozen=True)
-class Discriminant:
-    """Linear discriminants of some features.
+class LinearDiscriminant:
+    """Linear discriminant functions of some features.
 
     Attributes
     ----------
     directions : ndarray, (features, classes)
     offsets : ndarray, (classes,)
-        Minus infinity for a class that no pixel was known of.
+        Minus infinity for a class without a training pixel.
     """
 
     directions: Floats
     offsets: Floats
 
     @classmethod
-    def of(
+    def fit(
         cls, features: Floats, targets: npt.NDArray[np.int64], weights: Floats, classes: int
-    ) -> Discriminant:
-        """Learn from features (n, features) of pixels of classes (n,).
+    ) -> LinearDiscriminant:
+        """Fit to features (n, features) of pixels of classes (n,).
 
-        Weights (n,) tell how much each counts in the mean of its class and in the covariance.
+        Weights (n,) tell how much each pixel counts in the mean of its class and in the covariance.
         """
         members = np.zeros((len(targets), classes))
         members[np.arange(len(targets)), targets] = weights / weights.sum()
@@ -266,7 +273,7 @@ class Discriminant:
             covariance + SHRINKAGE * level * np.eye(len(covariance)), centres.T
         )
         counts = np.bincount(targets, minlength=classes)
-        with np.errstate(divide="ignore"):  # a class without a pixel has no chance
+        with np.errstate(divide="ignore"):  # the probability of a class without a pixel is 0
             offsets = np.log(counts / counts.sum()) - 0.5 * (centres.T * directions).sum(axis=0)
         return cls(directions, offsets)
 
@@ -274,5 +281,5 @@ class Discriminant:
         """Of n pixels, (n, classes), in the features' type; minus infinity for unknown classes."""
         scores = features @ torch.from_numpy(self.directions).to(features)
         scores += torch.from_numpy(self.offsets).to(features)
-        found = scores.log_softmax(1).clamp(min=LEAST_LOG)
+        found = scores.log_softmax(1).clamp(min=MIN_LOG_PROBABILITY)
         return found.masked_fill(scores.isneginf(), -torch.inf)

@@ -1,9 +1,9 @@
-"""Labels carried over scenes too large to be held: window by window, as ``propagation.py`` does.
+"""Pseudo-labels of scenes too large to be held: labels propagated window by window.
 
-Components and classifier are those of all windows together, so that a class looks the same in
-each; edges and walks are those of one window, which is given a halo about as wide as walks go.
-Only windows that hold training pixels are looked at, as many as keep the time within bounds, and
-only they are held.
+The MNF transform, the spectral classifier and the parameters of the random walker are fitted on all
+windows together, so that a class is the same in each. Smoothing and the random walker work on one
+window, which has a halo about as wide as labels spread. Only windows with training pixels are
+processed, and no more than ``MAX_WINDOWS`` of them, which bounds the time.
 """
 
 from __future__ import annotations
@@ -18,27 +18,40 @@ from torch import Tensor
 
 from hsifcn.core.scene import Window, class_targets
 from hsifcn.core.tiles import Tile, crop
-from hsifcn.propagation.label_coverage import agreement, coverage
-from hsifcn.propagation.mnf import clean_directions, noise_sums, projected, signal_sums
-from hsifcn.propagation.random_walker import counting_by_class, pace_of, seen_in, walks
-from hsifcn.propagation.spectral_prior import MOST_KNOWN, KnownSpectra, known_spectra, some_of_each
+from hsifcn.propagation.label_coverage import label_coverage, nearest_label_agreement
+from hsifcn.propagation.mnf import band_product_sums, mnf_fit, mnf_project, noise_sums
+from hsifcn.propagation.random_walker import (
+    WalkerParams,
+    balance_classes,
+    choose_params,
+    edges_and_features,
+    solve_random_walker,
+    walker_weights,
+)
+from hsifcn.propagation.spectral_prior import (
+    MAX_LABELLED,
+    LabelledSpectra,
+    SpectralClassifier,
+    labelled_spectra,
+    stratified_sample,
+)
 
 HALO = 32  # pixels round the core of a window
-MOST_WINDOWS = 24  # 880,000 pixels: about a minute on two cores
+MAX_WINDOWS = 24  # 880,000 pixels: about a minute on two cores
 
 Labels = npt.NDArray[np.uint16]
 
 
 @dataclass(frozen=True)
-class LabelledWindow:
-    """A part of a scene that labels are carried over.
+class PropagationWindow:
+    """A part of a scene that labels are propagated over.
 
     Attributes
     ----------
     scene : int
         Number of the scene.
     tile : Tile
-        What is read, and its core, of which something is learnt.
+        What is read, and its core, whose pseudo-labels are kept.
     labels : ndarray, (rows, cols) of ``tile.read``, uint16
         Of the training pixels, 0 elsewhere.
     """
@@ -47,19 +60,19 @@ class LabelledWindow:
     tile: Tile
     labels: Labels
 
-    def known(self) -> tuple[Tensor, Tensor]:
-        """Flat indices and classes (from 0) of the training pixels, core and halo."""
+    def training_pixels(self) -> tuple[Tensor, Tensor]:
+        """Flat indices and classes (from 0) of the training pixels of core and halo."""
         pixels = np.flatnonzero(self.labels)
         return torch.from_numpy(pixels), torch.from_numpy(class_targets(self.labels.flat[pixels]))
 
 
-Read = Callable[[LabelledWindow], tuple[Tensor, Tensor | None]]
+Read = Callable[[PropagationWindow], tuple[Tensor, Tensor | None]]
 """Standardised cube of a window, and its valid pixels or None: as ``propagate`` takes them."""
 
 
 @dataclass(frozen=True)
-class Carried:
-    """Classes carried over the core of a window.
+class WindowPseudoLabels:
+    """Pseudo-labels of the core of a window.
 
     Attributes
     ----------
@@ -78,48 +91,74 @@ class Carried:
     weights: npt.NDArray[np.float32]
 
 
-def carry_over_windows(
-    windows: Sequence[LabelledWindow], read: Read, classes: int
-) -> list[Carried]:
-    """Carry labels over windows, all of which hold training pixels in their cores.
+@dataclass(frozen=True)
+class SharedFit:
+    """What is fitted on all windows together."""
 
-    A pixel counts by its probability and by how rare its class is in all windows together; see
-    ``propagation.propagated_labels``.
+    directions: npt.NDArray[np.float32]
+    coverage: float
+    classifier: SpectralClassifier
+    params: WalkerParams
+
+
+def propagate_over_windows(
+    windows: Sequence[PropagationWindow], read: Read, classes: int
+) -> list[WindowPseudoLabels]:
+    """Propagate labels over windows, all of which hold training pixels in their cores.
+
+    A pixel counts by its greatest probability and by how rare its class is in all windows together,
+    as in ``random_walker.make_pseudo_labels``.
     """
-    directions = shared_directions(windows, read)
-    cores = [window.labels[crop(window.tile)] for window in windows]
-    covered = coverage(cores)
-    learnt = shared_spectra(windows, read, directions, covered)
-    classifier, pace = learnt.learn(classes), pace_of(learnt, agreement(cores))
-    found = []
-    for window in windows:
-        pixels, targets = window.known()
-        cube, valid = read(window)
-        edges, seen = seen_in(projected(cube, directions), valid, covered)
-        pixels, targets = pixels.to(cube.device), targets.to(cube.device)
-        said = walks(edges, classifier.probabilities(seen), valid, pixels, targets, pace)
-        weights, best = said.max(0)
-        weights.view(-1)[pixels] = 0
-        found.append((weights[crop(window.tile)].cpu(), best[crop(window.tile)].cpu()))
+    shared = fit_shared(windows, read, classes)
+    found = [propagate_window(window, read, shared) for window in windows]
     sizes = [weights.numel() for weights, _ in found]
     likeliest = torch.cat([best.flatten() for _, best in found])
-    counting = counting_by_class(
-        likeliest, torch.cat([weights.flatten() for weights, _ in found]), classes
-    )
+    confidence = torch.cat([weights.flatten() for weights, _ in found])
+    balanced = balance_classes(likeliest, confidence, classes)
     return [
-        Carried(
+        WindowPseudoLabels(
             window.scene,
             window.tile.core,
             best.reshape(own.shape).numpy().astype(np.uint16),
             weights.reshape(own.shape).numpy(),
         )
         for window, (own, _), best, weights in zip(
-            windows, found, torch.split(likeliest, sizes), torch.split(counting, sizes), strict=True
+            windows, found, torch.split(likeliest, sizes), torch.split(balanced, sizes), strict=True
         )
     ]
 
 
-def shared_directions(windows: Sequence[LabelledWindow], read: Read) -> npt.NDArray[np.float32]:
+def fit_shared(windows: Sequence[PropagationWindow], read: Read, classes: int) -> SharedFit:
+    """Fit the MNF transform, the spectral classifier and the parameters on all windows."""
+    directions = fit_shared_mnf(windows, read)
+    cores = [window.labels[crop(window.tile)] for window in windows]
+    coverage = label_coverage(cores)
+    labelled = shared_labelled_spectra(windows, read, directions, coverage)
+    classifier = labelled.fit_classifier(classes)
+    params = choose_params(labelled, nearest_label_agreement(cores))
+    return SharedFit(directions, coverage, classifier, params)
+
+
+def propagate_window(
+    window: PropagationWindow, read: Read, shared: SharedFit
+) -> tuple[Tensor, Tensor]:
+    """Greatest probability (0 where labelled) and likeliest class of the core of a window."""
+    pixels, targets = window.training_pixels()
+    cube, valid = read(window)
+    components = mnf_project(cube, shared.directions)
+    edges, features = edges_and_features(components, valid, shared.coverage)
+    prior = shared.classifier.probabilities(features)
+    pixels, targets = pixels.to(cube.device), targets.to(cube.device)
+    edge_weights = walker_weights(edges, prior, valid, pixels, shared.params)
+    probabilities = solve_random_walker(
+        edge_weights, prior, shared.params.prior_weight, valid, pixels, targets
+    )
+    weights, best = probabilities.max(0)
+    weights.view(-1)[pixels] = 0
+    return weights[crop(window.tile)].cpu(), best[crop(window.tile)].cpu()
+
+
+def fit_shared_mnf(windows: Sequence[PropagationWindow], read: Read) -> npt.NDArray[np.float32]:
     """Directions of the minimum noise fractions of all windows together."""
     sums = []
     for window in windows:
@@ -127,49 +166,48 @@ def shared_directions(windows: Sequence[LabelledWindow], read: Read) -> npt.NDAr
         rows, cols = crop(window.tile)  # so that no pixel counts twice
         core = cube[0, :, rows, cols]
         measured = None if valid is None else valid[:, :, rows, cols]
-        sums.append((*noise_sums(core, measured), signal_sums(core)))
+        sums.append((*noise_sums(core, measured), band_product_sums(core)))
     noises, counts, signals = zip(*sums, strict=True)
-    return clean_directions(np.sum(noises, axis=0) / max(1, sum(counts)), np.sum(signals, axis=0))
+    return mnf_fit(np.sum(noises, axis=0) / max(1, sum(counts)), np.sum(signals, axis=0))
 
 
-def shared_spectra(
-    windows: Sequence[LabelledWindow],
+def shared_labelled_spectra(
+    windows: Sequence[PropagationWindow],
     read: Read,
     directions: npt.NDArray[np.float32],
-    covered: float,
-) -> KnownSpectra:
-    """What the classifier learns from: training pixels of all cores, as many as it takes.
+    coverage: float,
+) -> LabelledSpectra:
+    """Features of the training pixels of all cores, at most ``MAX_LABELLED`` of them.
 
-    They come in the order of the scenes, so that where only some are taken, windows of any size
-    take the same.
+    Pixels are in the order of the scenes, so that a sample does not depend on the windows.
     """
     places = np.concatenate([places_of_core(window) for window in windows], axis=1)
     order = np.lexsort(places[:3])  # by scene, row, column
-    taken = np.zeros(len(order), bool)
-    taken[order[some_of_each(places[3, order], MOST_KNOWN)]] = True
-    found: list[KnownSpectra] = []
+    sampled = np.zeros(len(order), bool)
+    sampled[order[stratified_sample(places[3, order], MAX_LABELLED)]] = True
+    found: list[LabelledSpectra] = []
     first_pixel = first_field = 0
     for window in windows:
         cube, valid = read(window)
-        _, seen = seen_in(projected(cube, directions), valid, covered)
+        _, features = edges_and_features(mnf_project(cube, directions), valid, coverage)
         labels = window.labels[crop(window.tile)]
         pixels = np.flatnonzero(labels)
         targets = torch.from_numpy(class_targets(labels.flat[pixels])).to(cube.device)
-        core = seen.crop(*crop(window.tile))
-        known = known_spectra(core, torch.from_numpy(pixels).to(cube.device), targets)
-        fields = first_field + known.fields  # of another window, other fields
-        own = taken[first_pixel : first_pixel + len(pixels)]
-        found.append(replace(known, fields=fields).taken(own))
+        core = features.crop(*crop(window.tile))
+        labelled = labelled_spectra(core, torch.from_numpy(pixels).to(cube.device), targets)
+        fields = first_field + labelled.fields  # each window has fields of its own
+        own = sampled[first_pixel : first_pixel + len(pixels)]
+        found.append(replace(labelled, fields=fields).subset(own))
         first_pixel, first_field = first_pixel + len(pixels), fields.max() + 1
-    return KnownSpectra(
-        np.concatenate([known.smooth for known in found]),
-        np.concatenate([known.scatter for known in found]),
-        np.concatenate([known.targets for known in found]),
-        np.concatenate([known.fields for known in found]),
-    ).taken(np.lexsort(places[:3, taken]))
+    return LabelledSpectra(
+        np.concatenate([labelled.smooth for labelled in found]),
+        np.concatenate([labelled.variance for labelled in found]),
+        np.concatenate([labelled.targets for labelled in found]),
+        np.concatenate([labelled.fields for labelled in found]),
+    ).subset(np.lexsort(places[:3, sampled]))
 
 
-def places_of_core(window: LabelledWindow) -> npt.NDArray[np.int64]:
+def places_of_core(window: PropagationWindow) -> npt.NDArray[np.int64]:
     """Column, row, scene and class (from 0) of the training pixels of a core, (4, n)."""
     labels = window.labels[crop(window.tile)]
     rows, cols = np.nonzero(labels)
@@ -178,13 +216,13 @@ def places_of_core(window: LabelledWindow) -> npt.NDArray[np.int64]:
     return np.stack([cols + first.col, rows + first.row, scenes, targets])
 
 
-def cut(
-    carried: Sequence[Carried], scene: int, window: Window
+def pseudo_labels_in(
+    found: Sequence[WindowPseudoLabels], scene: int, window: Window
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """Classes and weights of a window of a scene, both (rows, cols); weight 0 where none are."""
     classes = np.zeros((window.rows, window.cols), np.int64)
     weights = np.zeros((window.rows, window.cols), np.float32)
-    for one in carried:
+    for one in found:
         common = window.intersection(one.core)
         if one.scene == scene and common.rows > 0 and common.cols > 0:
             there = common.slices_in(one.core)

@@ -4,8 +4,8 @@ Crops lie round training pixels: a class is drawn first, each as likely as anoth
 pixels, then the place of the crop round it, so that rare classes and far corners come up. The scene
 is never held: what a step needs is read from the file and standardised on the way.
 
-What is only looked at, validation pixels and the inputs of batch norms at the end, is read in tiles
-that lie as those of prediction do, with a halo.
+What needs no gradient, evaluation and the batch-norm update at the end, reads tiles that lie as
+those of prediction do, with a halo.
 """
 
 from __future__ import annotations
@@ -24,24 +24,22 @@ from hsifcn.core.scene import Scene, Window, class_targets
 from hsifcn.core.tiles import Tile, crop, plan_tiles
 from hsifcn.data.splits import Split
 from hsifcn.data.standardise import Scaling, read_bands, strips, valid_pixels
-from hsifcn.propagation.random_walker import PropagatedLabels
+from hsifcn.propagation.random_walker import PseudoLabels
 from hsifcn.propagation.windows import (
     HALO,
-    MOST_WINDOWS,
-    Carried,
-    LabelledWindow,
-    carry_over_windows,
-    cut,
+    MAX_WINDOWS,
+    PropagationWindow,
+    WindowPseudoLabels,
+    propagate_over_windows,
+    pseudo_labels_in,
 )
 from hsifcn.training.scenes import (
     TrainingScene,
-    WholeScenes,
-    load_training_scene,
     require_same_size,
 )
 
-LOOK_PIXELS = 2**18  # read at most for a look at the validation pixels: about two steps
-SETTLING_PIXELS = 2**19  # read for the final batch statistics
+EVALUATION_PIXELS = 2**18  # read at most for an evaluation: about two steps
+BATCH_NORM_PIXELS = 2**19  # read for the batch-norm update at the end
 
 LabelArray = npt.NDArray[np.uint16]
 
@@ -57,9 +55,9 @@ class CropSize:
     count, batch : int
         Crops a step, and crops that the network is given at once.
     core, halo, stride : int
-        Of the tiles that are looked at; see ``tiles.plan_tiles``.
-    carried : int
-        Side of the core of the windows that labels are carried over; 0 where none fits.
+        Of the tiles of an evaluation; see ``tiles.plan_tiles``.
+    window : int
+        Side of the core of the windows that labels are propagated over; 0 where none fits.
     """
 
     side: int
@@ -68,11 +66,11 @@ class CropSize:
     core: int
     halo: int
     stride: int
-    carried: int = 0
+    window: int = 0
 
     @property
     def tile_pixels(self) -> int:
-        """Pixels read for a tile that is looked at."""
+        """Pixels read for a tile of an evaluation."""
         return (self.core + 2 * self.halo) ** 2
 
     @property
@@ -114,7 +112,7 @@ class LabelledScene:
 
 @dataclass(frozen=True)
 class DrawnCrops:
-    """Crops of one size that the network is given at once, and what is learnt from them.
+    """Crops of one size that the network is given at once, with their labels.
 
     Attributes
     ----------
@@ -172,7 +170,7 @@ class CroppedScenes:
     scaling : Scaling
     size : CropSize
     seed : int
-        Of the crops that validate and of those that settle the batch statistics.
+        Of the tiles of evaluations and of the batch-norm update.
     device : torch.device
     """
 
@@ -203,8 +201,8 @@ class CroppedScenes:
         self.class_counts = np.bincount(labels)
         self.firsts = np.cumsum([0, *(len(pixels) for pixels in self.pixels)])
         self.validation = self._validation_tiles()
-        self.settling = self._settling_tiles()
-        self.carried: list[Carried] = []
+        self.batch_norm_inputs = self._batch_norm_tiles()
+        self.pseudo_labels: list[WindowPseudoLabels] = []
         self.n_validation = sum(len(crops.targets) for crops in self.validation)
 
     def counts(self, classes: int) -> npt.NDArray[np.int64]:
@@ -218,11 +216,13 @@ class CroppedScenes:
             scenes, self.bands, self.scaling, self.size, seed=self.seed, device=self.device
         )
 
-    def carry_labels(self, classes: int) -> CroppedScenes:
-        """The same scenes, their labels carried over the windows that hold most of them."""
+    def with_pseudo_labels(self, classes: int) -> CroppedScenes:
+        """The same scenes, labels propagated over the windows that hold most of them."""
         other = copy.copy(self)
-        if self.size.carried:
-            other.carried = carry_over_windows(self._windows(), self._read_window, classes)
+        if self.size.window:
+            other.pseudo_labels = propagate_over_windows(
+                self._windows(), self._read_window, classes
+            )
         return other
 
     def draw(self, rng: np.random.Generator) -> list[DrawnCrops]:
@@ -253,22 +253,22 @@ class CroppedScenes:
         tiles = plan_tiles(rows, cols, tile=(core, core), halo=halo, stride=stride)
         return tiles, -(-cols // core)
 
-    def _windows(self) -> list[LabelledWindow]:
+    def _windows(self) -> list[PropagationWindow]:
         """Windows with training pixels; of too many those with more, rare classes counting more."""
         found, worth = [], []
-        side = self.size.carried
+        side = self.size.window
         for number, held in enumerate(self.scenes):
             rows, cols, _ = held.scene.shape
             for tile in plan_tiles(rows, cols, tile=(side, side), halo=HALO, stride=1):
                 labels = held.training[tile.core.slices]
                 if labels.any():
-                    found.append(LabelledWindow(number, tile, held.training[tile.read.slices]))
+                    found.append(PropagationWindow(number, tile, held.training[tile.read.slices]))
                     worth.append((1 / self.class_counts[labels[labels > 0]]).sum())
         order = np.argsort(-np.array(worth), kind="stable")
-        return [found[place] for place in order[:MOST_WINDOWS]]
+        return [found[place] for place in order[:MAX_WINDOWS]]
 
     def _validation_tiles(self) -> list[DrawnCrops]:
-        """Tiles with validation pixels, the same at every look."""
+        """Tiles with validation pixels, the same in every evaluation."""
         found: list[tuple[int, Tile]] = []
         for number, scene in enumerate(self.scenes):
             rows, cols = np.nonzero(scene.validation)
@@ -276,17 +276,17 @@ class CroppedScenes:
             cells = np.unique(rows // self.size.core * across + cols // self.size.core)
             found += [(number, tiles[cell]) for cell in cells]
         order = np.random.default_rng([self.seed, 0, 1]).permutation(len(found))
-        taken = [found[place] for place in order[: -(-LOOK_PIXELS // self.size.tile_pixels)]]
+        taken = [found[place] for place in order[: -(-EVALUATION_PIXELS // self.size.tile_pixels)]]
         scenes, tiles = [number for number, _ in taken], [tile for _, tile in taken]
         validation = [scene.validation for scene in self.scenes]
         return self._batches(scenes, tiles, validation, self.size.tiles_at_once)
 
-    def _settling_tiles(self) -> list[DrawnCrops]:
+    def _batch_norm_tiles(self) -> list[DrawnCrops]:
         """Tiles round training pixels drawn as for a step: the inputs that were learnt from."""
         rng = np.random.default_rng([self.seed, 0, 2])
         grids = [self._grid(number) for number in range(len(self.scenes))]
         found: dict[tuple[int, int], Tile] = {}  # each tile once
-        for _ in range(-(-SETTLING_PIXELS // self.size.tile_pixels)):
+        for _ in range(-(-BATCH_NORM_PIXELS // self.size.tile_pixels)):
             number, row, col = self.draw_pixel(rng)
             tiles, across = grids[number]
             cell = row // self.size.core * across + col // self.size.core
@@ -338,8 +338,8 @@ class CroppedScenes:
         mask = None if counted.all() else torch.from_numpy(counted)[:, None].to(self.device)
         labelled = crops.pixels.to(self.device), crops.targets.to(self.device)
         channels_last = torch.from_numpy(cube).permute(0, 3, 1, 2)
-        carried = self._carried(crops) if self.carried else None
-        return TrainingScene(channels_last.to(self.device), mask, *labelled, *labelled, carried)
+        pseudo = self._pseudo_labels_of(crops) if self.pseudo_labels else None
+        return TrainingScene(channels_last.to(self.device), mask, *labelled, *labelled, pseudo)
 
     def _read(
         self, number: int, window: Window
@@ -351,21 +351,21 @@ class CroppedScenes:
         counted = valid if held.counted is None else held.counted[window.slices]
         return self.scaling.apply(block, valid), counted
 
-    def _read_window(self, window: LabelledWindow) -> tuple[Tensor, Tensor | None]:
+    def _read_window(self, window: PropagationWindow) -> tuple[Tensor, Tensor | None]:
         """Cube (1, bands, rows, cols) and valid pixels (1, 1, rows, cols), None for all."""
         spectra, valid = self._read(window.scene, window.tile.read)
         cube = torch.from_numpy(spectra).permute(2, 0, 1)[None].to(self.device)
         return cube, None if valid.all() else torch.from_numpy(valid)[None, None].to(self.device)
 
-    def _carried(self, crops: DrawnCrops) -> PropagatedLabels:
-        """What was carried over crops; the weights sum to one, or are 0 where nothing was."""
+    def _pseudo_labels_of(self, crops: DrawnCrops) -> PseudoLabels:
+        """Pseudo-labels of crops; the weights sum to one, or are 0 where there are none."""
         pairs = [
-            cut(self.carried, number, tile.read)
+            pseudo_labels_in(self.pseudo_labels, number, tile.read)
             for number, tile in zip(crops.scenes, crops.tiles, strict=True)
         ]
         weights = np.concatenate([own.ravel() for _, own in pairs])
         classes = np.concatenate([own.ravel() for own, _ in pairs])
-        return PropagatedLabels(
+        return PseudoLabels(
             torch.from_numpy(classes).to(self.device),
             torch.from_numpy(weights / max(weights.sum(), 1e-12)).to(self.device),
         )
@@ -396,29 +396,3 @@ def _with_labels(scenes: list[int], tiles: list[Tile], labels: Sequence[LabelArr
         torch.from_numpy(np.concatenate(pixels)),
         torch.from_numpy(np.concatenate(targets)),
     )
-
-
-def open_source(
-    scenes: Sequence[Scene],
-    splits: Sequence[Split],
-    bands: npt.NDArray[np.bool_],
-    scaling: Scaling,
-    size: CropSize | None,
-    *,
-    inductive: bool,
-    seed: int,
-    device: torch.device,
-) -> WholeScenes | CroppedScenes:
-    """The scenes, read whole where ``size`` is None, else ready for crops of them to be read."""
-    pairs = list(zip(scenes, splits, strict=True))
-    if size is None:
-        return WholeScenes(
-            [
-                load_training_scene(
-                    scene, split, bands, scaling, inductive=inductive, device=device
-                )
-                for scene, split in pairs
-            ]
-        )
-    labelled = [label_scene(scene, split, bands, inductive=inductive) for scene, split in pairs]
-    return CroppedScenes(labelled, bands, scaling, size, seed=seed, device=device)

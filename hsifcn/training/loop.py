@@ -1,4 +1,4 @@
-"""Steps of training: one loop for every network, on whatever it learns from."""
+"""Steps of training: one loop for every network, whatever it learns from, and its checkpoint."""
 
 from __future__ import annotations
 
@@ -18,127 +18,21 @@ from torch import Tensor, nn
 
 from hsifcn.core.errors import FailedError, SettingError, UnreadableFileError
 from hsifcn.io.files import atomic_write
-from hsifcn.models import MODELS, ModelSpec, build
-from hsifcn.models.fcn import FCN
-from hsifcn.training.crops import CroppedScenes
-from hsifcn.training.objectives import Objective, SceneObjective
-from hsifcn.training.optimiser import AdamW
-from hsifcn.training.patches import PatchObjective
-from hsifcn.training.scenes import WholeScenes
-from hsifcn.training.settings import Settings, learning_rate, stage
+from hsifcn.models import ModelSpec, build
+from hsifcn.training.objectives import Objective
+from hsifcn.training.optimiser import AdamW, learning_rate, update_average
+from hsifcn.training.settings import TrainOptions
 
 SELECT_FROM = 0.8  # share of the steps before which no state is kept: the rate is still high
 SAVE_EVERY_S = 60.0  # seconds between two saved states
+STATE = "state.safetensors"
 
 Progress = Callable[[int, float, float | None], None]
 """Called after each step with the step, its loss and the last validation OA."""
 
 
-def make_objective(
-    source: WholeScenes | CroppedScenes, spec: ModelSpec, settings: Settings
-) -> Objective:
-    """The objective that suits a network."""
-    smoothing, jitter = settings.label_smoothing, settings.spectral_jitter
-    patch = MODELS[spec.name].patch
-    if patch is not None:
-        assert isinstance(source, WholeScenes)  # no plan gives patch CNNs crops
-        return PatchObjective(source, spec.classes, smoothing, jitter, patch, settings.materialised)
-    if settings.propagation:
-        source = source.carry_labels(spec.classes)
-    return SceneObjective[Any](source, spec.classes, smoothing, jitter, settings.propagation)
-
-
-def initial_state(
-    spec: ModelSpec, settings: Settings, device: str, weights: Mapping[str, Tensor] | None = None
-) -> TrainingState:
-    """A network, its average and its optimiser; freshly initialised but for ``weights``."""
-    torch.manual_seed(settings.seed)
-    network = build(spec)
-    network.load_state_dict(weights or {}, strict=False)
-    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    averaged = copy.deepcopy(network).requires_grad_(False)
-    optimiser = AdamW(network.parameters(), settings.weight_decay)
-    return TrainingState(network, averaged, optimiser, 0, -1.0, 0, {}, [], 0.0)
-
-
-def run_steps(
-    state: TrainingState,
-    objective: Objective,
-    settings: Settings,
-    until: int,
-    progress: Progress,
-    checkpoint: Path | None,
-    identity: dict[str, Any],
-) -> None:
-    """Train from ``state.step`` to step ``until``, keeping the averaged weights that validate best.
-
-    Of equally good ones the latest are kept; without validation pixels, those of the last step.
-    """
-    started = time.perf_counter() - state.seconds
-    saved = time.perf_counter()
-    validation_oa = None
-    while state.step < until:
-        rng = np.random.default_rng([settings.seed, state.step])  # so that a resumed run agrees
-        torch.manual_seed(int(rng.integers(2**31)))
-        lr = learning_rate(state.step, settings)
-        state.network.train()
-        if isinstance(state.network, FCN) and settings.staged:
-            state.network.open_skips(stage(state.step, settings)[0])
-        loss = objective.backward(state.network, rng)
-        if not np.isfinite(loss):
-            raise FailedError(
-                f"training diverged at step {state.step + 1} (loss {loss})",
-                "check the scene for extreme values: hsifcn info",
-            )
-        state.optimiser.step(lr)
-        state.step += 1
-        average(state, settings.averaging)
-        last = state.step == until
-        if last or state.step % settings.evaluate_every == 0:
-            validation_oa = evaluate(state, objective)
-            late = state.step >= SELECT_FROM * settings.steps
-            if (last and not state.best) or (
-                late and validation_oa is not None and validation_oa >= state.best_oa
-            ):
-                state.best_oa, state.best_step = validation_oa or 0.0, state.step
-                state.best = {n: t.clone() for n, t in state.averaged.state_dict().items()}
-            state.seconds = time.perf_counter() - started
-            state.log.append(
-                {
-                    "step": state.step,
-                    "loss": loss,
-                    "lr": lr,
-                    "validation_oa": validation_oa,
-                    "seconds": state.seconds,
-                }
-            )
-        if checkpoint and time.perf_counter() - saved > SAVE_EVERY_S:
-            state.save(checkpoint, identity)
-            saved = time.perf_counter()
-        progress(state.step, loss, validation_oa)
-
-
-@torch.no_grad()
-def average(state: TrainingState, decay: float) -> None:
-    """Move the averaged weights, and batch statistics, towards the network's."""
-    decay = min(decay, state.step / (state.step + 9))  # forget the first steps sooner
-    for averaged, network in (
-        (state.averaged.parameters(), state.network.parameters()),
-        (state.averaged.buffers(), state.network.buffers()),
-    ):
-        pairs = [(a, n) for a, n in zip(averaged, network, strict=True) if a.is_floating_point()]
-        torch._foreach_lerp_([a for a, _ in pairs], [n for _, n in pairs], 1 - decay)
-
-
-def evaluate(state: TrainingState, objective: Objective) -> float | None:
-    """OA of the averaged weights at the validation pixels, None where there are none."""
-    if not objective.n_validation:
-        return None
-    scores, targets = objective.validation_scores(state.averaged)
-    return (scores.argmax(1) == targets).float().mean().item()
-
-
-STATE = "state.safetensors"
+def no_progress(step: int, loss: float, validation_oa: float | None) -> None:
+    """Report nothing."""
 
 
 @dataclass
@@ -154,7 +48,7 @@ class TrainingState:
     step : int
         Steps done.
     best_oa, best_step : float, int
-        Greatest validation OA, -1 before the first look, and the last step that had it.
+        Greatest validation OA, -1 before the first evaluation, and the last step that had it.
     best : dict of str to Tensor
         The averaged weights of that step.
     log : list of dict
@@ -173,53 +67,162 @@ class TrainingState:
     log: list[dict[str, Any]]
     seconds: float
 
-    def save(self, folder: Path, identity: dict[str, Any]) -> None:
-        """Write the state, atomically; ``identity`` is what a resumed run must agree in."""
-        tensors = {f"network.{name}": t for name, t in self.network.state_dict().items()}
-        tensors |= {f"averaged.{name}": t for name, t in self.averaged.state_dict().items()}
-        tensors |= {f"best.{name}": t for name, t in self.best.items()}
-        tensors |= {f"optimiser.{name}": t for name, t in self.optimiser.state().items()}
+
+def initial_state(
+    spec: ModelSpec, options: TrainOptions, weights: Mapping[str, Tensor]
+) -> TrainingState:
+    """A network, its average and its optimiser; layers not in ``weights`` are initialised."""
+    torch.manual_seed(options.seed)
+    network = build(spec)
+    network.load_state_dict(weights, strict=False)
+    network = network.to(  # type: ignore[call-overload]
+        options.device, memory_format=torch.channels_last
+    )
+    averaged = copy.deepcopy(network).requires_grad_(False)
+    optimiser = AdamW(network.parameters(), options.weight_decay)
+    return TrainingState(network, averaged, optimiser, 0, -1.0, 0, {}, [], 0.0)
+
+
+def run_steps(
+    state: TrainingState,
+    objective: Objective,
+    options: TrainOptions,
+    until: int,
+    progress: Progress = no_progress,
+    checkpoint: Checkpoint | None = None,
+) -> None:
+    """Train from ``state.step`` to step ``until`` and keep the averaged weights that validate best.
+
+    Of equally good ones the latest are kept; without validation pixels, those of the last step.
+
+    Raises
+    ------
+    FailedError
+        The loss is not finite.
+    """
+    started = time.perf_counter() - state.seconds
+    saved = time.perf_counter()
+    validation_oa = None
+    while state.step < until:
+        rng = np.random.default_rng([options.seed, state.step])  # so that a resumed run agrees
+        torch.manual_seed(int(rng.integers(2**31)))
+        lr = learning_rate(state.step, options)
+        state.network.train()
+        loss = objective.backward(state.network, rng)
+        if not np.isfinite(loss):
+            raise FailedError(
+                f"training diverged at step {state.step + 1} (loss {loss})",
+                "check the scene for extreme values: hsifcn info",
+            )
+        state.optimiser.step(lr)
+        state.step += 1
+        update_average(state.averaged, state.network, state.step, options.averaging)
+        last = state.step == until
+        if last or state.step % options.evaluate_every == 0:
+            validation_oa = evaluate(state, objective)
+            keep_if_best(state, validation_oa, options.steps, last)
+            state.seconds = time.perf_counter() - started
+            state.log.append(
+                {
+                    "step": state.step,
+                    "loss": loss,
+                    "lr": lr,
+                    "validation_oa": validation_oa,
+                    "seconds": state.seconds,
+                }
+            )
+        if checkpoint and time.perf_counter() - saved > SAVE_EVERY_S:
+            checkpoint.save(state)
+            saved = time.perf_counter()
+        progress(state.step, loss, validation_oa)
+
+
+def keep_if_best(state: TrainingState, validation_oa: float | None, steps: int, last: bool) -> None:
+    """Keep the averaged weights where they validate best, or are the last and the only ones."""
+    late = state.step >= SELECT_FROM * steps
+    best = late and validation_oa is not None and validation_oa >= state.best_oa
+    if best or (last and not state.best):
+        state.best_oa, state.best_step = validation_oa or 0.0, state.step
+        state.best = {n: t.clone() for n, t in state.averaged.state_dict().items()}
+
+
+def evaluate(state: TrainingState, objective: Objective) -> float | None:
+    """OA of the averaged weights at the validation pixels, None where there are none."""
+    if not objective.n_validation:
+        return None
+    scores, targets = objective.validation_scores(state.averaged)
+    return (scores.argmax(1) == targets).float().mean().item()
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where the state of an unfinished run is kept.
+
+    Attributes
+    ----------
+    folder : Path
+    identity : dict
+        What a run that is resumed must agree in with the one that was interrupted.
+    """
+
+    folder: Path
+    identity: dict[str, Any]
+
+    def save(self, state: TrainingState) -> None:
+        """Write the state, atomically."""
+        tensors = {f"network.{name}": t for name, t in state.network.state_dict().items()}
+        tensors |= {f"averaged.{name}": t for name, t in state.averaged.state_dict().items()}
+        tensors |= {f"best.{name}": t for name, t in state.best.items()}
+        tensors |= {f"optimiser.{name}": t for name, t in state.optimiser.state_dict().items()}
         keys = ("step", "best_oa", "best_step", "log", "seconds")
-        header = {key: getattr(self, key) for key in keys} | {"identity": identity}
+        header = {key: getattr(state, key) for key in keys} | {"identity": self.identity}
         contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        with atomic_write(folder / STATE, overwrite=True) as temporary:
+        with atomic_write(self.folder / STATE, overwrite=True) as temporary:
             metadata = {"hsifcn": json.dumps(header, sort_keys=True)}
             temporary.write_bytes(safetensors.torch.save(contiguous, metadata))
 
-    def load(self, folder: Path, identity: dict[str, Any]) -> bool:
-        """Take up a saved state; False where there is none.
+    def load(self, state: TrainingState) -> bool:
+        """Load the saved state into ``state``; False where there is none.
 
         Raises
         ------
         SettingError
-            It was left by a run with other settings, scenes or labels.
+            It was left by a run with other options, scenes or labels.
         UnreadableFileError
             It is damaged.
         """
-        path = folder / STATE
+        path = self.folder / STATE
         if not path.exists():
             return False
+        damaged = UnreadableFileError(f"{path} is damaged", "start anew with --overwrite")
         try:
             with safetensors.safe_open(path, framework="pt") as file:
                 header = json.loads(file.metadata()["hsifcn"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            identity = header["identity"]
         except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-            raise UnreadableFileError(
-                f"{path} is damaged", "start anew with --overwrite"
-            ) from error
-        if json.dumps(header["identity"]) != json.dumps(identity, sort_keys=True):
+            raise damaged from error
+        if json.dumps(identity) != json.dumps(self.identity, sort_keys=True):
             raise SettingError(
-                f"{folder} was left by a run with other settings or input",
+                f"{self.folder} was left by a run with other settings or input",
                 "repeat its options, or start anew with --overwrite",
             )
-        self.network.load_state_dict(_under(tensors, "network."))
-        self.averaged.load_state_dict(_under(tensors, "averaged."))
-        self.best = _under(tensors, "best.")
-        self.optimiser.load_state(_under(tensors, "optimiser."))
-        self.step, self.best_step = header["step"], header["best_step"]
-        self.best_oa, self.seconds = header["best_oa"], header["seconds"]
-        self.log = header["log"]
+        try:
+            load_state(state, header, tensors)
+        except (KeyError, RuntimeError, TypeError) as error:
+            raise damaged from error
         return True
+
+
+def load_state(state: TrainingState, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Put what a checkpoint holds into ``state``."""
+    state.network.load_state_dict(_under(tensors, "network."))
+    state.averaged.load_state_dict(_under(tensors, "averaged."))
+    state.best = _under(tensors, "best.")
+    state.optimiser.load_state_dict(_under(tensors, "optimiser."))
+    state.step, state.best_step = header["step"], header["best_step"]
+    state.best_oa, state.seconds = header["best_oa"], header["seconds"]
+    state.log = header["log"]
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -1,12 +1,13 @@
-"""What training on scenes takes, known beforehand: whole scenes or crops, memory and time.
+"""The plan of a run: whole scenes or crops, memory and time, all known beforehand.
 
-What a step keeps for its backward pass grows with the pixels that it sees and with nothing else, so
-it is counted on a small made-up scene, and timed there.
+Training, mapping the scenes and drawing the report each have a peak of memory; the plan tells the
+greatest. What a training step keeps for its backward pass grows with the pixels that it sees and
+with nothing else, so it is counted on a small made-up scene, and timed there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,33 +24,39 @@ from hsifcn.core.process import (
     rss_bytes,
 )
 from hsifcn.core.scene import Scene
-from hsifcn.data.dataset import Inputs
+from hsifcn.data.dataset import Dataset
 from hsifcn.inference.refine.potentials import DEFAULTS
 from hsifcn.inference.tiling import plan_scene
-from hsifcn.models import MODELS, ModelSpec, build, default_spec, geometry
-from hsifcn.propagation.windows import HALO, MOST_WINDOWS
-from hsifcn.training.crops import LOOK_PIXELS, CropSize
-from hsifcn.training.objectives import Objective
+from hsifcn.models import MODELS, ModelSpec, build, geometry
+from hsifcn.propagation.random_walker import PseudoLabels
+from hsifcn.propagation.windows import HALO, MAX_WINDOWS
+from hsifcn.training.crops import EVALUATION_PIXELS, CropSize
 from hsifcn.training.scenes import TrainingScene, WholeScenes
-from hsifcn.training.settings import Settings
+from hsifcn.training.settings import TrainOptions
+from hsifcn.training.sources import make_objective
 
 LARGEST_WHOLE = 2**16  # pixels of all scenes together that every step sees whole
 STEP_PIXELS = 2**16  # of the crops of a step
 SIDES = (128, 64, 32)  # of crops
 WIDE_HALO = 32  # beyond which crops have the largest side
-TILE_SIDES = (256, 128, 96, 64, 32)  # of tiles that are looked at
-WINDOW_SIDES = (192, 96)  # of the cores of windows that labels are carried over
-CARRYING_SECONDS = 4e-5  # a pixel of them, on two cores
+TILE_SIDES = (256, 128, 96, 64, 32)  # of tiles of an evaluation
+WINDOW_SIDES = (192, 96)  # of the cores of windows that labels are propagated over
+PROPAGATION_SECONDS = 4e-5  # a pixel of them, on two cores
 HALO_SHARE = 4  # of the side of a tile, a quarter at most is halo on each side
-LOOK_SHARE = 1 / 3  # of the time and of the memory of a step takes what has no backward pass
+FORWARD_SHARE = 1 / 3  # of a step's time and memory that a pass without gradients takes
 TRIAL_SIDE = 64  # pixels; of the scene on which a step is counted and timed
 SAFE_SHARE = 0.95  # of a ceiling that is planned for: heaps differ by a few per cent
 TRIALS = 3  # the fastest of which is the least disturbed
 WEIGHTS_HELD = 6  # times: themselves, gradients, two moments, their average and the best so far
 GRADIENTS_HELD = 2  # of the widest layer, while all is still there that was kept
-CARRYING_VALUES = 14  # a pixel and class that carrying labels over a scene holds
+PROPAGATION_VALUES = 14  # a pixel and class that propagation holds
 LABELS_HELD = 6  # bytes a pixel of the scene: two label maps, and what finds their pixels
 SCRATCH = 48 * 2**20  # bytes of small blocks and of what convolutions need beside their tensors
+MAP_BYTES = 6  # a pixel of a map: its label and its confidence
+HEAP_SLACK = 16_000_000  # freed, but not given back to the system by the time of mapping
+TRAINED_BYTES = 60_000_000  # that the process takes more once it has trained
+REPORT_BYTES = 125_000_000  # of libraries: those that training and figures load
+REPORT_PIXEL_BYTES = 20  # of maps, their pictures and leakage
 
 
 @dataclass(frozen=True)
@@ -69,10 +76,6 @@ class TrainingPlan:
     crops: CropSize | None
     peak_bytes: int
     seconds: float
-
-    def at_least(self, peak_bytes: int) -> TrainingPlan:
-        """The plan of a process that takes so much besides, before or after training."""
-        return replace(self, peak_bytes=max(self.peak_bytes, peak_bytes))
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,8 @@ class Need:
         A pixel: the standardised spectrum.
     step : float
         A pixel that a step sees, beside the cube.
-    carrying : int
-        A pixel, while labels are carried over it.
+    propagation : int
+        A pixel, while labels are propagated over it.
     reading : int
         A pixel of the crop that is read.
     """
@@ -107,72 +110,75 @@ class Need:
     labels: int
     cube: int
     step: float
-    carrying: int
+    propagation: int
     reading: int
 
     def whole(self, sizes: Sequence[int]) -> int:
         """Memory for scenes of so many pixels, one of which the network is given at once."""
-        return int(self.fixed + sum(sizes) * self.cube + max(sizes) * max(self.step, self.carrying))
+        return int(
+            self.fixed + sum(sizes) * self.cube + max(sizes) * max(self.step, self.propagation)
+        )
 
     def window(self, side: int) -> int:
-        """Memory for a window that labels are carried over."""
-        return side**2 * (self.cube + self.carrying + self.reading)
+        """Memory for a window that labels are propagated over."""
+        return side**2 * (self.cube + self.propagation + self.reading)
 
-    def learning(self, crops: int, side: int) -> int:
+    def training(self, crops: int, side: int) -> int:
         """Memory for so many crops at once."""
         return int(crops * side**2 * (self.cube + self.step) + side**2 * self.reading)
 
-    def looking(self, tiles: int, pixels: int) -> int:
+    def evaluating(self, tiles: int, pixels: int) -> int:
         """Memory for so many tiles at once, of so many pixels each."""
-        return int(tiles * pixels * (self.cube + LOOK_SHARE * self.step) + pixels * self.reading)
+        return int(tiles * pixels * (self.cube + FORWARD_SHARE * self.step) + pixels * self.reading)
 
 
 def plan_training(
-    spec: ModelSpec,
-    scenes: Sequence[Scene],
-    steps: int,
-    looks: int,
-    objective_of: Callable[[WholeScenes], Objective],
-    max_memory: int | None = None,
-    carries: bool = True,
+    dataset: Dataset, spec: ModelSpec, options: TrainOptions, *, maps_too: bool = False
 ) -> TrainingPlan:
-    """How to train so that the process stays within ``max_memory`` bytes.
+    """How to train so that the process stays within the ceiling of memory.
 
     Parameters
     ----------
+    dataset : Dataset
     spec : ModelSpec
-    scenes : sequence of Scene
-    steps, looks : int
-        Of training, and looks at the validation pixels.
-    objective_of : callable
-        What a step on held scenes computes.
-    max_memory : int, optional
-        By default a share of what is free.
-    carries : bool
-        Labels are carried over the scenes.
+    options : TrainOptions
+    maps_too : bool
+        The process maps the scenes and draws a report afterwards.
 
     Raises
     ------
     MemoryCeilingError
-        Not even the smallest crops fit.
+        Not even the smallest crops fit, or the scenes cannot be mapped, or the report drawn.
     """
-    trial = try_step(spec, objective_of)
+    later = 0
+    if maps_too:
+        later = max(report_peak(dataset, options), mapping_peak(dataset, spec, options))
+    plan = plan_steps(dataset.scenes, spec, options)
+    return replace(plan, peak_bytes=max(plan.peak_bytes, later))
+
+
+def plan_steps(scenes: Sequence[Scene], spec: ModelSpec, options: TrainOptions) -> TrainingPlan:
+    """The plan of the training alone; see ``plan_training``."""
+    steps, evaluations = options.steps, options.steps // options.evaluate_every
+    trial = try_step(spec, options)
     sizes = [scene.shape[0] * scene.shape[1] for scene in scenes]
     ceiling = rss_bytes() + int(FREE_SHARE * free_memory())
-    if max_memory is not None:
-        ceiling = int(SAFE_SHARE * max_memory)
+    if options.max_memory is not None:
+        ceiling = int(SAFE_SHARE * options.max_memory)
     if MODELS[spec.name].patch is not None:
         return plan_patches(spec, scenes, steps, trial, ceiling)
     need = memory_need(spec, scenes, trial)
-    pace = trial.seconds / TRIAL_SIDE**2
+    pixel_seconds = trial.seconds / TRIAL_SIDE**2
     if sum(sizes) <= LARGEST_WHOLE and need.whole(sizes) <= ceiling:
-        seconds = pace * sum(sizes) * (steps + LOOK_SHARE * looks)
+        seconds = pixel_seconds * sum(sizes) * (steps + FORWARD_SHARE * evaluations)
         return TrainingPlan(None, need.whole(sizes), seconds)
     crops, peak = choose_crops(spec, need, min(STEP_PIXELS, sum(sizes)), ceiling, scenes[0].path)
-    seconds = pace * (crops.count * crops.side**2 * steps + LOOK_SHARE * LOOK_PIXELS * looks)
-    if carries:
+    step_pixels = crops.count * crops.side**2
+    forward_pixels = FORWARD_SHARE * EVALUATION_PIXELS * evaluations
+    seconds = pixel_seconds * (step_pixels * steps + forward_pixels)
+    if options.propagation > 0:
         crops, peak = choose_windows(crops, peak, need, ceiling)
-        seconds += CARRYING_SECONDS * carried_pixels(crops.carried, scenes)
+        seconds += PROPAGATION_SECONDS * propagated_pixels(crops.window, scenes)
     return TrainingPlan(crops, peak, seconds)
 
 
@@ -195,14 +201,14 @@ def memory_need(spec: ModelSpec, scenes: Sequence[Scene], trial: Trial) -> Need:
     """Memory that training a whole-scene network takes by arithmetic, the process's included."""
     weights = sum(parameter.nbytes for parameter in build(spec).parameters())
     widest = FLOAT * max(*spec.stem, spec.widths[0])
-    keep_memory_together()
+    keep_memory_together()  # gives back what the trial step freed
     on_disk = max(scene.shape[2] * scene.dtype.itemsize for scene in scenes)
     return Need(
         fixed=rss_bytes() + WEIGHTS_HELD * weights + SCRATCH,
         labels=LABELS_HELD * sum(scene.shape[0] * scene.shape[1] for scene in scenes),
         cube=FLOAT * spec.bands,
         step=trial.kept / TRIAL_SIDE**2 + GRADIENTS_HELD * widest,
-        carrying=2 * FLOAT * spec.bands + CARRYING_VALUES * FLOAT * spec.classes,
+        propagation=2 * FLOAT * spec.bands + PROPAGATION_VALUES * FLOAT * spec.classes,
         reading=2 * on_disk + FLOAT * spec.bands,
     )
 
@@ -235,7 +241,7 @@ def choose_crops(
         (side, batch)
         for side in (SIDES if wide else SIDES[1:])
         for batch in range(max(1, pixels // side**2), 0, -1)
-        if need.learning(batch, side) <= room
+        if need.training(batch, side) <= room
     )
     side, batch = next(fitting, (0, 0))
     for tile in TILE_SIDES if wide else TILE_SIDES[1:]:
@@ -243,10 +249,10 @@ def choose_crops(
         core = max(1, (tile - 2 * halo) // stride) * stride
         count = max(1, pixels // max(1, side**2))
         crops = CropSize(side, count, batch, core, halo, stride)
-        looking = need.looking(crops.tiles_at_once, crops.tile_pixels)
-        if batch and looking <= room:
-            return crops, ceiling - room + max(need.learning(batch, side), looking)
-    least = max(need.learning(1, SIDES[-1]), looking)
+        evaluating = need.evaluating(crops.tiles_at_once, crops.tile_pixels)
+        if batch and evaluating <= room:
+            return crops, ceiling - room + max(need.training(batch, side), evaluating)
+    least = max(need.training(1, SIDES[-1]), evaluating)
     raise MemoryCeilingError(
         f"{path} cannot be trained on within the memory given",
         f"the smallest crops take --max-memory {ceiling_for(ceiling - room + least)}",
@@ -254,20 +260,20 @@ def choose_crops(
 
 
 def choose_windows(crops: CropSize, peak: int, need: Need, ceiling: int) -> tuple[CropSize, int]:
-    """The crops with the largest windows that labels can be carried over, and the peak then."""
+    """The crops with the largest windows that labels can be propagated over, and the peak then."""
     held = need.fixed + need.labels
     for side in WINDOW_SIDES:
         if held + need.window(side + 2 * HALO) <= ceiling:
-            return replace(crops, carried=side), max(peak, held + need.window(side + 2 * HALO))
+            return replace(crops, window=side), max(peak, held + need.window(side + 2 * HALO))
     return crops, peak
 
 
-def carried_pixels(side: int, scenes: Sequence[Scene]) -> int:
-    """Pixels read at most for labels to be carried over windows of such a core; none for 0."""
+def propagated_pixels(side: int, scenes: Sequence[Scene]) -> int:
+    """Pixels read at most to propagate labels over windows of such a core; none for 0."""
     if not side:
         return 0
     windows = sum(-(-scene.shape[0] // side) * -(-scene.shape[1] // side) for scene in scenes)
-    return min(MOST_WINDOWS, windows) * (side + 2 * HALO) ** 2
+    return min(MAX_WINDOWS, windows) * (side + 2 * HALO) ** 2
 
 
 def ceiling_for(peak: int) -> str:
@@ -275,15 +281,19 @@ def ceiling_for(peak: int) -> str:
     return f"{int(peak / SAFE_SHARE / 1e6) + 1}M"
 
 
-def try_step(spec: ModelSpec, objective_of: Callable[[WholeScenes], Objective]) -> Trial:
-    """Count and time a step on a small made-up scene all of whose pixels are labelled."""
+def try_step(spec: ModelSpec, options: TrainOptions) -> Trial:
+    """Count and time a step on a small made-up scene, whose labels and pseudo-labels are given."""
     torch.manual_seed(0)
     pixels = torch.arange(TRIAL_SIDE**2)
     targets = pixels % spec.classes
     cube = torch.randn(1, TRIAL_SIDE, TRIAL_SIDE, spec.bands).permute(0, 3, 1, 2)
     nothing = pixels[:0]
-    scene = TrainingScene(cube, None, pixels, targets, nothing, nothing)
-    objective = objective_of(WholeScenes([scene]))
+    pseudo_labels = PseudoLabels(targets, torch.full((len(pixels),), 1 / len(pixels)))
+    scene = TrainingScene(
+        cube, None, pixels, targets, nothing, nothing,
+        pseudo_labels if options.propagation > 0 else None,
+    )  # fmt: skip
+    objective = make_objective(WholeScenes([scene]), spec, replace(options, materialised=False))
     network = build(spec).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     kept = Kept(network)
     with kept:
@@ -312,30 +322,7 @@ class Kept(torch.autograd.graph.saved_tensors_hooks):
         super().__init__(note, lambda tensor: tensor)
 
 
-MAP_BYTES = 6  # a pixel of a map: its label and how sure it is
-HEAP_SLACK = 16_000_000  # freed, but not given back to the system by the time of mapping
-TRAINED_BYTES = 60_000_000  # that the process takes more once it has trained
-REPORT_BYTES = 125_000_000  # of libraries: those that training and figures load
-REPORT_PIXEL_BYTES = 20  # of maps, their pictures and leakage
-
-
-def later_peak(
-    inputs: Inputs, settings: Settings, members: int, max_memory: int | None, refine: str
-) -> int:
-    """Memory that a run is expected to take behind training, bytes; parameters of ``train_run``.
-
-    Raises
-    ------
-    MemoryCeilingError
-        The report does not fit under the ceiling, or the scenes cannot be mapped under it.
-    """
-    report = reporting_peak(inputs, max_memory)
-    return max(report, mapping_peak(inputs, settings, members, max_memory, refine))
-
-
-def mapping_peak(
-    inputs: Inputs, settings: Settings, members: int, max_memory: int | None, refine: str
-) -> int:
+def mapping_peak(dataset: Dataset, spec: ModelSpec, options: TrainOptions) -> int:
     """Memory that mapping the scenes with the trained model is expected to take, bytes.
 
     Raises
@@ -343,28 +330,14 @@ def mapping_peak(
     MemoryCeilingError
         They cannot be mapped within the ceiling.
     """
-    held = bytes_of_maps(inputs) + TRAINED_BYTES
-    peaks = []
-    for scene in inputs.scenes:
-        spec = default_spec(settings.model, scene.shape[2], len(inputs.class_names))
-        plan = plan_scene(
-            replace(spec, members=members), scene, less(max_memory, held), DEFAULTS.get(refine)
-        )
-        peaks.append(held + plan.peak_bytes)
-    return max(peaks)
+    held = bytes_of_maps(dataset) + TRAINED_BYTES
+    ceiling, refinement = less(options.max_memory, held), DEFAULTS.get(options.refine)
+    return max(
+        held + plan_scene(spec, scene, ceiling, refinement).peak_bytes for scene in dataset.scenes
+    )
 
 
-def bytes_of_maps(inputs: Inputs) -> int:
-    """Memory of the maps of all scenes, and of how sure they are."""
-    return MAP_BYTES * sum(split.labels.size for split in inputs.splits)
-
-
-def less(ceiling: int | None, held: int) -> int | None:
-    """What a ceiling leaves beside what is held; no ceiling leaves all."""
-    return None if ceiling is None else max(1, ceiling - held - HEAP_SLACK)
-
-
-def reporting_peak(inputs: Inputs, max_memory: int | None) -> int:
+def report_peak(dataset: Dataset, options: TrainOptions) -> int:
     """Memory that the process takes at the end, with the libraries that draw the report.
 
     Raises
@@ -372,11 +345,22 @@ def reporting_peak(inputs: Inputs, max_memory: int | None) -> int:
     MemoryCeilingError
         That is over the ceiling.
     """
-    pixels = sum(split.labels.size for split in inputs.splits)
+    keep_memory_together()  # gives back what reading the scenes freed
+    pixels = sum(split.labels.size for split in dataset.splits)
     peak = rss_bytes() + REPORT_BYTES + REPORT_PIXEL_BYTES * pixels
-    if max_memory is not None and peak > max_memory:
+    if options.max_memory is not None and peak > options.max_memory:
         raise MemoryCeilingError(
-            f"{inputs.scenes[0].path} cannot be trained on within the memory given",
+            f"{dataset.scenes[0].path} cannot be trained on within the memory given",
             f"with its report it takes --max-memory {-(-peak // 10**6)}M",
         )
     return peak
+
+
+def bytes_of_maps(dataset: Dataset) -> int:
+    """Memory of the maps of all scenes, and of their confidence."""
+    return MAP_BYTES * sum(split.labels.size for split in dataset.splits)
+
+
+def less(ceiling: int | None, held: int) -> int | None:
+    """What a ceiling leaves beside what is held; no ceiling leaves all."""
+    return None if ceiling is None else max(1, ceiling - held - HEAP_SLACK)

@@ -46,7 +46,7 @@ class Objective(Protocol):
     n_validation : int
         Number of validation pixels.
     calls : int
-        How many times ``run`` calls the network.
+        Number of inputs that ``run`` gives the network.
     """
 
     n_validation: int
@@ -78,11 +78,11 @@ class SceneSource(Protocol[Drawn]):
 
     @property
     def validation(self) -> Sequence[Drawn]:
-        """What is looked at, the same at every look."""
+        """What an evaluation scores, the same each time."""
 
     @property
-    def settling(self) -> Sequence[Drawn]:
-        """What batch norm is re-estimated on."""
+    def batch_norm_inputs(self) -> Sequence[Drawn]:
+        """What the batch-norm update runs over."""
 
     def counts(self, classes: int) -> npt.NDArray[np.int64]:
         """Training pixels of each class."""
@@ -102,7 +102,7 @@ class SceneObjective(Generic[Drawn]):
     source : SceneSource
     classes : int
     label_smoothing, jitter, propagation : float
-        Of ``settings.Settings``.
+        Of ``settings.TrainOptions``.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class SceneObjective(Generic[Drawn]):
     ) -> None:
         self.source = source
         self.label_smoothing, self.jitter, self.propagation = label_smoothing, jitter, propagation
-        self.calls = len(source.settling)
+        self.calls = len(source.batch_norm_inputs)
         self.n_validation = source.n_validation
         self.weights = torch.from_numpy(class_weights(source.counts(classes)))
 
@@ -148,9 +148,9 @@ class SceneObjective(Generic[Drawn]):
             self.label_smoothing,
         )
         loss = loss / total
-        if scene.carried is not None:
-            loss = loss + self.propagation / parts * propagated_cross_entropy(
-                logits, scene.carried.classes, scene.carried.weights
+        if scene.pseudo_labels is not None:
+            loss = loss + self.propagation / parts * pseudo_label_cross_entropy(
+                logits, scene.pseudo_labels.classes, scene.pseudo_labels.weights
             )
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.item()
@@ -172,27 +172,27 @@ class SceneObjective(Generic[Drawn]):
         return torch.cat(scores), torch.cat(targets)
 
     @torch.no_grad()
-    def carried_scores(self, network: nn.Module) -> tuple[Tensor, float]:
-        """Logits (n, classes) of the pixels that labels were carried to, and how sure walks are.
+    def pseudo_labelled_scores(self, network: nn.Module) -> tuple[Tensor, float]:
+        """Logits (n, classes) of pixels with pseudo-labels, and the mean confidence of these.
 
         Of whole scenes, as they lie, with the stored batch statistics.
         """
         network.eval()
-        scores, sureness = [], 0.0
-        for drawn in self.source.settling:
+        scores, confidence = [], 0.0
+        for drawn in self.source.batch_norm_inputs:
             scene = self.source.read(drawn)
-            if scene.carried is not None:
-                reached = scene.carried.weights.nonzero()[:, 0]
+            if scene.pseudo_labels is not None:
+                reached = scene.pseudo_labels.weights.nonzero()[:, 0]
                 scores.append(scores_at(network(scene.cube, scene.counted), reached))
-                sureness += len(reached) * scene.carried.sureness
+                confidence += len(reached) * scene.pseudo_labels.mean_confidence
         if not scores:
             return self.weights.new_zeros(0, len(self.weights)), 0.0
         found = torch.cat(scores)
-        return found, sureness / max(1, len(found))
+        return found, confidence / max(1, len(found))
 
     def run(self, network: nn.Module) -> None:
         """Run over the scenes, or crops, as they lie."""
-        for drawn in self.source.settling:
+        for drawn in self.source.batch_norm_inputs:
             scene = self.source.read(drawn, cores_only=True)
             network(scene.cube, scene.counted)
 
@@ -239,7 +239,7 @@ def scores_at(logits: Tensor, pixels: Tensor) -> Tensor:
     return logits.transpose(0, 1).flatten(1).index_select(1, pixels).t()
 
 
-def propagated_cross_entropy(logits: Tensor, classes: Tensor, weights: Tensor) -> Tensor:
+def pseudo_label_cross_entropy(logits: Tensor, classes: Tensor, weights: Tensor) -> Tensor:
     """Weighted mean cross-entropy against a class of every pixel.
 
     Parameters

@@ -32,7 +32,7 @@ class PatchObjective:
     source : WholeScenes
     classes : int
     label_smoothing, jitter : float
-        Of ``settings.Settings``.
+        Of ``settings.TrainOptions``.
     patch : int
         Side of the patches.
     materialised : bool

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hsifcn.core.errors import ExistingOutputError, HsifcnError
-from hsifcn.data.dataset import Inputs
+from hsifcn.data.dataset import Dataset
 from hsifcn.data.splits import write_split
 from hsifcn.io import write_label_png
 from hsifcn.io.files import atomic_write, make_folder, write_json
@@ -24,8 +24,6 @@ LOG_COLUMNS = ("step", "loss", "lr", "validation_oa", "seconds")
 CHECKPOINT_FILES = (
     "state.safetensors",
     "model.safetensors",
-    "member-*.safetensors",
-    "member-*.json",
 )  # all that is ever put there
 
 
@@ -75,7 +73,7 @@ def remove_checkpoint(out: Path) -> None:
 
 
 @contextmanager
-def removed_where_nothing_came_of_it(out: Path) -> Iterator[None]:
+def remove_if_nothing_was_left(out: Path) -> Iterator[None]:
     """Remove a run directory whose training ended before it left anything to go on from."""
     try:
         yield
@@ -87,7 +85,7 @@ def removed_where_nothing_came_of_it(out: Path) -> Iterator[None]:
 
 def write_run(
     out: Path,
-    inputs: Inputs,
+    dataset: Dataset,
     trained: Trained,
     label_map: npt.NDArray[np.uint16],
     metrics: Mapping[str, Any],
@@ -97,7 +95,7 @@ def write_run(
     trained.bundle.save(out / "model.safetensors", overwrite=True)
     for old in out.glob("split-[0-9]*.npz"):  # of a run of more scenes that this one replaces
         old.unlink()
-    for number, split in enumerate(inputs.splits, start=1):
+    for number, split in enumerate(dataset.splits, start=1):
         name = "split.npz" if number == 1 else f"split-{number}.npz"
         write_split(out / name, split, overwrite=True)
     write_json(out / "config.json", {**config, "settings": trained.bundle.settings})
@@ -108,19 +106,19 @@ def write_run(
         writer = csv.DictWriter(file, LOG_COLUMNS)
         writer.writeheader()
         writer.writerows(trained.log)
-    write_label_png(out / "map.png", label_map, inputs.colours, overwrite=True)
+    write_label_png(out / "map.png", label_map, dataset.colours, overwrite=True)
     # Loads matplotlib: not before training has given its memory back.
     from hsifcn.report import write_run_report
 
-    split = inputs.splits[0]
+    split = dataset.splits[0]
     write_run_report(
         out / "report.html",
         metrics=metrics,
         log=trained.log,
         images={
-            "quicklook": rgb_quicklook(inputs.scenes[0]),
-            "truth": label_image(split.labels, inputs.colours),
-            "map": label_image(label_map, inputs.colours),
+            "quicklook": rgb_quicklook(dataset.scenes[0]),
+            "truth": label_image(split.labels, dataset.colours),
+            "map": label_image(label_map, dataset.colours),
             "split": label_image(
                 split.train + 2 * split.validation + 3 * split.test, tuple(SPLIT_COLOURS.values())
             ),

@@ -23,8 +23,8 @@ from hsifcn.data.standardise import (
     strips,
     valid_pixels,
 )
-from hsifcn.propagation.label_coverage import coverage, labels_at
-from hsifcn.propagation.random_walker import PropagatedLabels, propagated_labels
+from hsifcn.propagation.label_coverage import label_coverage, labels_at
+from hsifcn.propagation.random_walker import PseudoLabels, make_pseudo_labels
 from hsifcn.training.augment import channels_last
 
 
@@ -44,8 +44,8 @@ class TrainingScene:
         Flat indices (of ``(scenes, rows, cols)``) and classes (from 0) of the training pixels.
     validation_pixels, validation_targets : Tensor, (m,), int64
         The same of the validation pixels.
-    carried : PropagatedLabels or None
-        Labels carried over the scene, where networks learn from them too.
+    pseudo_labels : PseudoLabels or None
+        Of its other pixels, where networks learn from them, too.
     """
 
     cube: Tensor
@@ -54,7 +54,7 @@ class TrainingScene:
     targets: Tensor
     validation_pixels: Tensor
     validation_targets: Tensor
-    carried: PropagatedLabels | None = None
+    pseudo_labels: PseudoLabels | None = None
 
 
 class WholeScenes:
@@ -73,7 +73,7 @@ class WholeScenes:
                 "no training pixel holds a measurement",
                 "check no-data values and labels: hsifcn info",
             )
-        self.scenes = self.validation = self.settling = scenes
+        self.scenes = self.validation = self.batch_norm_inputs = scenes
         self.n_validation = sum(len(scene.validation_targets) for scene in scenes)
 
     def counts(self, classes: int) -> npt.NDArray[np.int64]:
@@ -83,26 +83,26 @@ class WholeScenes:
         return counts
 
     def coverage(self) -> float:
-        """How well the training pixels cover fields, see ``spectral_classifier.coverage``."""
-        return coverage(
+        """Label coverage of the training pixels, see ``propagation.label_coverage``."""
+        return label_coverage(
             labels_at(scene.pixels, scene.targets, scene.cube.shape[2:]) for scene in self.scenes
         )
 
     def draw(self, rng: np.random.Generator) -> list[TrainingScene]:
-        """The scenes with something to learn: all of them, whatever the generator."""
+        """The scenes with training pixels: all of them, whatever the generator."""
         return [scene for scene in self.scenes if len(scene.pixels)]
 
     def read(self, scene: TrainingScene, *, cores_only: bool = False) -> TrainingScene:
         """A scene, held already."""
         return scene
 
-    def carry_labels(self, classes: int) -> WholeScenes:
-        """The same scenes, their labels carried over them."""
+    def with_pseudo_labels(self, classes: int) -> WholeScenes:
+        """The same scenes, their training labels propagated over them."""
         return WholeScenes(
             [
                 replace(
                     scene,
-                    carried=propagated_labels(
+                    pseudo_labels=make_pseudo_labels(
                         scene.cube, scene.counted, scene.pixels, scene.targets, classes
                     ),
                 )
@@ -113,7 +113,7 @@ class WholeScenes:
         )
 
     def with_validation(self) -> WholeScenes:
-        """The same scenes, their validation pixels among those that are learnt from."""
+        """The same scenes, whose validation pixels are training pixels, too."""
         return WholeScenes([with_validation(scene) for scene in self.scenes])
 
     def halved(self, half: int) -> WholeScenes:
@@ -264,7 +264,7 @@ def load_training_scene(
 
 
 def with_validation(scene: TrainingScene) -> TrainingScene:
-    """The scene with its validation pixels behind the training pixels, and none left."""
+    """The scene with its validation pixels appended to the training pixels."""
     return replace(
         scene,
         pixels=torch.cat([scene.pixels, scene.validation_pixels]),

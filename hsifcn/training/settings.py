@@ -1,22 +1,22 @@
-"""How to train: one recipe, whatever the scene, and its schedule of the learning rate."""
+"""What a caller may ask of a training; the defaults are one recipe, whatever the scene."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from hsifcn.core.errors import SettingError
+from hsifcn.inference.bundle import Bundle
 from hsifcn.models import DEFAULT_MODEL, MODELS
 
 PATCH_STEPS = 600  # steps of a patch CNN
 PATCH_LEARNING_RATE = 4e-3  # higher rates suit whole scenes, not batches of patches
+NOT_RECORDED = ("device", "max_memory", "refine", "init")  # these do not belong to the recipe
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How to train; the same for every scene, stored in the bundle.
+class TrainOptions:
+    """How to train.
 
     Attributes
     ----------
@@ -35,20 +35,26 @@ class Settings:
     spectral_jitter : float
         Standard deviation of the random gain and offset of each band, in standard deviations.
     propagation : float
-        Weight of the loss against labels carried over the scene (``propagation.py``), that of the
-        labels being 1; whole-scene networks only.
+        Weight of the loss on pseudo-labels (``propagation.random_walker``), that of the labels
+        being 1; 0 leaves propagation out. Whole-scene networks only.
     learn_validation : bool
-        Learn the validation pixels too in the last steps, where labels are carried over whole
-        scenes: ``training_job.HELD_BACK`` says when.
+        Train on the validation pixels, too, in the last steps, where labels are propagated over
+        whole scenes: ``train.HELD_BACK`` says when.
     evaluate_every : int
-        Steps between two looks at the validation pixels.
+        Steps between two evaluations of the validation pixels.
     inductive : bool
         Take band statistics and batch norm from training pixels only, not from the whole scene.
     materialised : bool
         Patch CNNs only: store every patch, as most code does.
-    staged : bool
-        FCNs only: train the coarsest scores first, then one skip more in each ``stage`` (the FCN
-        paper, section 4.2).
+    device : str
+        ``cpu``, ``cuda`` or ``mps``.
+    max_memory : int or None
+        Ceiling on the process's resident memory, bytes; by default a share of what is free.
+    refine : str
+        ``none``, ``crf`` or ``mrf``: the refinement whose weights a run chooses on the validation
+        pixels, which are not trained on then.
+    init : Bundle or None
+        A trained model of the same architecture to start from.
     """
 
     model: str = DEFAULT_MODEL
@@ -64,60 +70,53 @@ class Settings:
     evaluate_every: int = 10
     inductive: bool = False
     materialised: bool = False
-    staged: bool = False
+    device: str = "cpu"
+    max_memory: int | None = None
+    refine: str = "none"
+    init: Bundle | None = None
+
+    def recipe(self) -> dict[str, Any]:
+        """The options that decide what is learnt, which a bundle stores."""
+        names = (field.name for field in fields(self))
+        return {name: getattr(self, name) for name in names if name not in NOT_RECORDED}
 
 
-def default_settings(
+def default_options(
     model: str = DEFAULT_MODEL,
     seed: int = 0,
     *,
     steps: int | None = None,
     inductive: bool = False,
-    staged: bool = False,
-) -> Settings:
-    """The settings for a model, whatever the scene; patch CNNs see a batch a step, not a scene.
+    device: str = "cpu",
+    max_memory: int | None = None,
+    refine: str = "none",
+    init: Bundle | None = None,
+) -> TrainOptions:
+    """The recipe for a model, whatever the scene; parameters are those of ``TrainOptions``.
+
+    Patch CNNs see a batch of patches a step instead of a scene, so they take more steps. Inductive
+    training sees no unlabelled pixel, so nothing is propagated. A refinement is chosen on the
+    validation pixels, so they are not trained on.
 
     Raises
     ------
     SettingError
-        There is no such model, or it has no skips and is to be trained stage by stage.
+        There is no such model.
     """
     if model not in MODELS:
         raise SettingError(f"there is no model '{model}'", f"choose one of {', '.join(MODELS)}")
-    if staged and not MODELS[model].skips:
-        raise SettingError(f"{model} has no skips to train in stages", "leave --staged out")
-    settings = Settings(model, seed, inductive=inductive, staged=staged)
+    options = TrainOptions(
+        model, seed, inductive=inductive, learn_validation=refine == "none",
+        device=device, max_memory=max_memory, refine=refine, init=init,
+    )  # fmt: skip
     if inductive:
-        settings = replace(settings, propagation=0.0)
+        options = replace(options, propagation=0.0)
     if MODELS[model].patch is not None:
-        settings = replace(
-            settings,
+        options = replace(
+            options,
             steps=PATCH_STEPS,
             learning_rate=PATCH_LEARNING_RATE,
             evaluate_every=50,
             propagation=0.0,
         )
-    return settings if steps is None else replace(settings, steps=steps)
-
-
-def learning_rate(step: int, settings: Settings) -> float:
-    """One cycle a stage: up along a cosine for a fifth of its steps, then down to a thousandth."""
-    _, first, length = stage(step, settings)
-    step -= first
-    warm = max(1, round(0.2 * length))
-    low = settings.learning_rate / (25 if step < warm else 1000)
-    phase = step / warm if step < warm else 1 - (step - warm) / max(1, length - warm)
-    return float(low + (settings.learning_rate - low) * (1 - np.cos(np.pi * phase)) / 2)
-
-
-def stage(step: int, settings: Settings) -> tuple[int, int, int]:
-    """Number, first step and length of the stage that a step belongs to.
-
-    Training is one stage, but if staged each skip begins another. The last one has half of the
-    steps, as only there the network is the one asked for; the others share the rest.
-    """
-    skips = MODELS[settings.model].skips if settings.staged else 0
-    firsts = [round(k * settings.steps / (2 * max(1, skips))) for k in range(skips + 1)]
-    number = bisect_right(firsts, step) - 1
-    end = firsts[number + 1] if number < skips else settings.steps
-    return number, firsts[number], end - firsts[number]
+    return options if steps is None else replace(options, steps=steps)

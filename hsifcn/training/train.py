@@ -1,30 +1,52 @@
 """Training: a network from scenes and the splits of their labels.
 
 No test label is ever seen: objectives are made of the training and validation pixels only.
-Unlabelled pixels are seen as spectra (band statistics, batch norm) unless ``Settings.inductive``.
+Unlabelled pixels are seen as spectra (band statistics, batch norm, propagation) unless
+``TrainOptions.inductive``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from torch import nn
 
-from hsifcn.core.process import Stopwatch, keep_memory_together
-from hsifcn.core.scene import Scene
-from hsifcn.data.splits import Split
+from hsifcn.core.process import Stopwatch, keep_memory_together, versions
+from hsifcn.data.dataset import Dataset
 from hsifcn.inference.bundle import Bundle
+from hsifcn.models import default_spec
 from hsifcn.models.batchnorm import reestimate
-from hsifcn.training.crops import CroppedScenes
-from hsifcn.training.loop import Progress, make_objective, run_steps
+from hsifcn.training.loop import (
+    Checkpoint,
+    Progress,
+    TrainingState,
+    initial_state,
+    no_progress,
+    run_steps,
+)
+from hsifcn.training.memory_plan import TrainingPlan, plan_training
 from hsifcn.training.objectives import Objective
-from hsifcn.training.scenes import WholeScenes
-from hsifcn.training.settings import Settings
-from hsifcn.training.temperature import settled_temperature
-from hsifcn.training.training_job import Job, prepare
+from hsifcn.training.scenes import WholeScenes, scene_scaling, usable_bands
+from hsifcn.training.settings import TrainOptions
+from hsifcn.training.sources import Source, make_objective, open_source, propagate_labels
+from hsifcn.training.temperature import (
+    FEWEST_TO_CALIBRATE,
+    cross_fitted_scores,
+    fit_temperature_of_scene,
+    walker_reference,
+)
+from hsifcn.training.transfer import initial_weights, origin, require_same_input
+
+HELD_BACK = 0.8  # share of the steps before which validation pixels are never trained on
+
+Announce = Callable[[TrainingPlan], None]
+"""Told the plan before the work starts."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +56,9 @@ class Trained:
     Attributes
     ----------
     bundle : Bundle
-        The model of the state kept.
+        The model with the weights kept.
     log : list of dict
-        ``step, loss, lr, validation_oa, seconds``, a row each look at the validation pixels.
+        ``step, loss, lr, validation_oa, seconds``, a row each evaluation.
     best_step : int
         The step whose averaged weights were kept.
     seconds : float
@@ -50,96 +72,223 @@ class Trained:
 
 
 def train(
-    scenes: Sequence[Scene],
-    splits: Sequence[Split],
-    settings: Settings,
+    dataset: Dataset,
+    options: TrainOptions,
     *,
-    progress: Progress = lambda step, loss, validation_oa: None,
+    progress: Progress = no_progress,
+    announce: Announce = lambda plan: None,
     checkpoint: Path | None = None,
     resume: bool = False,
-    **options: Any,
+    maps_too: bool = False,
 ) -> Trained:
-    """Train a network on scenes, whole or in crops.
+    """Train a network on the scenes of a data set, whole or in crops.
 
     Parameters
     ----------
-    scenes, splits : sequences of the same length
-        Scenes of one sensor, and the split of the labels of each.
-    settings : Settings
+    dataset : Dataset
+    options : TrainOptions
     progress : callable
+        Called after each step.
+    announce : callable
+        Told the plan before the work starts.
     checkpoint : Path, optional
         Folder for the state of an unfinished run; an interrupt leaves there a state to resume from
         and a model to predict with.
     resume : bool
         Go on from the state in ``checkpoint``, if there is one.
-    **options
-        ``class_names`` and ``colours``, and as they are wanted ``device`` (``cpu``, ``cuda`` or
-        ``mps``), ``start``, ``max_memory`` and ``announce``: of ``prepare``.
+    maps_too : bool
+        The plan is to hold for mapping the scenes and drawing a report, too.
 
     Raises
     ------
-    HsifcnError
-        What ``prepare`` raises; the loss became NaN; the state is another run's.
+    MemoryCeilingError
+        No crops fit, or the scenes cannot be mapped, or the report drawn, within the ceiling.
+    LabelError
+        No training pixel holds a measurement, or labels and scene differ in size.
+    MismatchError, SettingError
+        The model to start from has other bands, or another architecture; the state to resume from
+        is another run's.
+    FailedError
+        The loss became NaN.
     KeyboardInterrupt
         By the user, after the checkpoint was written.
     """
-    keep_memory_together()
-    job = prepare(scenes, splits, settings, **options)
-    if checkpoint and resume:
-        job.state.load(checkpoint, job.identity)
-    source, all_labels = job.source, job.all_labels
-    if all_labels is not None:
-        if job.state.step < job.held_back_steps:
-            learn(job, source, job.held_back_steps, progress, checkpoint)
-        source = all_labels
-    objective = learn(job, source, settings.steps, progress, checkpoint)
-    return finished(job, objective)
+    keep_memory_together()  # without it, training in crops takes 100 MB more
+    model = untrained_model(dataset, options)
+    plan = plan_training(dataset, model.spec, options, maps_too=maps_too)
+    announce(plan)
+    scenes = open_source(dataset, model, plan.crops, options)
+    warn_of_classes_without_measurement(scenes.counts(model.spec.classes), dataset)
+    if plan.crops:
+        model = replace(model, settings=model.settings | {"crops": asdict(plan.crops)})
+
+    state = initial_state(model.spec, options, model.weights)
+    saved = Checkpoint(checkpoint, identity(model)) if checkpoint else None
+    if saved and resume:
+        saved.load(state)
+    run = Run(model, options, state, progress, saved)
+
+    # Validation pixels choose and calibrate the model, so they are not trained on. Where labels are
+    # propagated over whole scenes, they are held back for most of the steps only.
+    all_labels = scenes_with_validation(scenes, options)
+    if all_labels is None:
+        objective = train_until(run, options.steps, timed_propagation(run, scenes))
+        state.averaged.load_state_dict(state.best)
+        return finish(run, scenes, objective, objective, state.best_step)
+    held_back_steps = round(HELD_BACK * options.steps)
+    if state.step < held_back_steps:
+        train_until(run, held_back_steps, timed_propagation(run, scenes))
+    objective = train_until(run, options.steps, timed_propagation(run, all_labels))
+    validation_objective = make_objective(scenes, model.spec, options)
+    return finish(run, scenes, objective, validation_objective, state.step)
 
 
-def learn(
-    job: Job,
-    source: WholeScenes | CroppedScenes,
-    until: int,
-    progress: Progress,
-    checkpoint: Path | None,
-) -> Objective:
-    """Train to a step on what ``source`` holds of the scenes; returns what was learnt from."""
-    with Stopwatch() as watch:  # carrying labels over the scenes is part of training
-        objective = make_objective(source, job.untrained.spec, job.settings)
-    job.state.seconds += watch.seconds
+def untrained_model(dataset: Dataset, options: TrainOptions) -> Bundle:
+    """The model before training: bands, their scaling, the network's declaration.
+
+    Its weights are those of ``options.init`` that fit; the others are drawn.
+    """
+    scenes, splits, init = dataset.scenes, dataset.splits, options.init
+    bands = usable_bands(scenes)
+    spec = default_spec(options.model, int(bands.sum()), dataset.n_classes)
+    weights, recorded = {}, options.recipe()
+    if init is None:
+        scaling = scene_scaling(scenes, splits, bands, options.inductive)
+    else:
+        require_same_input(init, scenes, bands, options.inductive)
+        scaling = init.scaling  # the unit of its weights
+        weights = initial_weights(init, spec, dataset.class_names)
+        recorded["init"] = origin(init, weights)
+    return Bundle(
+        spec=spec,
+        weights=weights,
+        scaling=scaling,
+        good_bands=bands,
+        wavelengths=scenes[0].wavelengths,
+        fwhm=scenes[0].fwhm,
+        scale_factor=next((s.scale_factor for s in scenes if s.scale_factor), None),
+        class_names=dataset.class_names,
+        colours=dataset.colours,
+        settings=recorded,
+        split=[{"recipe": s.recipe, "seed": s.seed, "digest": s.digest} for s in splits],
+        versions=versions(),
+    )
+
+
+def identity(model: Bundle) -> dict[str, Any]:
+    """What a run that is resumed must agree in with the one that was interrupted."""
+    return {
+        "settings": model.settings,
+        "spec": asdict(model.spec),
+        "split": model.split,
+        "mean": model.scaling.mean.tolist(),
+    }
+
+
+def warn_of_classes_without_measurement(counts: npt.NDArray[np.int64], dataset: Dataset) -> None:
+    """Warn of classes that splits train on, but of which the scenes hold no training pixel."""
+    wanted = np.sum(
+        [split.n_train_per_class(dataset.n_classes) for split in dataset.splits], axis=0
+    )
+    for label in np.flatnonzero((wanted > 0) & (counts == 0)).tolist():
+        warnings.warn(
+            f"no training pixel of class {label + 1} ({dataset.class_names[label]}) holds a "
+            "measurement: it is not mapped, and its test pixels count as errors",
+            stacklevel=3,
+        )
+
+
+def scenes_with_validation(scenes: Source, options: TrainOptions) -> WholeScenes | None:
+    """The scenes of the last steps, whose validation pixels train, too; None for no such steps."""
+    wanted = options.learn_validation and options.propagation > 0
+    if wanted and isinstance(scenes, WholeScenes) and scenes.n_validation:
+        return scenes.with_validation()
+    return None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What stays the same while a network is trained, and the state that does not.
+
+    Attributes
+    ----------
+    model : Bundle
+        Before training.
+    options : TrainOptions
+    state : TrainingState
+    progress : callable
+    checkpoint : Checkpoint or None
+    """
+
+    model: Bundle
+    options: TrainOptions
+    state: TrainingState
+    progress: Progress
+    checkpoint: Checkpoint | None
+
+
+def timed_propagation(run: Run, scenes: Source) -> Source:
+    """``propagate_labels``, whose time is part of the time of training."""
+    with Stopwatch() as watch:
+        scenes = propagate_labels(scenes, run.model.spec, run.options)
+    run.state.seconds += watch.seconds
+    return scenes
+
+
+def train_until(run: Run, step: int, scenes: Source) -> Objective:
+    """Train to a step on labels and pseudo-labels of scenes; returns the objective.
+
+    An interrupt leaves a checkpoint and a model to predict with.
+    """
+    with Stopwatch() as watch:
+        objective = make_objective(scenes, run.model.spec, run.options)
+    run.state.seconds += watch.seconds
     try:
-        run_steps(job.state, objective, job.settings, until, progress, checkpoint, job.identity)
+        run_steps(run.state, objective, run.options, step, run.progress, run.checkpoint)
     except KeyboardInterrupt:
-        if checkpoint and job.state.step:
-            job.state.save(checkpoint, job.identity)
-            model = finish(job.untrained, job.state.averaged, objective)
-            model.save(checkpoint / "model.safetensors", overwrite=True)
+        if run.checkpoint and run.state.step:
+            run.checkpoint.save(run.state)
+            model = with_weights(run.model, run.state.averaged, objective)
+            model.save(run.checkpoint.folder / "model.safetensors", overwrite=True)
         raise
     return objective
 
 
-def finished(job: Job, objective: Objective) -> Trained:
-    """Settle the batch statistics of the state kept and calibrate its probabilities.
+def finish(
+    run: Run, scenes: Source, objective: Objective, validation_objective: Objective, kept_step: int
+) -> Trained:
+    """Make the model of the averaged weights and calibrate its probabilities.
 
-    Kept is the state that validated best, or that of the last step where the validation pixels were
-    learnt in the end; what it would have said of them is then asked of the last state before.
+    Parameters
+    ----------
+    run : Run
+    scenes : WholeScenes or CroppedScenes
+        With the validation pixels held back, and without pseudo-labels.
+    objective : Objective
+        The last that was trained on.
+    validation_objective : Objective
+        The one that scores validation pixels: the same, unless these were trained on in the end.
+        Then the best state before that scores them.
+    kept_step : int
+        Of the averaged weights.
     """
-    state = job.state
-    if job.all_labels is None:
-        kept, judge = state.best_step, objective
-        state.averaged.load_state_dict(state.best)
-    else:
-        labels_alone = replace(job.settings, propagation=0.0)
-        kept, judge = state.step, make_objective(job.source, job.untrained.spec, labels_alone)
-    model = finish(job.untrained, state.averaged, objective)
+    state = run.state
+    model = with_weights(run.model, state.averaged, objective)
     with Stopwatch() as watch:
-        model = replace(model, temperature=settled_temperature(job, objective, judge))
-    return Trained(model, state.log, kept, state.seconds + watch.seconds)
+        reference = walker_reference(state.averaged, objective)
+        if validation_objective is not objective:
+            state.averaged.load_state_dict(state.best)
+        if validation_objective.n_validation >= FEWEST_TO_CALIBRATE:
+            scores, targets = validation_objective.validation_scores(state.averaged)
+        else:
+            scores, targets = cross_fitted_scores(scenes, run.model, run.options)
+        model = replace(model, temperature=fit_temperature_of_scene(scores, targets, reference))
+    return Trained(model, state.log, kept_step, state.seconds + watch.seconds)
 
 
-def finish(untrained: Bundle, network: nn.Module, objective: Objective) -> Bundle:
-    """Settle a network's batch statistics and put its weights into the bundle."""
+def with_weights(model: Bundle, network: nn.Module, objective: Objective) -> Bundle:
+    """The model with a network's weights, after a batch-norm update on all inputs."""
     reestimate(network, objective.run, objective.calls)
-    # Copies: a later look at the validation pixels moves the network's running statistics.
+    # Copies: a later evaluation of the validation pixels moves the network's running statistics.
     weights = {name: tensor.cpu().clone() for name, tensor in network.state_dict().items()}
-    return replace(untrained, weights=weights)
+    return replace(model, weights=weights)

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hsifcn.propagation.label_coverage import agreement, coverage, labels_at
-from hsifcn.propagation.spectral_prior import Seen, known_spectra
+from hsifcn.propagation.label_coverage import label_coverage, labels_at, nearest_label_agreement
+from hsifcn.propagation.spectral_prior import PixelFeatures, labelled_spectra
 
 
 @settings(deadline=None)
@@ -22,13 +22,13 @@ def test_coverage_of_parts_is_that_of_their_fields(rows, cols, seed):
     pixels = torch.from_numpy(np.flatnonzero(whole))
     targets = torch.from_numpy(whole.flat[pixels.numpy()] - 1)
     image = torch.zeros(1, *whole.shape)
-    known = known_spectra(Seen(image, image), pixels, targets)
-    assert coverage(parts) == coverage([whole]) == known.coverage()
+    known = labelled_spectra(PixelFeatures(image, image), pixels, targets)
+    assert label_coverage(parts) == label_coverage([whole]) == known.coverage()
     np.testing.assert_array_equal(labels_at(pixels, targets, whole.shape), whole)
 
 
 def test_nothing_labelled_covers_nothing():
-    assert coverage([]) == coverage([np.zeros((3, 4), int)]) == 0
+    assert label_coverage([]) == label_coverage([np.zeros((3, 4), int)]) == 0
 
 
 @settings(deadline=None)
@@ -41,7 +41,7 @@ def test_nearest_labels_agree_as_often_as_counted(rows, cols, seed, spacing):
     np.fill_diagonal(away, np.inf)
     alike = labels[:, None] == labels
     nearest = away == away.min(1, keepdims=True, initial=np.inf)
-    found = agreement([part, np.zeros((2, 2), int)])
+    found = nearest_label_agreement([part, np.zeros((2, 2), int)])
     if len(labels) < 2:
         assert found == 0
     else:  # of equally near ones either may be asked
@@ -52,7 +52,7 @@ def test_agreement_tells_how_far_labels_lie_against_the_width_of_fields():
     truth = np.broadcast_to(1 + np.arange(64) // 8 % 2, (64, 64))  # fields of 8 columns
     drawn = np.random.default_rng(0).random(truth.shape)
     dense, sparse = (np.where(drawn < share, truth, 0) for share in (0.3, 0.005))
-    assert agreement([dense]) > 0.8
-    assert agreement([sparse]) < 0.65
-    assert agreement([truth]) == pytest.approx(1, abs=0.1)
-    assert agreement([truth[:1, :1]]) == agreement([]) == 0
+    assert nearest_label_agreement([dense]) > 0.8
+    assert nearest_label_agreement([sparse]) < 0.65
+    assert nearest_label_agreement([truth]) == pytest.approx(1, abs=0.1)
+    assert nearest_label_agreement([truth[:1, :1]]) == nearest_label_agreement([]) == 0

@@ -8,25 +8,25 @@ from cli_helpers import small_scene
 
 from hsifcn.core.errors import LabelError, MismatchError
 from hsifcn.core.scene import LabelMap, default_class_names, default_colours
-from hsifcn.data.dataset import Labelling, common_class_names, open_inputs
+from hsifcn.data.dataset import Labelling, common_class_names, open_dataset
 
 
-def test_inputs(tmp_path):
+def test_dataset(tmp_path):
     small_scene(tmp_path)
     small_scene(tmp_path, "four.npy", classes=4, seed=1)
     paths = [tmp_path / "cube.npy", tmp_path / "four.npy"]
     labels = [tmp_path / "cube_gt.npy", tmp_path / "four_gt.npy"]
-    inputs = open_inputs([str(p) for p in paths], [str(p) for p in labels], "random:0.2", 3)
-    assert len(inputs.class_names) == len(inputs.colours) == 4
-    assert [split.seed for split in inputs.splits] == [3, 3]
-    assert [split.labels.max() for split in inputs.splits] == [3, 4]
+    dataset = open_dataset([str(p) for p in paths], [str(p) for p in labels], "random:0.2", 3)
+    assert len(dataset.class_names) == len(dataset.colours) == 4
+    assert [split.seed for split in dataset.splits] == [3, 3]
+    assert [split.labels.max() for split in dataset.splits] == [3, 4]
 
 
 def test_one_class_is_told(tmp_path):
     _, labels = small_scene(tmp_path)
     np.save(tmp_path / "one.npy", np.where(labels == 2, 2, 0))
     with pytest.warns(UserWarning, match=r"one\.npy labels one class only"):
-        open_inputs([str(tmp_path / "cube.npy")], [str(tmp_path / "one.npy")], "random:0.2", 0)
+        open_dataset([str(tmp_path / "cube.npy")], [str(tmp_path / "one.npy")], "random:0.2", 0)
 
 
 def test_a_fixed_split_brings_its_own_labels(tmp_path):
@@ -35,25 +35,25 @@ def test_a_fixed_split_brings_its_own_labels(tmp_path):
     np.save(tmp_path / "train.npy", np.where(left, labels, 0))
     np.save(tmp_path / "test.npy", np.where(left, 0, labels * 2))
     recipe = f"fixed:{tmp_path / 'train.npy'},{tmp_path / 'test.npy'}"
-    inputs = open_inputs([str(tmp_path / "cube.npy")], [str(tmp_path / "cube_gt.npy")], recipe, 0)
-    assert inputs.class_names == tuple(f"class {number}" for number in range(1, 7))
-    assert len(set(inputs.colours)) == 6
-    assert set(np.unique(inputs.splits[0].labels[inputs.splits[0].test])) == {2, 4, 6}
+    dataset = open_dataset([str(tmp_path / "cube.npy")], [str(tmp_path / "cube_gt.npy")], recipe, 0)
+    assert dataset.class_names == tuple(f"class {number}" for number in range(1, 7))
+    assert len(set(dataset.colours)) == 6
+    assert set(np.unique(dataset.splits[0].labels[dataset.splits[0].test])) == {2, 4, 6}
 
 
-def test_bad_inputs(tmp_path):
+def test_bad_dataset(tmp_path):
     _, labels = small_scene(tmp_path)
     scene, truth = str(tmp_path / "cube.npy"), str(tmp_path / "cube_gt.npy")
     np.save(tmp_path / "small.npy", labels[1:])
     with pytest.raises(MismatchError, match=r"small.npy is 19x24 pixels, .*cube.npy is 20x24"):
-        open_inputs([scene], [str(tmp_path / "small.npy")], "random:0.1", 0)
+        open_dataset([scene], [str(tmp_path / "small.npy")], "random:0.1", 0)
     (tmp_path / "names.txt").write_text("corn\noak\ncorn\n")
     names = str(tmp_path / "names.txt")
     with pytest.raises(LabelError, match=r"names.txt has two classes called 'corn'"):
-        open_inputs([scene], [truth], "random:0.1", 0, labelling=Labelling(class_names=names))
+        open_dataset([scene], [truth], "random:0.1", 0, labelling=Labelling(class_names=names))
     (tmp_path / "names.txt").write_text("class 3\n")  # as class 3 is called without a name
     with pytest.raises(LabelError, match="'class 3'"):
-        open_inputs([scene], [truth], "random:0.1", 0, labelling=Labelling(class_names=names))
+        open_dataset([scene], [truth], "random:0.1", 0, labelling=Labelling(class_names=names))
 
 
 def named(*names):

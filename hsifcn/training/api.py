@@ -1,0 +1,75 @@
+"""``hsifcn.train``: training for Python users, on scenes and labels in hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hsifcn.core.scene import LabelMap, Scene
+from hsifcn.data.dataset import make_dataset
+from hsifcn.data.splits import Split, make_split
+from hsifcn.inference.bundle import Bundle
+from hsifcn.models import DEFAULT_MODEL
+from hsifcn.training.settings import default_options
+from hsifcn.training.train import Trained
+from hsifcn.training.train import train as train_dataset
+
+
+def train(
+    scenes: Scene | Sequence[Scene],
+    labels: LabelMap | Sequence[LabelMap],
+    *,
+    split: str | Split | Sequence[Split] = "random:0.1",
+    model: str = DEFAULT_MODEL,
+    seed: int = 0,
+    steps: int | None = None,
+    inductive: bool = False,
+    device: str = "cpu",
+    max_memory: int | None = None,
+    init: Bundle | None = None,
+) -> Trained:
+    """Train a network on scenes and their labels.
+
+    Parameters
+    ----------
+    scenes : Scene or sequence of Scene
+        Of one sensor; see ``open_scene``.
+    labels : LabelMap or sequence of LabelMap
+        One a scene, of the same size; see ``open_labels``.
+    split : str, Split or sequence of Split
+        Recipe, or the splits themselves; see ``make_split``.
+    model : str
+        ``hsifcn``, ``fcn32s`` ... ``fcn1s``, ``segnet``, ``deconvnet``, ``deeplab``, ``patch15``.
+    seed : int
+        Of a split made from a recipe, of initialisation and of augmentation.
+    steps : int, optional
+        Optimiser steps, if not the default.
+    inductive : bool
+        See no spectra but those of the training pixels.
+    device : str
+        ``cpu``, ``cuda`` or ``mps``.
+    max_memory : int, optional
+        Ceiling on the process's resident memory, bytes; a share of what is free by default.
+    init : Bundle, optional
+        A trained model of the same architecture to start from.
+
+    Returns
+    -------
+    Trained
+        With the model in ``bundle``.
+
+    Raises
+    ------
+    HsifcnError
+        See ``training.train.train``.
+    """
+    scene_list = list(scenes) if isinstance(scenes, Sequence) else [scenes]
+    maps = [labels] if isinstance(labels, LabelMap) else list(labels)
+    if isinstance(split, str):
+        splits = [make_split(label_map.labels, split, seed=seed) for label_map in maps]
+    else:
+        splits = [split] if isinstance(split, Split) else list(split)
+    options = default_options(
+        model, seed, steps=steps, inductive=inductive, device=device,
+        max_memory=max_memory, init=init,
+    )  # fmt: skip
+    return train_dataset(make_dataset(scene_list, maps, splits), options)
