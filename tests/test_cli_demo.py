@@ -1,53 +1,71 @@
-"""``hsifcn demo``: what it asks for; the work itself is that of ``compare-patch-vs-fcn``."""
+"""``hsifcn demo``: a finished run that other commands go on with, and the comparison beside it."""
 
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 from cli_helpers import assert_refused, command, finished_comparison, snapshot
 
 import hsifcn
+from hsifcn.comparison import compare
 from hsifcn.data.indian_pines import bundled_scene
 from hsifcn.models import DEFAULT_MODEL
+from hsifcn.training import settings
 
 
 @pytest.fixture
 def asked(monkeypatch):
-    """What the command asks ``hsifcn.compare`` for; a small comparison is given back."""
+    """What the command asks of ``compare``; a small comparison is given back, training is short."""
     calls = []
 
-    def compare(plan, out, **options):
-        calls.append((plan, out, options))
+    def compared(experiment, out, **options):
+        calls.append((experiment, out, options))
         options["say"]("at work")
         return json.loads((finished_comparison() / "out/comparison.json").read_text())
 
-    monkeypatch.setattr(sys.modules[hsifcn.compare.__module__], "compare", compare)
+    monkeypatch.setattr(compare, "compare", compared)
+    short = settings.default_options
+
+    def two_steps(*arguments, **keywords):
+        return replace(short(*arguments, **keywords), steps=2, propagation=0.0)
+
+    monkeypatch.setattr(settings, "default_options", two_steps)
     return calls
 
 
 @pytest.mark.slow
-def test_it_compares_on_the_bundled_scene(tmp_path, asked):
+def test_it_leaves_a_run_that_can_be_predicted_with(tmp_path, asked):
     done = command(tmp_path, "demo")
-    assert done.code == 0
-    ((plan, out, options),) = asked
+    assert done.code == 0, done.err
+    ((experiment, out, options),) = asked
     bundled = bundled_scene()
-    assert (plan.scene, plan.labels) == (bundled["scene"], bundled["labels"])
-    assert {"patch", "cast", DEFAULT_MODEL} <= set(plan.contenders)
-    assert (out, options["overwrite"]) == (Path("runs/demo"), False)
+    assert (experiment.scene, experiment.labels) == (bundled["scene"], bundled["labels"])
+    assert {"patch", "cast", DEFAULT_MODEL} <= set(experiment.contenders)
+    assert out.as_posix() == "runs/demo/comparison"
+    assert options["overwrite"] is False
     assert "at work" in done.err
-    assert "report.html" in done.out
+    assert "report: runs/demo/report.html" in done.out
+    run = tmp_path / "runs/demo"
+    assert json.loads((run / "metrics.json").read_text())["command"].startswith("hsifcn train ")
+    predicted = command(tmp_path, "predict", "-q")
+    assert (predicted.code, predicted.err) == (0, "")
+    assert (run / "map.img").stat().st_size == 145 * 145
+    assert (run / "report.html").exists()
 
 
 @pytest.mark.slow
 def test_options(tmp_path, asked):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/notes.txt").write_text("mine")
     done = command(tmp_path, "demo", "-o", "d", "--seed", "3", "--overwrite", "--json", "-q")
     assert done.err == ""
     assert done.json.keys() >= {"contenders", "splits"}
-    ((plan, out, options),) = asked
-    assert (plan.first_seed, out, options["overwrite"]) == (3, Path("d"), True)
+    assert done.json["run"]["seed"] == 3
+    ((experiment, out, options),) = asked
+    assert (experiment.first_seed, out.as_posix()) == (3, "d/comparison")
+    assert options["overwrite"]
 
 
 @pytest.mark.parametrize("out", ["file", "full"])
