@@ -237,6 +237,11 @@ def percent(values: Sequence[float], digits: int = 1) -> str:
     return f"{100 * mean(values):.{digits}f}{deviation}"
 
 
+def oa_and_aa(runs: Sequence[Figures]) -> str:
+    """Both accuracies, means over the seeds."""
+    return " / ".join(f"{100 * mean(run[key] for run in runs):.1f}" for key in ("oa", "aa") if runs)
+
+
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Lines of a Markdown table."""
     return ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)]

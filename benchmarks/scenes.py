@@ -32,6 +32,7 @@ from benchmarks.measuring import (
     map_scene,
     markdown_table,
     measure_cells,
+    oa_and_aa,
     percent,
     safe_name,
     where_measured,
@@ -154,11 +155,6 @@ def table(rows: Sequence[Row]) -> list[str]:
         cells += [oa_and_aa(row.figures[name]) for name in CONTENDERS]
         lines.append([*cells, pair(row.gain("oa"), row.gain("aa"))])
     return markdown_table(header, lines)
-
-
-def oa_and_aa(runs: Sequence[Figures]) -> str:
-    """Both accuracies, means over the seeds."""
-    return " / ".join(f"{100 * mean(run[key] for run in runs):.1f}" for key in ("oa", "aa") if runs)
 
 
 def pair(oa: float | None, aa: float | None) -> str:

@@ -35,6 +35,10 @@ def test_public_names_can_be_had_and_called():
         assert callable(getattr(hsifcn, name)), name
 
 
+def test_dir_shows_the_public_names():
+    assert dir(hsifcn) == sorted(hsifcn.__all__)
+
+
 def test_other_names_are_refused():
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         hsifcn.nothing  # noqa: B018

@@ -16,7 +16,15 @@ import click
 from hsifcn.core.errors import HsifcnError
 from hsifcn.core.process import spin_briefly
 
-COMMANDS = ("demo", "info", "split", "train", "predict", "evaluate", "compare-patch-vs-fcn")
+COMMANDS = (
+    "demo",
+    "info",
+    "split",
+    "train",
+    "predict",
+    "evaluate",
+    "compare-patch-vs-fcn",
+)
 INTERRUPTED = 130
 
 
