@@ -182,7 +182,7 @@ def test_resume_with_nothing_to_resume_starts(folder):
 def test_resume_of_a_finished_run_does_nothing(tmp_path):
     run = copy_of_finished(tmp_path)
     before = snapshot(run)
-    done = command(tmp_path, "train", "cube.mat", "--resume", "--json")
+    done = command(tmp_path, "train", "cube.mat", "--steps", STEPS, "--resume", "--json")
     assert done.code == 0
     assert "runs/cube is finished; nothing to do" in done.err
     assert done.json == json.loads((run / "metrics.json").read_text())
@@ -524,3 +524,74 @@ def test_a_scene_whose_steps_do_not_fit_is_cut(large_folder):
     )
     assert done.code == 0, done.err
     assert "at once" in done.err
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        (("--steps", "3"), "options"),
+        (("--seed", "1"), "options and split"),
+        (("-m", "fcn8s"), "options and network"),
+        (("-s", "random:0.3"), "split"),
+    ],
+)
+def test_a_finished_run_of_something_else_is_not_resumed(folder, other, named):
+    assert train(folder, "-q").code == 0
+    refused = train(folder, *other, "--resume", "-q")
+    assert_refused(refused, f"the finished run was made with other {named}; repeat its options")
+    assert train(folder, "--resume", "-q").code == 0
+
+
+def test_a_finished_run_on_other_values_is_not_resumed(folder):
+    assert train(folder, "-q").code == 0
+    np.save(folder / "cube.npy", np.load(folder / "cube.npy") + 1)
+    assert_refused(train(folder, "--resume", "-q"), "made with other scenes")
+
+
+def test_damaged_metrics_are_told(folder):
+    assert train(folder, "-q").code == 0
+    (folder / "runs/cube/metrics.json").write_text("{")
+    assert_refused(train(folder, "--resume", "-q"), "metrics.json is damaged")
+
+
+def test_a_directory_that_another_training_works_in_is_refused(folder):
+    from hsifcn.training.run_directory import lock_run_directory
+
+    with lock_run_directory(folder / "runs/cube"):
+        assert_refused(train(folder, "-q"), "another training works in runs/cube")
+    assert train(folder, "-q").code == 0
+
+
+def test_no_old_figures_stand_beside_a_new_model(folder, monkeypatch):
+    assert train(folder, "-q").code == 0
+
+    def fail(*arguments, **named):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hsifcn.training.run_directory.write_split", fail)
+    assert train(folder, "--overwrite", "--seed", "1", "-q").code == 130
+    assert not (folder / "runs/cube/metrics.json").exists()
+    monkeypatch.undo()
+    assert train(folder, "--seed", "1", "-q").code == 0  # an unfinished run is replaced
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGTERM ends a process there")
+def test_sigterm_leaves_a_checkpoint(folder, monkeypatch):
+    import signal
+
+    from hsifcn.training.optimiser import AdamW
+
+    step = AdamW.step
+
+    def stop(self, lr):
+        step(self, lr)
+        if self.steps[0] == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(AdamW, "step", stop)
+    done = train(folder)
+    assert done.code == 130
+    assert "go on with --resume" in done.err
+    assert (folder / "runs/cube/checkpoint/state.safetensors").exists()
+    assert signal.getsignal(signal.SIGTERM) == before

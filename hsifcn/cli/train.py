@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import json
 import shlex
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -75,11 +75,17 @@ def command(
 ) -> None:
     """Train on scenes, measure accuracy at the test pixels, fill a run directory."""
     from hsifcn.cli.progress import training_progress
+    from hsifcn.inference.bundle import load_model
     from hsifcn.io import scene_stem
     from hsifcn.models import DEFAULT_MODEL
     from hsifcn.training.run import train_run
-    from hsifcn.training.run_directory import prepare_run_directory
+    from hsifcn.training.run_directory import (
+        lock_run_directory,
+        prepare_run_directory,
+        read_metrics,
+    )
     from hsifcn.training.settings import default_options
+    from hsifcn.training.train import require_same_run
 
     labels = opt.labels_of_scenes(scenes, label_paths, output)
     dataset = open_dataset(scenes, labels, seed, asked)
@@ -92,24 +98,40 @@ def command(
         options = replace(options, init=init)
     options = replace(options, device=opt.choose_device(asked["device"]))
     folder = Path(out) if out else Path("runs") / scene_stem(scenes[0])
-    if prepare_run_directory(folder, overwrite=overwrite, resume=resume):
-        output.message(f"{folder} is finished; nothing to do")
-        metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
-        output.result(summary(metrics, folder), metrics)
-        return
     for warning in itertools.chain.from_iterable(split.warnings for split in dataset.splits):
         output.message(f"warning: {warning}")
-    with hint_when_stopped(output, folder), training_progress(output, options.steps) as progress:
-        metrics = train_run(
-            dataset,
-            options,
-            folder,
-            progress=progress,
-            announce=lambda plan: output.message(plan_message(plan)),
-            resume=resume,
-            config=record(scenes, labels, init_path, asked),
-        )
+    with lock_run_directory(folder):
+        if prepare_run_directory(folder, overwrite=overwrite, resume=resume):
+            require_same_run(load_model(folder / "model.safetensors"), dataset, options)
+            output.message(f"{folder} is finished; nothing to do")
+            metrics = read_metrics(folder)
+            output.result(summary(metrics, folder), metrics)
+            return
+        with (
+            stop_on_sigterm(),
+            hint_when_stopped(output, folder),
+            training_progress(output, options.steps) as progress,
+        ):
+            metrics = train_run(
+                dataset,
+                options,
+                folder,
+                progress=progress,
+                announce=lambda plan: output.message(plan_message(plan)),
+                resume=resume,
+                config=record(scenes, labels, init_path, asked),
+            )
     output.result(summary(metrics, folder), metrics)
+
+
+@contextmanager
+def stop_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM stop the command as Ctrl-C does, with a checkpoint."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def open_dataset(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -12,13 +14,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.core.errors import ExistingOutputError, HsifcnError
+from hsifcn.core.errors import ExistingOutputError, HsifcnError, SettingError, UnreadableFileError
 from hsifcn.data.dataset import Dataset
 from hsifcn.data.splits import write_split
 from hsifcn.io import write_label_png
 from hsifcn.io.files import atomic_write, make_folder, write_json
 from hsifcn.report.quicklook import SPLIT_COLOURS, label_image, rgb_quicklook
 from hsifcn.training.train import Trained
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
 
 LOG_COLUMNS = ("step", "loss", "lr", "validation_oa", "seconds")
 CHECKPOINT_FILES = (
@@ -53,6 +60,52 @@ def prepare_run_directory(out: Path, *, overwrite: bool, resume: bool) -> bool:
         remove_checkpoint(out)
     make_folder(out / "checkpoint")
     return False
+
+
+@contextmanager
+def lock_run_directory(out: Path) -> Iterator[None]:
+    """Keep other trainings out of a run directory, which is made where there is none.
+
+    The lock is the system's (``flock``), so it ends with the process, however that ends.
+
+    Raises
+    ------
+    SettingError
+        Another training works in the directory, or it cannot be made.
+    """
+    if fcntl is None or (out.exists() and not out.is_dir()):
+        yield
+        return
+    make_folder(out)
+    descriptor = os.open(out, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise SettingError(
+                f"another training works in {out}", "wait for it, or choose another folder with -o"
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def read_metrics(out: Path) -> dict[str, Any]:
+    """The figures of a finished run.
+
+    Raises
+    ------
+    UnreadableFileError
+        The file is damaged.
+    """
+    path = out / "metrics.json"
+    try:
+        metrics = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UnreadableFileError(f"{path} is damaged", "start anew with --overwrite") from error
+    if not isinstance(metrics, dict):
+        raise UnreadableFileError(f"{path} is damaged", "start anew with --overwrite")
+    return metrics
 
 
 def is_checkpoint(folder: Path) -> bool:
@@ -91,7 +144,11 @@ def write_run(
     metrics: Mapping[str, Any],
     config: Mapping[str, Any],
 ) -> None:
-    """Fill a run directory; ``metrics.json`` is written last."""
+    """Fill a run directory; ``metrics.json`` is written last and marks it as finished.
+
+    That of a run that is replaced goes first, so that old figures never stand beside a new model.
+    """
+    (out / "metrics.json").unlink(missing_ok=True)
     trained.bundle.save(out / "model.safetensors", overwrite=True)
     for old in out.glob("split-[0-9]*.npz"):  # of a run of more scenes that this one replaces
         old.unlink()

@@ -7,6 +7,7 @@ Unlabelled pixels are seen as spectra (band statistics, batch norm, propagation)
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from hsifcn.core.errors import SettingError
 from hsifcn.core.process import Stopwatch, keep_memory_together, versions
 from hsifcn.data.dataset import Dataset
 from hsifcn.inference.bundle import Bundle
@@ -183,6 +185,29 @@ def identity(model: Bundle) -> dict[str, Any]:
         "split": model.split,
         "mean": model.scaling.mean.tolist(),
     }
+
+
+def require_same_run(finished: Bundle, dataset: Dataset, options: TrainOptions) -> None:
+    """Raise where a finished run's model is not what this data set and these options ask for.
+
+    Raises
+    ------
+    SettingError
+        The options, network, split or scenes are others; the message says which.
+    """
+    asked, found = identity(untrained_model(dataset, options)), identity(finished)
+    found["settings"] = {k: v for k, v in found["settings"].items() if k != "crops"}
+    names = {"settings": "options", "spec": "network", "split": "split", "mean": "scenes"}
+    differing = [
+        name
+        for key, name in names.items()
+        if json.dumps(asked[key], sort_keys=True) != json.dumps(found[key], sort_keys=True)
+    ]
+    if differing:
+        raise SettingError(
+            f"the finished run was made with other {' and '.join(differing)}",
+            "repeat its options, choose another folder with -o, or start anew with --overwrite",
+        )
 
 
 def warn_of_classes_without_measurement(counts: npt.NDArray[np.int64], dataset: Dataset) -> None:
