@@ -13,8 +13,8 @@ import numpy as np
 
 from hsifcn.data.splits import read_split
 from hsifcn.inference.bundle import load_model
-from hsifcn.inference.predict_run import run_config
 from hsifcn.inference.predictor import Predictor
+from hsifcn.inference.targets import run_config
 from hsifcn.io import open_scene, write_rgb_png
 from hsifcn.report.quicklook import label_image, rgb_quicklook
 

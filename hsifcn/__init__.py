@@ -15,7 +15,7 @@ _HOME = {
     "make_split": "hsifcn.data.splits",
     "train": "hsifcn.training.api",
     "load_model": "hsifcn.inference.bundle",
-    "predict": "hsifcn.inference.predictor",
+    "predict": "hsifcn.inference.predict",
     "evaluate": "hsifcn.evaluation.evaluate",
     "Experiment": "hsifcn.comparison.experiment",
     "compare": "hsifcn.comparison.compare",

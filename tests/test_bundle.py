@@ -97,7 +97,10 @@ class File:
         self.header = json.loads(self.outer["__metadata__"]["hsifcn"])
 
     def write(self, *, header=None, text=None, outer=None):
+        """Write the file with other parts, without a checksum, as older versions do."""
         outer = json.loads(json.dumps(self.outer if outer is None else outer))
+        if isinstance(header, dict):
+            header = {key: value for key, value in header.items() if key != "checksum"}
         if header is not None or text is not None:
             outer["__metadata__"]["hsifcn"] = json.dumps(header) if text is None else text
         head = json.dumps(outer).encode()
@@ -244,6 +247,63 @@ def test_flipped_bytes_never_raise_anything_else(file, seed):
     assert refused
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_flipped_bit_is_noticed(file, seed):
+    rng = random.Random(seed)
+    for _ in range(30):
+        content = bytearray(file.content)
+        content[rng.randrange(file.body_at, len(content))] ^= 1 << rng.randrange(8)
+        file.path.write_bytes(content)
+        with pytest.raises(UnreadableFileError, match="checksum differs"):
+            load_model(file.path)
+
+
+def test_a_changed_header_is_noticed(file):
+    outer = json.loads(json.dumps(file.outer))
+    header = outer["__metadata__"]["hsifcn"]
+    outer["__metadata__"]["hsifcn"] = header.replace("Mais", "Maus")
+    with pytest.raises(UnreadableFileError, match="checksum differs"):
+        load_model(file.write(outer=outer))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_are_finite(tmp_path, value):
+    bundle = random_bundle("fcn1s")
+    bundle.weights["fr.conv.weight"][0, 0, 0, 0] = value
+    bundle.save(tmp_path / "m.safetensors")
+    with pytest.raises(UnreadableFileError, match="a weight is not finite"):
+        load_model(tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("temperature",), 1e-300),
+        (("temperature",), 1e300),
+        (("temperature",), 0),
+        (("scaling", "mean", 1), 1e300),
+        (("scaling", "std", 1), 1e-300),
+    ],
+)
+def test_absurd_numbers(shared_file, place, value):
+    with pytest.raises(UnreadableFileError, match="out of range"):
+        load_model(shared_file.write(header=changed(shared_file.header, place, value)))
+
+
+def test_ensembles_are_refused(file):
+    one = changed(file.header, ("spec",), {**file.header["spec"], "members": 1})
+    assert load_model(file.write(header=one)).spec == full_bundle().spec
+    two = changed(file.header, ("spec",), {**file.header["spec"], "members": 2})
+    with pytest.raises(UnreadableFileError, match="ensemble of networks"):
+        load_model(file.write(header=two))
+
+
+def test_a_bundle_is_told_in_one_line():
+    text = repr(full_bundle())
+    assert text.startswith("Bundle(fcn1s: 5 bands to 4 classes, ")
+    assert len(text.splitlines()) == 1
+
+
 def test_weights_of_another_type(file):
     outer = json.loads(json.dumps(file.outer))
     outer["fr.conv.weight"]["dtype"] = "I32"
@@ -296,7 +356,7 @@ def test_widths_of_bands_and_scale_are_kept_and_may_be_missing(tmp_path):
     header = json.loads(
         safetensors.safe_open(tmp_path / "new.safetensors", "pt").metadata()["hsifcn"]
     )
-    del header["fwhm"], header["scale_factor"]
+    del header["fwhm"], header["scale_factor"], header["checksum"]
     metadata = {"hsifcn": json.dumps(header)}
     safetensors.torch.save_file(bundle.weights, tmp_path / "old.safetensors", metadata)
     old = load_model(tmp_path / "old.safetensors")

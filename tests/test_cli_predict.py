@@ -58,8 +58,9 @@ def test_bare_predict_maps_the_newest_run_into_itself(folder):
     (folder / "runs/unfinished").mkdir()
     done = hsifcn(folder, "predict")
     assert done.code == 0, done.err
-    model, plan = done.err.splitlines()
+    model, shift, plan = done.err.splitlines()
     assert model == "model: runs/cube/model.safetensors"
+    assert shift.startswith("shift: band medians differ by 0.00 spreads of the training scenes")
     assert re.fullmatch(
         r"plan: whole scene of 20x24 pixels; about \d+ MB of memory, less than a second", plan
     )
@@ -188,11 +189,13 @@ def test_probabilities_belong_to_the_labels(folder, expected):
     np.testing.assert_allclose(margin, ordered[..., 2] - ordered[..., 1], atol=1e-6)
 
 
-def test_reject_leaves_the_doubtful_out(folder, expected):
+def test_min_confidence_leaves_the_doubtful_out(folder, expected):
     command(folder, "predict", "scene.npy", "-o", "p.npy", "--probabilities")
     best = np.load(folder / "p_probabilities.npy")[..., :3].max(2)
     limit = float(np.median(best))
-    done = command(folder, "predict", "scene.npy", "-o", "r.npy", "--reject", limit, "--json")
+    asked = ["predict", "scene.npy", "-o", "r.npy", "--min-confidence", limit]
+    done = command(folder, *asked, "--json")
+    assert command(folder, *asked[:-2], "--reject", limit, "--json").json["unchanged"]
     labels = np.load(folder / "r.npy").reshape(20, 24)
     assert done.json["counts"][0] == (labels == 0).sum()
     clear = np.abs(best - limit) > 1e-6
@@ -206,8 +209,8 @@ def test_an_empty_map_is_warned_of(folder):
     done = command(folder, "predict", "lost.npy", "-o", "lost_map.npy")
     assert done.code == 0
     assert "warning: lost_map.npy is empty: no pixel of lost.npy holds a measurement" in done.err
-    done = command(folder, "predict", "lost.npy", "-o", "none.npy", "--reject", "1")
-    assert "or none is as sure as --reject 1" in done.err
+    done = command(folder, "predict", "lost.npy", "-o", "none.npy", "--min-confidence", "1")
+    assert "or none is as sure as --min-confidence 1" in done.err
 
 
 def test_the_same_again_says_so_and_touches_nothing(folder):
@@ -438,7 +441,7 @@ def bad_folder(tmp_path_factory):
         (["scene.npy", "-o", "bad.txt/m.img"], ["bad.txt/m.img", "bad.txt is no folder"]),
         (["scene.npy", "-o", "m.xyz"], ["m.xyz", "suffix", ".img"]),
         (["scene.npy", "-o", "m.npy", "-f", "envi"], ["m.npy is no ENVI file", "-f"]),
-        (["scene.npy", "--reject", "1.5"], ["--reject 1.5", "0 to 1"]),
+        (["scene.npy", "--min-confidence", "1.5"], ["--min-confidence 1.5", "0 to 1"]),
         (["--polygons", "scene.npy"], ["no .gpkg file", "--polygons last"]),
         (["scene.npy", "sub/cube.npy", "--polygons", "p.gpkg"], ["p.gpkg is one file"]),
         (["scene.npy", "-o", "m.png", "--polygons"], ["not from a picture", "gtiff"]),
@@ -446,7 +449,7 @@ def bad_folder(tmp_path_factory):
             ["scene.npy", "-o", "m.png", "--probabilities"],
             ["m_probabilities.png", "of classes only"],
         ),
-        (["scene.npy", "--reject", "nan"], ["--reject nan"]),
+        (["scene.npy", "--reject", "nan"], ["--min-confidence nan"]),
         (["scene.npy", "--max-memory", "1K"], ["scene.npy", "--max-memory"]),
         (["scene.npy", "--wavelengths", "bad.txt"], ["bad.txt, line 2"]),
     ],

@@ -77,7 +77,7 @@ def test_a_cut_of_a_scene_in_tiles_is_refused_before_any_work(tmp_path, monkeypa
     from hsifcn.inference import tiling as tile_plan
 
     copy_of_finished(tmp_path)
-    monkeypatch.setattr(tile_plan.Need, "whole", lambda self, pixels: 10**15)
+    monkeypatch.setattr(tile_plan.MemoryEstimate, "whole", lambda self, pixels: 10**15)
     before = snapshot(tmp_path)
     done = command(tmp_path, *arguments, "--refine", "mrf", "-q")
     assert_refused(done, "cube.mat", "must be cut into tiles", "--approximate")

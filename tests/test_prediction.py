@@ -19,11 +19,11 @@ from hsifcn.core.errors import (
 from hsifcn.core.scene import Window
 from hsifcn.core.tiles import plan_tiles
 from hsifcn.data.standardise import fit_scaling
-from hsifcn.inference import predictor as prediction
 from hsifcn.inference import tiling as tile_plan
 from hsifcn.inference.map_writer import MappedTile, probabilities_path
+from hsifcn.inference.predict import PredictOptions, write_map
 from hsifcn.inference.predictor import Predictor, check_scene
-from hsifcn.inference.tiling import Plan, memory_need
+from hsifcn.inference.tiling import TilePlan, estimate_memory
 from hsifcn.io import open_labels, open_scene
 from hsifcn.models import MODELS
 from hsifcn.models.geometry import Geometry
@@ -54,7 +54,7 @@ def in_tiles_of(predictor, tile):
             self.__dict__.update(predictor.__dict__)
 
         def plan(self, scene, max_memory=None):
-            return Plan(self.tiles(scene), self.geometry.halo, 0)
+            return TilePlan(self.tiles(scene), self.geometry.halo, 0)
 
         def tiles(self, scene, max_memory=None):
             geometry = self.geometry
@@ -136,7 +136,7 @@ def no_memory_used(monkeypatch):
 def test_a_ceiling_cuts_the_scene(predictors, no_memory_used):
     scene = noise_scene((4000, 40, BANDS))
     predictor = predictors["fcn1s"]
-    need = memory_need(predictor.bundle.spec, scene, None)
+    need = estimate_memory(predictor.bundle.spec, scene, None)
     for pixels in (17_000, 19_000, 10**6):
         ceiling = need.cut(pixels)
         plan = predictor.tiles(scene, ceiling)
@@ -159,7 +159,7 @@ def test_what_looks_at_the_whole_scene_is_not_cut(predictors, no_memory_used, mo
     scene = noise_scene((60, 60, BANDS), path="big.img")
     predictor = predictors["fcn1s"]
     monkeypatch.setattr(tile_plan, "geometry", lambda spec: Geometry(4, None))
-    enough = memory_need(predictor.bundle.spec, scene, None).whole(3600)
+    enough = estimate_memory(predictor.bundle.spec, scene, None).whole(3600)
     assert len(predictor.tiles(scene, enough)) == 1
     with pytest.raises(MemoryCeilingError, match=r"big\.img does not fit .* looks at all of it"):
         predictor.tiles(scene, enough - 10_000)
@@ -263,7 +263,7 @@ def test_a_map_on_disk_is_the_label_map(tmp_path, predictors, suffix):
     scene = open_scene(write_field_scene(tmp_path, rows=220, cols=17, bands=BANDS))
     predictor = in_tiles_of(predictors["fcn8s"], 32)
     target = tmp_path / f"map{suffix}"
-    done = prediction.write_prediction(predictor, scene, target, probabilities=True)
+    done = write_map(predictor, scene, target, PredictOptions(probabilities=True))
     wanted = predictor.label_map(scene)
     assert np.array_equal(open_labels(target).labels, wanted)
     assert done.map_path == target
@@ -282,7 +282,7 @@ def test_a_map_on_disk_is_the_label_map(tmp_path, predictors, suffix):
 def test_envi_maps_carry_classes(tmp_path, predictors):
     scene = open_scene(write_field_scene(tmp_path, bands=BANDS))
     predictor = predictors["fcn1s"]
-    done = prediction.write_prediction(predictor, scene, tmp_path / "map.img")
+    done = write_map(predictor, scene, tmp_path / "map.img")
     assert done.probabilities_path is None
     found = open_labels(tmp_path / "map.img")
     assert found.class_names == predictor.bundle.class_names
@@ -298,11 +298,11 @@ def test_rejected_and_missing_pixels_on_disk(tmp_path, predictors):
     scene = open_scene(path)
     predictor = predictors["fcn1s"]
     target = tmp_path / "map.npy"
-    prediction.write_prediction(predictor, scene, target, probabilities=True)
+    write_map(predictor, scene, target, PredictOptions(probabilities=True))
     shares = np.load(probabilities_path(target))
     assert np.isnan(shares).all(2).nonzero() == (np.array([3]), np.array([4]))
     limit = float(np.nanmedian(shares.max(2)))
-    done = prediction.write_prediction(predictor, scene, target, reject=limit, overwrite=True)
+    done = write_map(predictor, scene, target, PredictOptions(min_confidence=limit, overwrite=True))
     best = np.nan_to_num(shares).max(2)
     found = np.load(target)
     unsure = np.abs(best - limit) < 1e-6
@@ -325,7 +325,7 @@ def test_nothing_stays_of_a_failed_prediction(tmp_path, predictors, suffix):
     predictor = in_tiles_of(predictors["fcn8s"], 32)
     assert predictor.tiles(scene)[0].read.row_stop <= 200
     with pytest.raises(UnreadableFileError):
-        prediction.write_prediction(predictor, scene, tmp_path / f"map{suffix}", probabilities=True)
+        write_map(predictor, scene, tmp_path / f"map{suffix}", PredictOptions(probabilities=True))
     assert not list(tmp_path.iterdir())
 
 
@@ -334,9 +334,7 @@ def test_nothing_stays_of_a_refused_prediction(tmp_path, predictors, no_memory_u
     scene = noise_scene((300, 300, BANDS + (wrong == "bands")))
     expected = MismatchError if wrong == "bands" else MemoryCeilingError
     with pytest.raises(expected):
-        prediction.write_prediction(
-            predictors["fcn1s"], scene, tmp_path / "map.img", max_memory=1000
-        )
+        write_map(predictors["fcn1s"], scene, tmp_path / "map.img", PredictOptions(max_memory=1000))
     assert not list(tmp_path.iterdir())
 
 
@@ -345,19 +343,19 @@ def test_an_existing_map_is_kept(tmp_path, predictors):
     target = tmp_path / "map.npy"
     target.write_text("precious")
     with pytest.raises(ExistingOutputError):
-        prediction.write_prediction(predictors["fcn1s"], scene, target)
+        write_map(predictors["fcn1s"], scene, target)
     assert target.read_text() == "precious"
     target.unlink()
     probabilities_path(target).write_text("precious")
     with pytest.raises(ExistingOutputError):
-        prediction.write_prediction(predictors["fcn1s"], scene, target, probabilities=True)
+        write_map(predictors["fcn1s"], scene, target, PredictOptions(probabilities=True))
     assert [file.name for file in tmp_path.iterdir()] == ["map_probabilities.npy"]
 
 
 def test_many_classes_take_two_bytes(tmp_path):
     predictor = Predictor(random_bundle("fcn8s", BANDS, classes=300))
     scene = noise_scene((12, 9, BANDS))
-    prediction.write_prediction(predictor, scene, tmp_path / "map.npy")
+    write_map(predictor, scene, tmp_path / "map.npy")
     found = np.load(tmp_path / "map.npy")
     assert found.dtype == np.uint16
     assert np.array_equal(found, predictor.label_map(scene))

@@ -11,15 +11,8 @@ import pytest
 from io_samples import sample_cube, write_envi
 
 from hsifcn.core.errors import SettingError, UnreadableFileError
-from hsifcn.inference.predict_run import (
-    choose_targets,
-    newest_run,
-    raster_files,
-    read_record,
-    require_apart,
-    scene_identity,
-    sizes,
-)
+from hsifcn.inference.predict_run import read_record, scene_identity, sizes
+from hsifcn.inference.targets import choose_targets, newest_run, raster_files, require_apart
 from hsifcn.io import open_scene
 
 

@@ -16,7 +16,8 @@ from hsifcn.data.standardise import Scaling, fit_scaling
 from hsifcn.inference import tiling as tile_plan
 from hsifcn.inference.bundle import load_model
 from hsifcn.inference.map_writer import probabilities_path
-from hsifcn.inference.predictor import Predictor, predict, write_prediction
+from hsifcn.inference.predict import predict, write_map
+from hsifcn.inference.predictor import Predictor
 from hsifcn.inference.refine.potentials import (
     DEFAULTS,
     FEATURES,
@@ -76,7 +77,7 @@ def test_a_noisy_map_on_disk_gets_better(tmp_path, scene, bundle, method):
     right = []
     for name, weights in (("plain", None), ("refined", Refinement(method, 4.0, 0.5))):
         target = tmp_path / f"{name}.npy"
-        write_prediction(Doubtful(bundle, labels, refinement=weights), cube, target)
+        write_map(Doubtful(bundle, labels, refinement=weights), cube, target)
         found = np.load(target)
         assert np.array_equal(found == 0, np.isnan(cube.cube).any(2))
         right.append((found == labels)[(labels > 0) & (found > 0)].mean())
@@ -147,7 +148,7 @@ def test_the_crf_is_exact_in_tiles(scene, bundle, in_tiles, monkeypatch):
 
 
 def test_the_mrf_is_refused_in_tiles_unless_approximate(scene, bundle, in_tiles, monkeypatch):
-    monkeypatch.setattr(tile_plan.Need, "whole", lambda self, pixels: 10**15)
+    monkeypatch.setattr(tile_plan.MemoryEstimate, "whole", lambda self, pixels: 10**15)
     cube, labels = scene
     weights = Refinement("mrf", 4.0, 0.5)
     with pytest.raises(MemoryCeilingError, match=r"mrf is not exact in.*--approximate"):

@@ -8,7 +8,7 @@ from hsifcn.core.errors import MemoryCeilingError
 from hsifcn.core.tiles import plan_tiles
 from hsifcn.inference import tiling as tile_plan
 from hsifcn.inference.refine.potentials import DEFAULTS
-from hsifcn.inference.tiling import choose_tile, memory_need, plan_scene
+from hsifcn.inference.tiling import choose_tile, estimate_memory, plan_scene
 from hsifcn.models import default_spec
 
 SIZES = st.one_of(st.integers(1, 40), st.integers(1, 3000))
@@ -55,7 +55,7 @@ def test_tiles_are_as_large_as_each_other():
 def test_plans_keep_the_ceiling_or_tell_the_least(name, rows, cols, megabytes, method):
     scene = noise_scene((rows, cols, 2))
     spec = default_spec(name, 2, 5)
-    held = memory_need(spec, scene, DEFAULTS.get(method)).process
+    held = estimate_memory(spec, scene, DEFAULTS.get(method)).process
     ceiling = held + 50_000_000 + megabytes * 10**6  # the process grows a little meanwhile
     try:
         plan = plan_scene(spec, scene, ceiling, DEFAULTS.get(method))
@@ -72,7 +72,7 @@ def test_plans_keep_the_ceiling_or_tell_the_least(name, rows, cols, megabytes, m
 
 
 def test_a_scene_that_is_not_cut_needs_less():
-    need = memory_need(default_spec("hsifcn", 200, 16), noise_scene((600, 600, 4)), None)
+    need = estimate_memory(default_spec("hsifcn", 200, 16), noise_scene((600, 600, 4)), None)
     assert need.process < need.whole(10**5) < need.cut(10**5)
     assert need.cut_pixels(need.cut(12_345)) == 12_345
     assert need.cut_pixels(0) == 0

@@ -12,10 +12,8 @@ from hsifcn.core import formats
 
 if TYPE_CHECKING:
     from hsifcn.core.scene import Scene
-    from hsifcn.inference.predict_run import Targets
-    from hsifcn.inference.predictor import Predictor
-    from hsifcn.inference.refine.potentials import Refinement
-    from hsifcn.inference.tiling import Plan
+    from hsifcn.inference.bundle import Bundle
+    from hsifcn.inference.targets import Targets
 
 # With the default suffix of each.
 FORMATS = {"envi": ".img", "gtiff": ".tif", "npy": ".npy", "mat": ".mat", "png": ".png"}
@@ -30,10 +28,14 @@ FORMATS = {"envi": ".img", "gtiff": ".tif", "npy": ".npy", "mat": ".mat", "png":
 @click.option("-o", "--out", metavar="OUT", help="File for one scene, folder for several.")
 @click.option("-f", "--format", "form", type=click.Choice(list(FORMATS)), help="Of the map.")
 @click.option(
+    "--adapt", is_flag=True,
+    help="Undo light and instrument of a new scene, as far as they differ from the training's.",
+)  # fmt: skip
+@click.option(
     "--probabilities", is_flag=True, help="Write the probability of every class, and the margin."
 )
 @click.option(
-    "--reject", type=float, default=0.0, metavar="P",
+    "--min-confidence", "--reject", "min_confidence", type=float, default=0.0, metavar="P",
     help="Leave pixels under this probability unclassified.",
 )  # fmt: skip
 @opt.refine
@@ -49,19 +51,25 @@ FORMATS = {"envi": ".img", "gtiff": ".tif", "npy": ".npy", "mat": ".mat", "png":
     "--min-size", type=click.IntRange(1), default=1, metavar="N",
     help="Give areas under N pixels to their neighbours among the polygons.",
 )  # fmt: skip
+@click.option(
+    "--precision", type=click.Choice(["auto", "float32"]), default="auto", show_default=True,
+    help="auto: bfloat16 where the processor multiplies it and the labels stay the same.",
+)  # fmt: skip
 @opt.options(opt.max_memory, opt.device, opt.wavelengths, opt.overwrite, opt.common)
 def command(
     output: opt.Output,
     paths: tuple[str, ...],
     out: str | None,
     form: str | None,
+    adapt: bool,
     probabilities: bool,
-    reject: float,
+    min_confidence: float,
     refine: str,
     approximate: bool,
     resample: bool,
     polygons: str | None,
     min_size: int,
+    precision: str,
     max_memory: int | None,
     device: str,
     wavelengths: str | None,
@@ -72,79 +80,100 @@ def command(
     Without MODEL, the newest run's; without SCENE, the scene that it was trained on, mapped into
     the run. One argument is a model if it is a run directory or a .safetensors file, else a scene.
     """
-    from hsifcn.core.process import ask_for_huge_pages, keep_memory_together
+    from hsifcn.core.process import ask_for_huge_pages, keep_memory_together, load_torch
 
     ask_for_huge_pages()  # before PyTorch is loaded
-    from hsifcn.core.errors import SettingError
-    from hsifcn.inference.predict_run import choose_polygons, choose_targets, predict_to_file
+    load_torch()
+    from hsifcn.inference.bundle import load_model
+    from hsifcn.inference.predict import PredictOptions
+    from hsifcn.inference.predict_run import predict_to_file
+    from hsifcn.inference.targets import choose_polygons, choose_targets
 
-    if not 0 <= reject <= 1:
-        raise SettingError(f"--reject {reject:g} is no probability", "give 0 to 1")
+    options = PredictOptions(
+        device=opt.choose_device(device),
+        refine=refine,
+        approximate=approximate,
+        resample=resample,
+        adapt=adapt,
+        precision=precision,
+        probabilities=probabilities,
+        min_confidence=min_confidence,
+        max_memory=max_memory,
+        overwrite=overwrite,
+    )
     targets = choose_targets(paths, out, FORMATS[form] if form else None, wavelengths)
     polygon_paths = choose_polygons(targets.maps, polygons)
     keep_memory_together()
-    predictor = load_predictor(output, targets.model, device, refine, approximate)
-    scenes = open_matched(output, targets, predictor, resample)
+    bundle = load_model(targets.model)
+    output.message(f"model: {targets.model}")
+    tell_refinement(output, bundle, refine)
     results = []
-    for scene, map_path, polygon_path in zip(scenes, targets.maps, polygon_paths, strict=True):
-        results.append(
-            predict_to_file(
-                predictor,
-                targets.model,
-                scene,
-                map_path,
-                probabilities=probabilities,
-                reject=reject,
-                resample=resample,
-                polygons=polygon_path,
-                min_size=min_size,
-                max_memory=max_memory,
-                overwrite=overwrite,
-                announce=lambda plan: output.message(plan_message(plan)),
-            )
+    for scene, map_path, polygon_path in zip(
+        open_matched(output, targets, bundle, resample), targets.maps, polygon_paths, strict=True
+    ):
+        result = predict_to_file(
+            bundle,
+            targets.model,
+            scene,
+            map_path,
+            options,
+            output.message,
+            polygons=polygon_path,
+            min_size=min_size,
         )
-        if not any(results[-1]["counts"][1:]):
-            cause = "" if not reject else f", or none is as sure as --reject {reject:g}"
-            output.message(
-                f"warning: {map_path} is empty: no pixel of {scene.path} holds a measurement in "
-                f"every band of the model{cause}"
-            )
-        if results[-1]["unchanged"]:
-            output.message(f"{map_path} is already this very map; nothing to do")
-    text = "\n\n".join(summary(result, predictor.bundle.class_names) for result in results)
+        tell_result(output, result, scene, min_confidence)
+        results.append(result)
+    text = "\n\n".join(summary(result, bundle.class_names) for result in results)
     output.result(text, results[0] if len(results) == 1 else {"maps": results})
 
 
-def load_predictor(
-    output: opt.Output, model: Path, device: str, refine: str, approximate: bool
-) -> Predictor:
-    """Load a model and choose its back end, and tell which."""
-    from hsifcn.inference.bundle import load_model
-    from hsifcn.inference.predictor import Predictor
+def tell_refinement(output: opt.Output, bundle: Bundle, method: str) -> None:
+    """Tell which weights the back end takes, and whether validation pixels chose them."""
     from hsifcn.inference.refine.potentials import choose_weights
 
-    bundle = load_model(model)
-    refinement = choose_weights(refine, bundle.refinement)
-    predictor = Predictor(bundle, opt.choose_device(device), refinement, approximate)
-    output.message(f"model: {model}")
-    if refinement is not None:
-        output.message(refinement_message(refinement, refinement == bundle.refinement))
-    return predictor
+    refinement = choose_weights(method, bundle.refinement)
+    if refinement is None:
+        return
+    if not refinement.strength:
+        output.message(f"{method}: no refinement, as the validation pixels spoke for none")
+        return
+    chosen = refinement == bundle.refinement
+    origin = "chosen in training" if chosen else f"default; choose: train --refine {method}"
+    output.message(
+        f"{method}: strength {refinement.strength:g}, width {refinement.spectral_width:g} "
+        f"({origin})"
+    )
 
 
 def open_matched(
-    output: opt.Output, targets: Targets, predictor: Predictor, resample: bool
+    output: opt.Output, targets: Targets, bundle: Bundle, resample: bool
 ) -> list[Scene]:
     """Open the scenes and bring them to the bands and units of the model, telling how."""
     from hsifcn.inference.band_matching import match_scene
     from hsifcn.io import open_scene
 
     scenes = [open_scene(path, wavelengths=targets.wavelengths) for path in targets.scenes]
-    matches = [match_scene(predictor.bundle, scene, resample=resample) for scene in scenes]
+    matches = [match_scene(bundle, scene, resample=resample) for scene in scenes]
     for match in matches:
         if match.note:
             output.message(match.note)
     return [match.scene for match in matches]
+
+
+def tell_result(
+    output: opt.Output, result: dict[str, Any], scene: Scene, min_confidence: float
+) -> None:
+    """Tell where a map is empty, or was there already."""
+    if not any(result["counts"][1:]):
+        cause = ""
+        if min_confidence:
+            cause = f", or none is as sure as --min-confidence {min_confidence:g}"
+        output.message(
+            f"warning: {result['map']} is empty: no pixel of {scene.path} holds a measurement in "
+            f"every band of the model{cause}"
+        )
+    if result["unchanged"]:
+        output.message(f"{result['map']} is already this very map; nothing to do")
 
 
 def summary(result: dict[str, Any], class_names: tuple[str, ...]) -> str:
@@ -167,27 +196,3 @@ def summary(result: dict[str, Any], class_names: tuple[str, ...]) -> str:
     if result["polygons"]:
         files += f", {result['polygons']}"
     return f"{text}\n\nmap: {files} ({formats.seconds(result['seconds'])})"
-
-
-def plan_message(plan: Plan) -> str:
-    """How the scene will be mapped, with what memory, and about how long it will take."""
-    largest = max((tile.read for tile in plan.tiles), key=lambda read: read.rows * read.cols)
-    how = f"whole scene of {largest.rows}x{largest.cols} pixels"
-    if len(plan.tiles) > 1:
-        how = (
-            f"{len(plan.tiles)} tiles of up to {largest.rows}x{largest.cols} pixels, "
-            f"halo {plan.halo}"
-        )
-    memory, time = formats.megabytes(plan.peak_bytes), formats.about(plan.seconds)
-    return f"plan: {how}; about {memory} MB of memory, {time}"
-
-
-def refinement_message(refinement: Refinement, chosen: bool) -> str:
-    """Which weights the back end takes, and whether validation pixels chose them."""
-    if not refinement.strength:
-        return f"{refinement.method}: no refinement, as the validation pixels spoke for none"
-    weights = f"strength {refinement.strength:g}, width {refinement.spectral_width:g}"
-    origin = (
-        "chosen in training" if chosen else f"default; choose: train --refine {refinement.method}"
-    )
-    return f"{refinement.method}: {weights} ({origin})"

@@ -196,7 +196,7 @@ def crops_message(crops: CropSize) -> str:
 def load_init(path: str, model: str, dataset: Dataset, output: opt.Output) -> Bundle:
     """The model to start from; says how much of it is used and whether its split was another."""
     from hsifcn.inference.bundle import load_model
-    from hsifcn.inference.predict_run import model_file
+    from hsifcn.inference.targets import model_file
     from hsifcn.models import default_spec
     from hsifcn.training.transfer import initial_weights, origin
 

@@ -6,6 +6,7 @@ file from somebody else executes nothing.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -22,17 +23,20 @@ from torch import Tensor, nn
 from hsifcn.core.errors import UnreadableFileError
 from hsifcn.data.standardise import Scaling
 from hsifcn.inference.refine.potentials import Refinement, from_header
+from hsifcn.inference.spectral_summary import SpectralSummary
 from hsifcn.io.files import atomic_write
-from hsifcn.models import MODELS, ModelSpec, build
+from hsifcn.models import MODELS, ModelSpec, empty_network
 
 FORMAT = 1  # of the header; raised when an older hsifcn could not read it
+_LARGEST = 1e30  # means and standard deviations beyond it, or under its inverse, are damage
+_HOTTEST = 1e3  # temperatures beyond it too
 _DAMAGE = (  # what a header or weights changed at will lead to, from here, NumPy or PyTorch
     *(safetensors.SafetensorError, OSError, ValueError, TypeError, LookupError, AttributeError),
     *(ArithmeticError, RuntimeError),
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Bundle:
     """A trained model.
 
@@ -64,6 +68,8 @@ class Bundle:
         Full widths at half maximum of the training scenes' bands, nm.
     scale_factor : float or None
         The training scenes' voxels divided by it are reflectances; None where no file told.
+    spectra : SpectralSummary or None
+        What the training spectra are like; None in files of older versions.
     """
 
     spec: ModelSpec
@@ -80,6 +86,14 @@ class Bundle:
     fwhm: npt.NDArray[np.float64] | None = None
     temperature: float = 1.0
     scale_factor: float | None = None
+    spectra: SpectralSummary | None = None
+
+    def __repr__(self) -> str:
+        weights = sum(tensor.numel() for tensor in self.weights.values())
+        return (
+            f"Bundle({self.spec.name}: {self.spec.bands} bands to {self.spec.classes} classes, "
+            f"{weights:,} weights)"
+        )
 
     def network(self) -> nn.Module:
         """The network with its weights, in evaluation mode, laid out channels-last."""
@@ -95,7 +109,17 @@ class Bundle:
         ExistingOutputError
             The file exists and ``overwrite`` is False.
         """
-        header = {
+        header = self._header()
+        contiguous = {name: tensor.contiguous() for name, tensor in self.weights.items()}
+        header = json.loads(json.dumps(header))  # as it will be read: keys of text, lists
+        header["checksum"] = _checksum(header, contiguous)
+        metadata = {"hsifcn": json.dumps(header, sort_keys=True)}
+        with atomic_write(path, overwrite=overwrite) as temporary:
+            temporary.write_bytes(safetensors.torch.save(contiguous, metadata))
+
+    def _header(self) -> dict[str, Any]:
+        """All but the weights, as plain values."""
+        return {
             "format": FORMAT,
             "spec": asdict(self.spec),
             "scaling": {"mean": self.scaling.mean.tolist(), "std": self.scaling.std.tolist()},
@@ -110,17 +134,8 @@ class Bundle:
             "versions": self.versions,
             "temperature": self.temperature,
             "refinement": self.refinement and asdict(self.refinement),
+            "spectra": self.spectra and self.spectra.to_header(),
         }
-        contiguous = {name: tensor.contiguous() for name, tensor in self.weights.items()}
-        metadata = {"hsifcn": json.dumps(header, sort_keys=True)}
-        with atomic_write(path, overwrite=overwrite) as temporary:
-            temporary.write_bytes(safetensors.torch.save(contiguous, metadata))
-
-
-def empty_network(spec: ModelSpec) -> nn.Module:
-    """The network of a spec without memory for its weights."""
-    with torch.device("meta"):
-        return build(spec)
 
 
 def load_model(path: str | os.PathLike[str]) -> Bundle:
@@ -142,6 +157,14 @@ def load_model(path: str | os.PathLike[str]) -> Bundle:
             raise UnreadableFileError(f"{path} is no model of hsifcn", "train one: hsifcn train")
         if header["format"] > FORMAT:
             raise UnreadableFileError(f"{path} was written by a newer hsifcn", "update hsifcn")
+        if header["spec"].get("members", 1) != 1:
+            raise UnreadableFileError(
+                f"{path} holds an ensemble of networks, which hsifcn no longer reads",
+                "train one network: hsifcn train",
+            )
+        checksum = header.pop("checksum", None)  # older files have none
+        if checksum is not None and checksum != _checksum(header, weights):
+            raise ValueError("its bytes are not those that were written: the checksum differs")
         return _from_header(header, weights)
     except _DAMAGE as error:
         raise UnreadableFileError(
@@ -159,16 +182,17 @@ def _from_header(header: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
         int(raw["classes"]),
         tuple(int(width) for width in raw["stem"]),
         tuple(int(width) for width in raw["widths"]),
-        int(raw.get("members", 1)),  # older files hold one network
     )
     if spec.name not in MODELS:
         raise ValueError(f"there is no model '{spec.name}'")
     # Compared with as many layers as there are weights, not with all that a header may ask for.
-    n_layers = spec.members * (len(spec.stem) + len(spec.widths))
+    n_layers = len(spec.stem) + len(spec.widths)
     if not 0 < n_layers <= len(weights) or _kinds(weights) != _kinds(
         empty_network(spec).state_dict()
     ):
         raise ValueError("weights and spec differ")
+    if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
+        raise ValueError("a weight is not finite")
     scaling = Scaling(_numbers(header["scaling"]["mean"]), _numbers(header["scaling"]["std"]))
     good_bands = _numbers(header["good_bands"]).astype(bool)
     wavelengths = None if header["wavelengths"] is None else _numbers(header["wavelengths"])
@@ -180,11 +204,13 @@ def _from_header(header: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
         raise ValueError("counts of bands or classes differ")
     if any(known is not None and len(known) != len(good_bands) for known in (wavelengths, fwhm)):
         raise ValueError("counts of wavelengths and bands differ")
-    if not (scaling.std > 0).all():
-        raise ValueError("a standard deviation is not positive")
+    if not ((scaling.std >= 1 / _LARGEST) & (scaling.std <= _LARGEST)).all():
+        raise ValueError("a standard deviation is not positive, or out of range")
+    if (np.abs(scaling.mean) > _LARGEST).any():
+        raise ValueError("a mean is out of range")
     temperature = float(header.get("temperature", 1.0))  # older files have none
-    if not 0 < temperature < np.inf:
-        raise ValueError("the temperature is not positive")
+    if not 1 / _HOTTEST <= temperature <= _HOTTEST:
+        raise ValueError("the temperature is not positive, or out of range")
     scale = None if header.get("scale_factor") is None else float(header["scale_factor"])
     if scale is not None and not 0 < scale < np.inf:
         raise ValueError("the scale factor is not positive")
@@ -205,7 +231,17 @@ def _from_header(header: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
         fwhm=fwhm,
         temperature=temperature,
         scale_factor=scale,
+        spectra=SpectralSummary.from_header(header.get("spectra"), spec.bands),
     )
+
+
+def _checksum(header: dict[str, Any], weights: dict[str, Tensor]) -> str:
+    """SHA-256 of all that a bundle says, whatever the order of its tensors in the file."""
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _kinds(weights: dict[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:

@@ -20,7 +20,7 @@ from hsifcn.io import RasterWriter, create_raster
 
 
 class MapFiles:
-    """The raster of labels and, if asked for, that of probabilities; see ``write_prediction``.
+    """The raster of labels and, if asked for, that of probabilities; see ``predict.write_map``.
 
     Used as a context manager; the files appear when its block ends well.
 
@@ -32,7 +32,7 @@ class MapFiles:
         Tells size and place.
     map_path : Path
     probabilities, overwrite : bool
-    reject : float
+    min_confidence : float
 
     Attributes
     ----------
@@ -47,14 +47,14 @@ class MapFiles:
         map_path: Path,
         *,
         probabilities: bool,
-        reject: float,
+        min_confidence: float,
         overwrite: bool,
     ) -> None:
         self.bundle = bundle
         self.scene = scene
         self.map_path = map_path
         self.probabilities_path = probabilities_path(map_path) if probabilities else None
-        self.reject = reject
+        self.min_confidence = min_confidence
         self.overwrite = overwrite
         self.counts = np.zeros(bundle.spec.classes + 1, np.int64)
         self._files = ExitStack()
@@ -79,7 +79,7 @@ class MapFiles:
     def write(self, part: MappedTile) -> None:
         """Write the core of a tile."""
         for piece in part.pieces(WRITE_PIXELS):
-            labels = piece.labels(self.reject)
+            labels = piece.labels(self.min_confidence)
             self._labels.write(piece.core, labels)
             self.counts += np.bincount(labels.ravel(), minlength=len(self.counts))
             if self._scores is not None:
@@ -133,11 +133,11 @@ class MappedTile:
     classes: Tensor
     valid: npt.NDArray[np.bool_]
 
-    def labels(self, reject: float = 0.0) -> npt.NDArray[np.uint16]:
-        """Labels; 0 where invalid, or where the class has a probability under ``reject``."""
+    def labels(self, min_confidence: float = 0.0) -> npt.NDArray[np.uint16]:
+        """Labels; 0 where invalid, or where the probability is under ``min_confidence``."""
         keep = self.valid
-        if reject > 0:
-            keep = keep & (self.confidence() >= reject)
+        if min_confidence > 0:
+            keep = keep & (self.confidence() >= min_confidence)
         return np.where(keep, labels_of(self.classes.cpu().numpy()), np.uint16(0))
 
     def confidence(self) -> npt.NDArray[np.float32]:
@@ -147,7 +147,7 @@ class MappedTile:
         return confidence
 
     def probabilities_and_margin(self) -> npt.NDArray[np.float32]:
-        """Probability of every class, then what the greatest has before the second.
+        """Probability of every class, then the margin: the greatest less the second.
 
         Returns
         -------

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,17 +17,16 @@ from hsifcn.core.errors import MismatchError
 from hsifcn.core.process import Stopwatch
 from hsifcn.core.scene import Scene, Window, shifted_band
 from hsifcn.core.tiles import Tile, crop
-from hsifcn.inference.band_matching import match_scene
 from hsifcn.inference.bundle import Bundle
-from hsifcn.inference.map_writer import MapFiles, MappedTile
-from hsifcn.inference.refine.potentials import FEATURES, Refinement, choose_weights, reduced_spectra
-from hsifcn.inference.streaming import Block, WriteBehind, read_blocks
-from hsifcn.inference.tiling import Plan, plan_scene
+from hsifcn.inference.map_writer import MappedTile
+from hsifcn.inference.refine.potentials import FEATURES, Refinement, reduced_spectra
+from hsifcn.inference.streaming import Block, read_blocks
+from hsifcn.inference.tiling import TilePlan, plan_scene
 from hsifcn.models import geometry
 from hsifcn.models.folding import RawSceneNetwork
 
 STEM_PIXELS = 8192  # that the stem sees at once on a processor: their spectra stay in its cache
-TRIAL_SIDE = 96  # pixels; of the square that is scored to foretell how long a scene takes
+TRIAL_SIDE = 96  # pixels; of the square that is scored to estimate how long a scene takes
 
 
 class Predictor:
@@ -44,6 +41,8 @@ class Predictor:
         What to do to the scores before they become classes.
     approximate : bool
         Cut scenes into tiles even where the refinement is not exact in them.
+    dtype : torch.dtype
+        What the network computes in; scores are float32 in any case.
     """
 
     def __init__(
@@ -52,14 +51,20 @@ class Predictor:
         device: str = "cpu",
         refinement: Refinement | None = None,
         approximate: bool = False,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self.bundle = bundle
         self.refinement = refinement
         self.approximate = approximate
         self.device = torch.device(device)
         self.geometry = geometry(bundle.spec)
-        network = RawSceneNetwork(bundle.network(), bundle.scaling, bundle.temperature)
+        network = RawSceneNetwork(bundle.network(), bundle.scaling, dtype)
         self.network = network.to(self.device)
+
+    @property
+    def precision(self) -> str:
+        """What the network computes in: ``float32`` or ``bfloat16``."""
+        return str(self.network.dtype).removeprefix("torch.")
 
     def scores(self, scene: Scene, window: Window) -> tuple[Tensor, npt.NDArray[np.bool_]]:
         """Score a window as if it were a scene of its own.
@@ -91,33 +96,34 @@ class Predictor:
         self, blocks: Iterator[Block], window: Window, *, with_spectra: bool = False
     ) -> tuple[Tensor, Tensor | None, npt.NDArray[np.bool_]]:
         """Score a window of which the pixels come in blocks; as ``scores_and_spectra``."""
-        size = window.rows, window.cols
-        valid = np.empty(window.rows * window.cols, bool)
+        rows, cols = window.rows, window.cols
+        valid = np.empty(rows * cols, bool)
         spectra = None
         if with_spectra:
             groups = min(FEATURES, self.bundle.spec.bands)
             spectra = torch.empty((len(valid), groups), device=self.device)
-        features = [
-            channels.view(1, *size, -1).permute(0, 3, 1, 2)
-            for channels in self._features(blocks, valid, spectra)
-        ]
-        logits = self.network.after_stem(features)  # which empties the list
+        # No name holds the features, so that they are freed as soon as no layer needs them.
+        logits = self.network.form.after_stem(
+            self._features(blocks, valid, spectra).view(1, rows, cols, -1).permute(0, 3, 1, 2)
+        )[0].float()
+        if self.bundle.temperature != 1:
+            logits.div_(self.bundle.temperature)
         if spectra is not None:
-            spectra = spectra.view(*size, -1).permute(2, 0, 1)
-        return logits[0], spectra, valid.reshape(size)
+            spectra = spectra.view(rows, cols, -1).permute(2, 0, 1)
+        return logits, spectra, valid.reshape(rows, cols)
 
     def _features(
         self, blocks: Iterator[Block], valid: npt.NDArray[np.bool_], spectra: Tensor | None
-    ) -> list[Tensor]:
-        """What each stem makes of pixels, (pixels, channels); fills ``valid`` and ``spectra``.
+    ) -> Tensor:
+        """The stem's output for pixels, (pixels, channels); fills ``valid`` and ``spectra``.
 
         The stem runs over a few pixels at a time, so that their float32 copy stays in the cache
         and that of a whole tile is never held. Pixels without a measurement hold the band means.
         """
         shape = len(valid), self.network.channels
-        features = [torch.empty(shape, device=self.device) for _ in self.network.members]
+        features = torch.empty(shape, dtype=self.network.dtype, device=self.device)
         mean = self.network.get_buffer("mean")
-        # Used again and again: to be given as much memory for each strip takes as long as the stem.
+        # Allocated once: to be given as much memory for each strip takes as long as the stem.
         strip = torch.empty((min(STEM_PIXELS, len(valid)), len(mean)))
         start = 0
         while start < len(valid):
@@ -133,7 +139,7 @@ class Predictor:
                 if spectra is not None:
                     reduced = reduced_spectra(pixels.T[:, None], self.bundle.scaling)
                     spectra[part] = reduced[:, 0].T
-                self.network.stem_channels(pixels, [channels[part] for channels in features])
+                self.network.stem_channels(pixels, features[part])
             start += len(block)
         return features
 
@@ -146,9 +152,9 @@ class Predictor:
             block = block.astype(np.float32)
         return torch.from_numpy(block).to(self.device).float()
 
-    def plan(self, scene: Scene, max_memory: int | None = None) -> Plan:
+    def plan(self, scene: Scene, max_memory: int | None = None) -> TilePlan:
         """How a scene will be mapped, how much memory that takes and about how long."""
-        seconds = self._seconds_per_pixel
+        seconds = self._seconds_per_pixel  # first: the trial loads libraries, which take memory
         plan = plan_scene(
             self.bundle.spec, scene, max_memory, self.refinement, approximate=self.approximate
         )
@@ -157,11 +163,11 @@ class Predictor:
     @cached_property
     @torch.inference_mode()
     def _seconds_per_pixel(self) -> float:
-        """How long the network takes, by a small trial; loads what it needs, too."""
+        """How long the network takes, measured on a small square of zeros."""
         bands = self.bundle.spec.bands
         block = np.zeros((TRIAL_SIDE**2, bands), np.float32), np.ones(TRIAL_SIDE**2, bool)
         window = Window(0, 0, TRIAL_SIDE, TRIAL_SIDE)
-        for _ in range(2):  # the first one settles how to compute
+        for _ in range(2):  # the first pass also chooses and loads the kernels
             with Stopwatch() as watch:
                 self.score_blocks(iter([block]), window)[0].cpu()
         return watch.seconds / TRIAL_SIDE**2
@@ -264,110 +270,3 @@ def check_scene(bundle: Bundle, scene: Scene) -> None:
             f"model's at {bundle.wavelengths[worst]:.1f} nm",
             "predict a scene of the same sensor, or train on this one",
         )
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What ``write_prediction`` did.
-
-    Attributes
-    ----------
-    map_path, probabilities_path : Path, Path or None
-        Files written.
-    shape : tuple of int
-        Rows and columns.
-    counts : tuple of int, (classes + 1,)
-        Pixels left unclassified, then pixels of each class.
-    plan : Plan
-        How the scene was cut, and what was expected.
-    seconds : float
-        Reading, scoring and writing.
-    """
-
-    map_path: Path
-    probabilities_path: Path | None
-    shape: tuple[int, int]
-    counts: tuple[int, ...]
-    plan: Plan
-    seconds: float
-
-
-def predict(
-    bundle: Bundle,
-    scene: Scene,
-    map_path: str | os.PathLike[str],
-    *,
-    device: str = "cpu",
-    refine: str = "none",
-    approximate: bool = False,
-    resample: bool = False,
-    **options: Any,
-) -> Prediction:
-    """Map a scene to a file with a model.
-
-    Its bands are matched as ``match_scene`` does; ``refine`` is ``none``, ``crf`` or ``mrf``,
-    ``approximate`` that of ``Predictor``, ``options`` are those of ``write_prediction``.
-    """
-    matched = match_scene(bundle, scene, resample=resample).scene
-    predictor = Predictor(bundle, device, choose_weights(refine, bundle.refinement), approximate)
-    return write_prediction(predictor, matched, Path(map_path), **options)
-
-
-def write_prediction(
-    predictor: Predictor,
-    scene: Scene,
-    map_path: Path,
-    *,
-    probabilities: bool = False,
-    reject: float = 0.0,
-    max_memory: int | None = None,
-    overwrite: bool = False,
-    announce: Callable[[Plan], None] = lambda plan: None,
-) -> Prediction:
-    """Map a scene to a file, as it is scored.
-
-    Parameters
-    ----------
-    predictor : Predictor
-    scene : Scene
-    map_path : Path
-        Its suffix decides the format; label 0 is unclassified, and the map's no-data.
-    probabilities : bool
-        Write the probability of every class too, and how far the greatest is above the second,
-        (rows, cols, classes + 1) float32; NaN where there is no measurement. A CRF's are its
-        marginals; an MRF has none, so they are the network's.
-    reject : float
-        Pixels whose best probability is under this stay unclassified.
-    max_memory : int, optional
-        Ceiling on the process's resident memory, bytes.
-    overwrite : bool
-    announce : callable
-        Told the plan before the work starts.
-
-    Raises
-    ------
-    MismatchError, MemoryCeilingError, ExistingOutputError, FailedError
-    """
-    check_scene(predictor.bundle, scene)
-    files = MapFiles(
-        predictor.bundle,
-        scene,
-        map_path,
-        probabilities=probabilities,
-        reject=reject,
-        overwrite=overwrite,
-    )
-    with Stopwatch() as watch, files:
-        plan = predictor.plan(scene, max_memory)  # of what is left by the libraries that write
-        announce(plan)
-        with WriteBehind() as writer, closing(predictor.map_tiles(scene, plan.tiles)) as parts:
-            for part in parts:
-                writer.call(files.write, part)
-    return Prediction(
-        map_path=map_path,
-        probabilities_path=files.probabilities_path,
-        shape=scene.shape[:2],
-        counts=tuple(int(count) for count in files.counts),
-        plan=plan,
-        seconds=watch.seconds,
-    )

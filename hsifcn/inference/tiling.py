@@ -1,9 +1,10 @@
-"""What mapping a scene takes, known beforehand: its tiles and its memory."""
+"""How a scene is cut into tiles, and how much memory mapping it takes, before the work starts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hsifcn.core import formats
 from hsifcn.core.errors import MemoryCeilingError
 from hsifcn.core.process import FLOAT, FREE_SHARE, free_memory, rss_bytes
 from hsifcn.core.scene import Scene
@@ -12,13 +13,15 @@ from hsifcn.inference.refine.potentials import FEATURES, Refinement
 from hsifcn.inference.streaming import reading_bytes
 from hsifcn.models import MODELS, ModelSpec, geometry
 
-TILE_PIXELS = 2**19  # read for one tile at most: layers of larger ones leave the cache,
-TILE_HALOS = 12  # which pays where fewer halos than this are as wide as that
+# A tile reads at most so many pixels, or a square of so many halos a side if that is more: the
+# layers of larger tiles leave the cache, those of smaller ones read too much twice.
+TILE_PIXELS = 2**19
+TILE_HALOS = 12
 WRITE_PIXELS = 2**16  # whose labels and probabilities are made and written at once
 
 
 @dataclass(frozen=True)
-class Plan:
+class TilePlan:
     """How a scene will be mapped.
 
     Attributes
@@ -43,9 +46,19 @@ class Plan:
         """Pixels read, those of halos each time."""
         return sum(tile.read.rows * tile.read.cols for tile in self.tiles)
 
+    def sentence(self) -> str:
+        """How the scene will be mapped, with what memory, and about how long it will take."""
+        largest = max((tile.read for tile in self.tiles), key=lambda read: read.rows * read.cols)
+        size = f"{largest.rows}x{largest.cols} pixels"
+        how = f"whole scene of {size}"
+        if len(self.tiles) > 1:
+            how = f"{len(self.tiles)} tiles of up to {size}, halo {self.halo}"
+        memory, time = formats.megabytes(self.peak_bytes), formats.about(self.seconds)
+        return f"plan: {how}; about {memory} MB of memory, {time}"
+
 
 @dataclass(frozen=True)
-class Need:
+class MemoryEstimate:
     """Memory that scoring takes, bytes.
 
     Attributes
@@ -55,8 +68,8 @@ class Need:
     reading, writing : int
         Blocks of the scene that are read ahead; labels and probabilities on their way to the disk.
     features, network, scores : int
-        A pixel: what the stem makes, what is held at most while it is scored, and what is kept of a
-        tile until it is written.
+        A pixel: the stem's output, what is held at most while the pixel is scored, and what is kept
+        of it until it is written.
     """
 
     process: int
@@ -93,7 +106,7 @@ def plan_scene(
     refinement: Refinement | None = None,
     *,
     approximate: bool = False,
-) -> Plan:
+) -> TilePlan:
     """How to map a scene so that the process stays within ``max_memory`` bytes.
 
     Raises
@@ -104,13 +117,13 @@ def plan_scene(
     """
     rows, cols, _ = scene.shape
     stride, halo = geometry(spec).stride, geometry(spec).halo
-    need = memory_need(spec, scene, refinement)
+    memory = estimate_memory(spec, scene, refinement)
     ceiling = max_memory or rss_bytes() + int(FREE_SHARE * free_memory())
-    fits = need.whole(rows * cols) <= ceiling
+    fits = memory.whole(rows * cols) <= ceiling
     exact = refinement is None or refinement.exact_in_tiles
     if fits and (halo is None or not (exact or approximate) or rows * cols <= largest_tile(halo)):
         tiles = plan_tiles(rows, cols, tile=(rows, cols), halo=0, stride=stride)
-        return Plan(tiles, 0, need.whole(rows * cols))
+        return TilePlan(tiles, 0, memory.whole(rows * cols))
     if halo is None:
         raise MemoryCeilingError(
             f"{scene.path} does not fit into the memory given, and {spec.name} looks at all of it",
@@ -123,17 +136,17 @@ def plan_scene(
             "take crf, allow --approximate, or give more --max-memory",
         )
     halo += 0 if refinement is None else refinement.reach
-    pixels = min(need.cut_pixels(ceiling), largest_tile(halo))
+    pixels = min(memory.cut_pixels(ceiling), largest_tile(halo))
     tile = choose_tile(rows, cols, halo, stride, pixels)
     if tile is None:
         smallest = min(rows, 2 * halo + 3 * stride) * min(cols, 2 * halo + 3 * stride)
         raise MemoryCeilingError(
             f"{scene.path} cannot be scored within the memory given",
-            f"the smallest tile takes --max-memory {-(-need.cut(smallest) // 10**6)}M",
+            f"the smallest tile takes --max-memory {-(-memory.cut(smallest) // 10**6)}M",
         )
     tiles = plan_tiles(rows, cols, tile=tile, halo=halo, stride=stride)
     largest = max(tile.read.rows * tile.read.cols for tile in tiles)
-    return Plan(tiles, halo, need.cut(largest))
+    return TilePlan(tiles, halo, memory.cut(largest))
 
 
 def largest_tile(halo: int) -> int:
@@ -176,18 +189,16 @@ def choose_tile(
     return best and best[1]
 
 
-def memory_need(spec: ModelSpec, scene: Scene, refinement: Refinement | None) -> Need:
-    """Memory that scoring takes by arithmetic, this process's own included."""
+def estimate_memory(spec: ModelSpec, scene: Scene, refinement: Refinement | None) -> MemoryEstimate:
+    """Memory that scoring takes, by arithmetic; what the process holds already is included."""
     scores = FLOAT * spec.classes
-    others = spec.members - 1
-    features = FLOAT * spec.stem[-1] * spec.members
-    network = int(FLOAT * (MODELS[spec.name].held_values(spec) + others * spec.stem[-1]))
-    network += scores * (others > 0)  # the sum of the members' scores
+    features = FLOAT * spec.stem[-1]
+    network = int(FLOAT * MODELS[spec.name].activations_per_pixel(spec))
     if refinement is not None:
         spectra = FLOAT * min(FEATURES, spec.bands)
         features += spectra
         network = max(network + spectra, scores + refinement.bytes_per_pixel(spec.classes))
-    return Need(
+    return MemoryEstimate(
         process=rss_bytes(),
         reading=reading_bytes(scene, spec.bands),
         writing=WRITE_PIXELS * (3 * scores + 16),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from hsifcn.core.errors import SettingError
 from hsifcn.models import deconvnet, deeplab, fcn, segnet
 from hsifcn.models import patch as patch_cnn
-from hsifcn.models.ensemble import Ensemble
 from hsifcn.models.geometry import Geometry
 from hsifcn.models.patch import CastPatchCNN, PatchCNN
 
@@ -29,8 +29,6 @@ class ModelSpec:
         Channels in and out; unlabelled is no class.
     stem, widths : tuple of int
         Channels of the stem's 1x1 convolutions and of the stages behind it.
-    members : int
-        How many such networks score together.
     """
 
     name: str
@@ -53,14 +51,12 @@ class Model:
         Makes the network, freshly initialised, from a spec.
     geometry : callable
         Stride and receptive field from a spec, without building it.
-    held_values : callable
-        Float32 values a pixel that scoring what the stem made of a scene holds at once at most:
-        the stem's output, layers at work, features and scores kept. By arithmetic, as counting
-        tensors loads PyTorch's compiler; a test counts them.
+    activations_per_pixel : callable
+        Float32 values a pixel that are held at once at most while a scene is scored from the
+        stem's output on: that output, the layers at work, the features and scores kept. Computed
+        from the widths, as counting tensors loads PyTorch's compiler; a test counts them.
     stem, widths : tuple of int
         Of the spec, unless said otherwise.
-    skips : int
-        Skips that can be trained one after the other; 0 where nothing is skipped.
     patch : int or None
         Side of the training window of a patch CNN; None for networks over the whole scene.
     """
@@ -68,11 +64,11 @@ class Model:
     summary: str
     build: Callable[[ModelSpec], nn.Module]
     geometry: Callable[[ModelSpec], Geometry]
-    held_values: Callable[[ModelSpec], float]
+    activations_per_pixel: Callable[[ModelSpec], float]
     stem: tuple[int, ...]
     widths: tuple[int, ...]
-    skips: int = 0
     patch: int | None = None
+    skips: int = 0
 
 
 VGG_WIDTHS = (64, 96, 128, 192, 192)  # five stages, as in VGG: cells of 32 pixels at the end
@@ -89,10 +85,9 @@ def fcn_model(
         summary,
         build=lambda s: fcn.FCN(s.bands, s.classes, finest, s.stem, s.widths),
         geometry=lambda s: fcn.geometry(finest, len(s.widths)),
-        held_values=lambda s: fcn.held_values(finest, s.stem[-1], s.widths, s.classes),
+        activations_per_pixel=lambda s: fcn.activations(finest, s.stem[-1], s.widths, s.classes),
         stem=stem,
         widths=widths,
-        skips=fcn.n_skips(finest, len(widths)),
     )
 
 
@@ -101,7 +96,9 @@ def _patch(patch: int) -> Model:
         f"patch CNN on {patch}x{patch} windows: the classical way, to compare with",
         build=lambda s: PatchCNN(s.bands, s.classes, patch, s.stem, *s.widths),
         geometry=lambda s: Geometry(stride=1, receptive_field=patch),
-        held_values=lambda s: patch_cnn.held_values(patch, s.stem[-1], s.classes, *s.widths),
+        activations_per_pixel=lambda s: patch_cnn.activations(
+            patch, s.stem[-1], s.classes, *s.widths
+        ),
         stem=(64, 64),
         widths=(64, 128),
         patch=patch,
@@ -122,7 +119,7 @@ MODELS: dict[str, Model] = {
         "encoder-decoder with max-unpooling: sharp edges without skipped scores",
         build=lambda s: segnet.SegNet(s.bands, s.classes, s.stem, s.widths),
         geometry=lambda s: segnet.geometry(len(s.widths)),
-        held_values=lambda s: segnet.held_values(s.stem[-1], s.widths, s.classes),
+        activations_per_pixel=lambda s: segnet.activations(s.stem[-1], s.widths, s.classes),
         stem=(64, 64),
         widths=(32, 64, 96),
     ),
@@ -130,7 +127,7 @@ MODELS: dict[str, Model] = {
         "unpooling and transposed convolutions: objects with a shape of their own",
         build=lambda s: deconvnet.DeconvNet(s.bands, s.classes, s.stem, s.widths),
         geometry=lambda s: deconvnet.geometry(len(s.widths)),
-        held_values=lambda s: segnet.held_values(s.stem[-1], s.widths, s.classes),
+        activations_per_pixel=lambda s: segnet.activations(s.stem[-1], s.widths, s.classes),
         stem=(64, 64),
         widths=(32, 64, 96),
     ),
@@ -138,7 +135,7 @@ MODELS: dict[str, Model] = {
         "atrous spatial pyramid and a full-resolution decoder: several scales at once",
         build=lambda s: deeplab.DeepLab(s.bands, s.classes, s.stem, s.widths),
         geometry=lambda s: deeplab.geometry(len(s.widths) - 1),
-        held_values=lambda s: deeplab.held_values(s.stem[-1], s.widths, s.classes),
+        activations_per_pixel=lambda s: deeplab.activations(s.stem[-1], s.widths, s.classes),
         stem=(64, 64),
         widths=(64, 96, 48),
     ),
@@ -161,14 +158,17 @@ def default_spec(name: str, bands: int, classes: int) -> ModelSpec:
 
 def build(spec: ModelSpec) -> nn.Module:
     """A freshly initialised network; seed PyTorch before for a known one."""
-    members = [MODELS[spec.name].build(spec) for _ in range(spec.members)]
-    return Ensemble(members) if spec.members > 1 else members[0]
+    return MODELS[spec.name].build(spec)
+
+
+def empty_network(spec: ModelSpec) -> nn.Module:
+    """The network of a spec without memory for its weights (on PyTorch's meta device)."""
+    with torch.device("meta"):
+        return build(spec)
 
 
 def scene_form(network: nn.Module) -> nn.Module:
     """The network as one that maps a scene to a score map: a patch CNN is cast."""
-    if isinstance(network, Ensemble):
-        return Ensemble([scene_form(member) for member in network.members])
     return CastPatchCNN(network) if isinstance(network, PatchCNN) else network
 
 

@@ -93,10 +93,10 @@ class DeepLab(WholeSceneNetwork):
         return scores
 
 
-def held_values(stem: int, widths: tuple[int, ...], classes: int) -> float:
+def activations(stem: int, widths: tuple[int, ...], classes: int) -> float:
     """Values a pixel that ``DeepLab.after_stem`` holds at most; ``stem`` are the channels given.
 
-    See ``Model.held_values``.
+    See ``Model.activations_per_pixel``.
     """
     *stages, width = widths
     peak = stem + 2.0 * stages[0]

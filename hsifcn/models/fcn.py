@@ -72,11 +72,7 @@ class FCN(WholeSceneNetwork):
         self.upscore = Upsample(classes, finest) if finest > 1 else None
 
     def open_skips(self, count: int) -> None:
-        """Let the ``count`` coarsest skips learn, and none finer.
-
-        While their scorers are at zero the network is a coarser one of the family: section 4.2
-        trains FCN-32s, then 16s from its weights, then 8s.
-        """
+        """Let the ``count`` coarsest skips learn, and none finer."""
         for index, score_skip in enumerate(self.score_skip):
             score_skip.requires_grad_(index < count)
 
@@ -97,10 +93,10 @@ class FCN(WholeSceneNetwork):
         return scores if self.upscore is None else self.upscore(scores)[..., :rows, :cols]
 
 
-def held_values(finest: int, stem: int, widths: tuple[int, ...], classes: int) -> float:
+def activations(finest: int, stem: int, widths: tuple[int, ...], classes: int) -> float:
     """Values a pixel that ``FCN.after_stem`` holds at most; ``stem`` are the channels it is given.
 
-    See ``Model.held_values``.
+    See ``Model.activations_per_pixel``.
     """
     skips = [float(widths[0])]
     peak, given = 0.0, float(stem)

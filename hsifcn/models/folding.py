@@ -1,12 +1,11 @@
 """Networks made ready to predict: batch norms and band scaling put into the convolutions.
 
-Same function, fewer passes over memory. Float32 only: under bfloat16 the folded scaling loses
-precision, as raw counts are far from zero.
+Same function, fewer passes over memory. The scaling is folded in float32 only: raw counts are far
+from zero, so bfloat16 would lose most of their digits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,45 +15,45 @@ from torch import Tensor, nn
 
 from hsifcn.data.standardise import Scaling
 from hsifcn.models import scene_form
-from hsifcn.models.ensemble import Ensemble
 from hsifcn.models.layers import ConvBlock, SpectralStem, WholeSceneNetwork
 
 
 class RawSceneNetwork(nn.Module):
-    """A network, or several whose logits are averaged, that takes a scene in its own units.
+    """A network that takes a scene in its own units.
 
     Parameters
     ----------
     network : Module
         As ``Bundle.network`` gives it, in evaluation mode; its modules are changed.
     scaling : Scaling
-    temperature : float
-        What logits are divided by, so that their softmax is a probability.
+    dtype : torch.dtype
+        What convolutions compute in: float32, or bfloat16 behind the standardisation.
 
     Attributes
     ----------
     channels : int
-        That the stem of a member gives.
+        That the stem gives.
     """
 
-    def __init__(self, network: nn.Module, scaling: Scaling, temperature: float = 1.0) -> None:
+    def __init__(
+        self, network: nn.Module, scaling: Scaling, dtype: torch.dtype = torch.float32
+    ) -> None:
         super().__init__()
-        self.temperature = temperature
         for block in [module for module in network.modules() if isinstance(module, ConvBlock)]:
             block.fold()
         self.register_buffer("mean", torch.from_numpy(scaling.mean.astype(np.float32)))
         self.register_buffer("inverse_std", torch.from_numpy((1 / scaling.std).astype(np.float32)))
-        whole = [module for module in network.modules() if isinstance(module, WholeSceneNetwork)]
-        self.folded = bool(whole)
-        for member in whole:
-            fold_scaling(member.stem, scaling)
         # A cast patch CNN scores zeros beyond the scaled scene's edges, so scaling stays apart.
-        form = scene_form(network)
-        self.members: Any = form.members if isinstance(form, Ensemble) else nn.ModuleList([form])
-        stem: Any = self.members[0].stem
-        self.channels = int(stem[-1].conv.out_channels)
+        self.folded = isinstance(network, WholeSceneNetwork) and dtype == torch.float32
+        if self.folded:
+            fold_scaling(network.stem, scaling)  # type: ignore[arg-type]
+        self.dtype = dtype
+        form: Any = scene_form(network)
+        self.form = form.to(dtype)
+        last: Any = form.stem[-1]
+        self.channels = int(last.conv.out_channels)
 
-    def stem_channels(self, spectra: Tensor, outs: Sequence[Tensor]) -> None:
+    def stem_channels(self, spectra: Tensor, out: Tensor) -> None:
         """Reduce the bands of pixels by the stem, which needs no scene around them.
 
         On a processor as convolutions of one row of pixels, which PyTorch leaves to oneDNN: matrix
@@ -65,32 +64,19 @@ class RawSceneNetwork(nn.Module):
         ----------
         spectra : Tensor, (pixels, bands), float32
             In the units of the scene; may be changed.
-        outs : sequence of Tensor, (pixels, channels), float32
-            Where to put the result of each member.
+        out : Tensor, (pixels, channels), of the network's type
+            Where to put the result.
         """
         if not self.folded:
             spectra.sub_(self.get_buffer("mean")).mul_(self.get_buffer("inverse_std"))
-        for member, out in zip(self.members, outs, strict=True):
-            if spectra.device.type == "cpu":
-                out.copy_(member.stem(spectra.T[None, :, None])[0, :, 0].T)
-                continue
-            x, last = spectra, member.stem[-1]
-            for block in member.stem:
-                weight, bias = block.conv.weight[:, :, 0, 0], block.conv.bias
-                x = torch.addmm(bias, x, weight.t(), out=out if block is last else None).relu_()
-
-    def after_stem(self, features: list[Tensor]) -> Tensor:
-        """Logits, (scenes, classes, rows, cols), of what the stem of each member made of scenes.
-
-        The list is emptied, so that what no layer needs any more is let go.
-        """
-        total: Tensor | None = None
-        for member in self.members:
-            logits = member.after_stem(features.pop(0))
-            total = logits if total is None else total.add_(logits)
-        assert total is not None
-        divisor = len(self.members) * self.temperature
-        return total if divisor == 1 else total.div_(divisor)
+        if spectra.device.type == "cpu":
+            pixels = spectra.to(self.dtype).T[None, :, None]
+            out.copy_(self.form.stem(pixels)[0, :, 0].T)
+            return
+        x, last = spectra, self.form.stem[-1]
+        for block in self.form.stem:
+            weight, bias = block.conv.weight[:, :, 0, 0], block.conv.bias
+            x = torch.addmm(bias, x, weight.t(), out=out if block is last else None).relu_()
 
 
 def fold_scaling(stem: SpectralStem, scaling: Scaling) -> None:

@@ -161,10 +161,10 @@ class CastPatchCNN(nn.Module):
         return scores
 
 
-def held_values(patch: int, stem: int, classes: int, width: int, hidden: int) -> float:
+def activations(patch: int, stem: int, classes: int, width: int, hidden: int) -> float:
     """Values a pixel that ``CastPatchCNN.after_stem`` holds at most; ``stem`` are those given.
 
-    With a tenth for the margin. See ``Model.held_values``.
+    With a tenth for the margin. See ``Model.activations_per_pixel``.
     """
     layers = patch_plan(patch)[0]
     wide = 4 if "pool" in layers else min(2, len(layers))  # a pool makes indices of eight bytes

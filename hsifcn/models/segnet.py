@@ -80,10 +80,10 @@ class SegNet(WholeSceneNetwork):
         return scores
 
 
-def held_values(stem: int, widths: tuple[int, ...], classes: int) -> float:
+def activations(stem: int, widths: tuple[int, ...], classes: int) -> float:
     """Values a pixel that ``SegNet.after_stem`` holds at most; ``stem`` are the channels given.
 
-    See ``Model.held_values``.
+    See ``Model.activations_per_pixel``.
     """
     peak, kept, given = 0.0, 0.0, float(stem)
     for level, width in enumerate(widths):

@@ -21,10 +21,9 @@ from hsifcn.core.process import (
 )
 from hsifcn.data.dataset import Dataset
 from hsifcn.evaluation.record import accuracy_record, calibration_record, split_record
-from hsifcn.inference.bundle import empty_network
 from hsifcn.inference.predictor import Predictor
 from hsifcn.io.files import printable
-from hsifcn.models import ModelSpec
+from hsifcn.models import ModelSpec, empty_network
 from hsifcn.models.flops import flops_per_pixel
 from hsifcn.training.loop import Progress, no_progress
 from hsifcn.training.memory_plan import bytes_of_maps, less

@@ -22,6 +22,7 @@ from hsifcn.core.errors import SettingError
 from hsifcn.core.process import Stopwatch, keep_memory_together, versions
 from hsifcn.data.dataset import Dataset
 from hsifcn.inference.bundle import Bundle
+from hsifcn.inference.spectral_summary import summarise_scenes
 from hsifcn.models import default_spec
 from hsifcn.models.batchnorm import reestimate
 from hsifcn.training.loop import (
@@ -174,6 +175,7 @@ def untrained_model(dataset: Dataset, options: TrainOptions) -> Bundle:
         settings=recorded,
         split=[{"recipe": s.recipe, "seed": s.seed, "digest": s.digest} for s in splits],
         versions=versions(),
+        spectra=summarise_scenes(scenes, bands),
     )
 
 

@@ -1,0 +1,249 @@
+"""Map a scene to a file: match its bands, plan memory, then read, score and write its tiles."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hsifcn.core.errors import SettingError
+from hsifcn.core.process import Stopwatch
+from hsifcn.core.scene import Scene
+from hsifcn.inference.band_matching import match_scene
+from hsifcn.inference.bundle import Bundle
+from hsifcn.inference.map_writer import MapFiles
+from hsifcn.inference.precision import try_bfloat16, worth_trying
+from hsifcn.inference.predictor import Predictor, check_scene
+from hsifcn.inference.refine.potentials import choose_weights
+from hsifcn.inference.scene_shift import SceneShift, adapt, measure_shift
+from hsifcn.inference.streaming import WriteBehind
+from hsifcn.inference.tiling import TilePlan
+
+PRECISIONS = ("auto", "float32")
+
+Tell = Callable[[str], None]
+
+
+def _silent(text: str) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """How a scene is mapped; see ``predict``."""
+
+    device: str = "cpu"
+    refine: str = "none"
+    approximate: bool = False
+    resample: bool = False
+    adapt: bool = False
+    precision: str = "auto"
+    probabilities: bool = False
+    min_confidence: float = 0.0
+    max_memory: int | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_confidence <= 1:
+            raise SettingError(
+                f"--min-confidence {self.min_confidence:g} is no probability", "give 0 to 1"
+            )
+        if self.precision not in PRECISIONS:
+            raise SettingError(f"there is no precision '{self.precision}'", "auto or float32")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What mapping a scene gave.
+
+    Attributes
+    ----------
+    map_path, probabilities_path : Path, Path or None
+        Files written.
+    shape : tuple of int
+        Rows and columns.
+    counts : tuple of int, (classes + 1,)
+        Pixels left unclassified, then pixels of each class.
+    plan : TilePlan
+        How the scene was cut, and what was expected.
+    seconds : float
+        Reading, scoring and writing.
+    precision : str
+        ``float32`` or ``bfloat16``.
+    shift : SceneShift or None
+        How far the scene lies from the training scenes, where the model can tell.
+    adapted : bool
+        Whether the model was adapted to the scene's light.
+    """
+
+    map_path: Path
+    probabilities_path: Path | None
+    shape: tuple[int, int]
+    counts: tuple[int, ...]
+    plan: TilePlan
+    seconds: float
+    precision: str = "float32"
+    shift: SceneShift | None = None
+    adapted: bool = False
+
+
+def predict(
+    bundle: Bundle,
+    scene: Scene,
+    map_path: str | os.PathLike[str],
+    *,
+    device: str = "cpu",
+    refine: str = "none",
+    approximate: bool = False,
+    resample: bool = False,
+    adapt: bool = False,
+    precision: str = "auto",
+    probabilities: bool = False,
+    min_confidence: float = 0.0,
+    max_memory: int | None = None,
+    overwrite: bool = False,
+    tell: Tell = _silent,
+) -> Prediction:
+    """Map a scene to a file with a model.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    scene : Scene
+        Its bands are brought to the model's as ``match_scene`` does.
+    map_path : path
+        Its suffix decides the format; label 0 is unclassified, and the map's no-data.
+    device : str
+        ``cpu``, ``cuda`` or ``mps``.
+    refine : str
+        ``none``, ``crf`` or ``mrf``.
+    approximate : bool
+        Cut the scene into tiles even where the refinement is not exact in them.
+    resample : bool
+        Mix the bands of another sensor to those of the model.
+    adapt : bool
+        Undo the light of the scene first, as ``scene_shift`` estimates it.
+    precision : str
+        ``auto`` scores large scenes in bfloat16 where the processor multiplies it and the labels
+        stay the same; ``float32`` never does.
+    probabilities : bool
+        Write the probability of every class too, and the margin: the greatest less the second,
+        (rows, cols, classes + 1) float32; NaN where there is no measurement. A CRF's are its
+        marginals; an MRF has none, so they are the network's.
+    min_confidence : float
+        Pixels whose best probability is under this stay unclassified.
+    max_memory : int, optional
+        Ceiling on the process's resident memory, bytes.
+    overwrite : bool
+    tell : callable
+        Given a line of text for each thing worth knowing before the work starts.
+
+    Raises
+    ------
+    MismatchError, MemoryCeilingError, ExistingOutputError, SettingError, FailedError
+    """
+    match = match_scene(bundle, scene, resample=resample)
+    if match.note:
+        tell(match.note)
+    options = PredictOptions(
+        device=device,
+        refine=refine,
+        approximate=approximate,
+        resample=resample,
+        adapt=adapt,
+        precision=precision,
+        probabilities=probabilities,
+        min_confidence=min_confidence,
+        max_memory=max_memory,
+        overwrite=overwrite,
+    )
+    return map_matched(bundle, match.scene, Path(map_path), options, tell)
+
+
+def map_matched(
+    bundle: Bundle, scene: Scene, map_path: Path, options: PredictOptions, tell: Tell = _silent
+) -> Prediction:
+    """Map a scene whose bands are the model's; see ``predict``."""
+    check_scene(bundle, scene)
+    bundle, shift, adapted = fit_light(bundle, scene, options.adapt, tell)
+    refinement = choose_weights(options.refine, bundle.refinement)
+    predictor = Predictor(bundle, options.device, refinement, options.approximate)
+    done = write_map(predictor, scene, map_path, options, tell)
+    return replace(done, shift=shift, adapted=adapted)
+
+
+def write_map(
+    predictor: Predictor,
+    scene: Scene,
+    map_path: Path,
+    options: PredictOptions | None = None,
+    tell: Tell = _silent,
+) -> Prediction:
+    """Plan how to cut a scene, then read, score and write its tiles."""
+    options = options or PredictOptions()
+    check_scene(predictor.bundle, scene)
+    files = MapFiles(
+        predictor.bundle,
+        scene,
+        map_path,
+        probabilities=options.probabilities,
+        min_confidence=options.min_confidence,
+        overwrite=options.overwrite,
+    )
+    with Stopwatch() as watch, files:
+        plan = predictor.plan(scene, options.max_memory)  # of what the open files leave
+        tell(plan.sentence())
+        if worth_trying(options.precision, options.device, plan):
+            predictor, trial = try_bfloat16(predictor, scene, plan)
+            tell(trial.sentence())
+        write_tiles(predictor, scene, plan, files)
+    return Prediction(
+        map_path=map_path,
+        probabilities_path=files.probabilities_path,
+        shape=scene.shape[:2],
+        counts=tuple(int(count) for count in files.counts),
+        plan=plan,
+        seconds=watch.seconds,
+        precision=predictor.precision,
+    )
+
+
+def fit_light(
+    bundle: Bundle, scene: Scene, wanted: bool, tell: Tell
+) -> tuple[Bundle, SceneShift | None, bool]:
+    """Measure how far a scene lies from the training scenes, tell it, and adapt if ``wanted``.
+
+    Returns
+    -------
+    bundle : Bundle
+        With band scaling for the scene's light, if that was wanted and helps.
+    shift : SceneShift or None
+    adapted : bool
+
+    Warns
+    -----
+    UserWarning
+        The shift is large enough to spoil the map.
+    """
+    shift, adapted = None, False
+    if wanted:
+        bundle, shift, adapted = adapt(bundle, scene)
+        tell("adapted to the scene's light" if adapted else "not adapted: the scene fits as it is")
+    elif (measured := measure_shift(bundle, scene)) is not None:
+        shift = measured[0]
+    if shift is not None:
+        tell(shift.sentence())
+        warning = shift.warning(adapted)
+        if warning:
+            warnings.warn(f"{scene.path}: {warning}", stacklevel=2)
+    return bundle, shift, adapted
+
+
+def write_tiles(predictor: Predictor, scene: Scene, plan: TilePlan, files: MapFiles) -> None:
+    """Score a scene tile by tile; the next is read and the last is written meanwhile."""
+    with WriteBehind() as writer, closing(predictor.map_tiles(scene, plan.tiles)) as parts:
+        for part in parts:
+            writer.call(files.write, part)

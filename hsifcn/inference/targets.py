@@ -1,0 +1,209 @@
+"""Which model maps which scene into which file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hsifcn.core.errors import SettingError, UnreadableFileError
+from hsifcn.io import FORMATS, scene_stem
+from hsifcn.io.envi import FORMAT as ENVI
+from hsifcn.io.files import require_folder
+from hsifcn.io.formats import is_store, split_variable
+
+RUNS = Path("runs")
+MODEL = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What to predict.
+
+    Attributes
+    ----------
+    model : Path
+        The bundle.
+    scenes : tuple of str
+    maps : tuple of Path
+        The map to write of each scene.
+    wavelengths : str or None
+        Text file with the wavelengths of the scenes.
+    """
+
+    model: Path
+    scenes: tuple[str, ...]
+    maps: tuple[Path, ...]
+    wavelengths: str | None
+
+
+def choose_targets(
+    paths: Sequence[str], out: str | None, suffix: str | None, wavelengths: str | None
+) -> Targets:
+    """Make out model, scenes and maps from what was given.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        A model first, if its path is a run directory or a ``.safetensors`` file; then scenes.
+    out : str or None
+        File for one scene, folder for several.
+    suffix : str or None
+        Of the format asked for.
+    wavelengths : str or None
+
+    Raises
+    ------
+    UnreadableFileError
+        A scene is not there, or no run to take the model or the scene from.
+    SettingError
+        Format and suffix contradict each other, a map cannot be written where it should be, or
+        would replace another one or a scene.
+    """
+    if paths and is_model(paths[0]):
+        model, scenes = model_file(Path(paths[0])), list(paths[1:])
+    else:
+        scenes = list(paths)
+        for scene in scenes:
+            split_variable(scene)  # that it is not there, told before that there is no run
+        model = newest_run() / MODEL
+    folder = Path(out or ".")
+    name = None
+    if not scenes:
+        config = run_config(model.parent)
+        scenes = config["scenes"]
+        wavelengths = wavelengths or config["wavelengths"]
+        if out is None:
+            folder, name = model.parent, "map" if len(scenes) == 1 else None
+    if out and len(scenes) == 1 and not folder.is_dir():
+        maps = [single_file(folder, suffix)]
+    else:
+        names = [name or f"{scene_stem(scene)}_map" for scene in scenes]
+        maps = [folder / f"{name}{suffix or '.img'}" for name in names]
+    if len(set(maps)) < len(maps):
+        raise SettingError("two scenes have the same name", "predict them one by one with -o")
+    for scene, map_path in zip(scenes, maps, strict=True):
+        require_apart(scene, map_path)
+    return Targets(model, tuple(scenes), tuple(maps), wavelengths)
+
+
+def is_model(path: str) -> bool:
+    """Whether a path names a model, not a scene."""
+    return path.endswith(".safetensors") or (Path(path).is_dir() and not is_store(path))
+
+
+def model_file(path: Path) -> Path:
+    """The bundle of a run directory, or the bundle itself.
+
+    Raises
+    ------
+    UnreadableFileError
+        The folder holds no model.
+    """
+    if not path.is_dir():
+        return path
+    if not (path / MODEL).exists():
+        raise UnreadableFileError(f"{path} holds no {MODEL}", "name a run directory or a model")
+    return path / MODEL
+
+
+def newest_run() -> Path:
+    """The run directory under ``runs/`` that was finished last.
+
+    Raises
+    ------
+    UnreadableFileError
+        There is none.
+    """
+    finished = [
+        path.parent for path in RUNS.glob("*/metrics.json") if (path.parent / MODEL).exists()
+    ]
+    if not finished:
+        raise UnreadableFileError(
+            f"there is no finished run under {RUNS}/", "train one: hsifcn train SCENE"
+        )
+    return max(finished, key=lambda run: (run / "metrics.json").stat().st_mtime_ns)
+
+
+def run_config(run: Path) -> dict[str, Any]:
+    """What a run was asked for.
+
+    Raises
+    ------
+    UnreadableFileError
+        The model does not lie in a run directory.
+    """
+    try:
+        config = json.loads((run / "config.json").read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UnreadableFileError(f"{run} does not tell its scene", "name the scene") from error
+    if not isinstance(config, dict) or not {"scenes", "wavelengths"} <= config.keys():
+        raise UnreadableFileError(f"{run / 'config.json'} is of no run", "name the scene")
+    return config
+
+
+def single_file(out: Path, suffix: str | None) -> Path:
+    """The file to write one map to; its suffix decides the format.
+
+    Raises
+    ------
+    SettingError
+        It has the suffix of another format than ``suffix``, or its folder is missing.
+    """
+    require_folder(out)
+    if not out.suffix:
+        return out.with_suffix(suffix or ".img")
+    for form in FORMATS:
+        if suffix in form.write_suffixes and out.suffix.lower() not in form.write_suffixes:
+            raise SettingError(f"{out} is no {form.name} file", "leave -f or the suffix out")
+    return out
+
+
+def raster_files(path: str | Path) -> list[Path]:
+    """The files that make up a raster: its own, in ENVI's format the header and the voxels.
+
+    Of Zarr the one folder is given.
+    """
+    file = Path(split_variable(path)[0])
+    if file.is_dir():
+        return [file]
+    for form in FORMATS:
+        if file.suffix.lower() in form.suffixes or form.accepts(file):
+            beside = (file.with_suffix(suffix) for suffix in ("", *form.suffixes))
+            return sorted({f for f in (file, *beside, Path(f"{file}.hdr")) if f.is_file()})
+    return [file]
+
+
+def require_apart(scene: str, map_path: Path) -> None:
+    """Raise SettingError where a map, or its header, would replace the scene it is made of."""
+    written = {map_path.resolve()}
+    if map_path.suffix.lower() in ENVI.write_suffixes:
+        written.add(map_path.with_suffix(".hdr").resolve())
+    if any(file.resolve() in written for file in raster_files(scene)):
+        raise SettingError(f"{map_path} would replace the scene {scene}", "choose another -o")
+
+
+def choose_polygons(maps: Sequence[Path], polygons: str | None) -> list[Path | None]:
+    """The file for the polygons of each map: none, the one named, or one beside the map.
+
+    Raises
+    ------
+    SettingError
+        The one named is no GeoPackage, its folder is missing, there are several maps, or the maps
+        are pictures.
+    """
+    if polygons is not None and any(path.suffix.lower() == ".png" for path in maps):
+        raise SettingError("--polygons are traced from a map, not from a picture", "add -f gtiff")
+    if not polygons:
+        return [None if polygons is None else path.with_suffix(".gpkg") for path in maps]
+    path = Path(polygons)
+    if path.suffix.lower() != ".gpkg":
+        raise SettingError(
+            f"--polygons {path} is no .gpkg file", "put --polygons last, or name a .gpkg file"
+        )
+    if len(maps) > 1:
+        raise SettingError(f"--polygons {path} is one file for {len(maps)} maps", "name none")
+    require_folder(path)
+    return [path]
