@@ -36,7 +36,6 @@ class ModelSpec:
     classes: int
     stem: tuple[int, ...]
     widths: tuple[int, ...]
-    members: int = 1
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,6 @@ class Model:
     stem: tuple[int, ...]
     widths: tuple[int, ...]
     patch: int | None = None
-    skips: int = 0
 
 
 VGG_WIDTHS = (64, 96, 128, 192, 192)  # five stages, as in VGG: cells of 32 pixels at the end

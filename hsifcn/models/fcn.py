@@ -71,11 +71,6 @@ class FCN(WholeSceneNetwork):
             nn.init.zeros_(parameter)
         self.upscore = Upsample(classes, finest) if finest > 1 else None
 
-    def open_skips(self, count: int) -> None:
-        """Let the ``count`` coarsest skips learn, and none finer."""
-        for index, score_skip in enumerate(self.score_skip):
-            score_skip.requires_grad_(index < count)
-
     def after_stem(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """Encode, score every stage, and sum the scores from coarse to fine."""
         rows, cols = x.shape[-2:]

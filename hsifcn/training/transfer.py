@@ -20,7 +20,7 @@ from hsifcn.core.errors import MismatchError, SettingError
 from hsifcn.core.scene import Scene
 from hsifcn.inference.bundle import Bundle
 from hsifcn.inference.predictor import check_scene
-from hsifcn.models import ModelSpec, empty_network
+from hsifcn.models import ModelSpec
 
 SCORERS = ("score", "upscore")  # names of layers with one channel a class
 
