@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import rasterio
 from cli_helpers import assert_refused, command, copy_of_finished, snapshot
 
 MEASURES = {"oa", "aa", "kappa", "per_class", "confusion", "class_names", "areas", "intervals"}
@@ -55,9 +56,50 @@ def test_intervals_hold_the_estimate_and_areas_sum_to_one(folder):
     for name in ("oa", "aa", "kappa"):
         low, high = result["intervals"][name]
         assert low <= result[name] <= high
+    low, high = result["oa_area_weighted_interval"]
+    assert low <= result["oa_area_weighted"] <= high
     shares = [area["proportion"] for area in result["areas"].values()]
     assert sum(shares) == pytest.approx(1)
     assert list(result["areas"]) == result["class_names"]
+
+
+def test_a_map_of_0_and_1_is_told(folder):
+    truth = (np.load(folder / "gt.npy") == 1).astype(np.uint8)
+    np.save(folder / "binary.npy", truth)
+    np.save(folder / "binary_map.npy", np.ones_like(truth))
+    done = command(folder, "evaluate", "binary_map.npy", "binary.npy")
+    assert "one class only, class 1: 0 is unlabelled" in done.out
+
+
+def test_names_of_the_map_are_kept_and_codes_told(folder):
+    codes = np.array([0, 112, 311, 523], np.uint16)
+    labels = np.load(folder / "gt.npy")
+    np.save(folder / "coded.npy", codes[labels])
+    (folder / "coded.txt").write_text("112 = town\n311 = wood\n523 = sea\n600 = none\n")
+    write_classes(folder / "coded.tif", codes[labels], {112: "town", 311: "wood", 523: "sea"})
+    for options in (["coded.tif", "coded.npy"], ["coded.npy", "coded.tif"]):
+        result = command(folder, "evaluate", *options, "-q", "--json").json
+        assert result["class_names"] == ["town", "wood", "sea"]
+        assert (result["class_codes"], result["oa"]) == ([112, 311, 523], 1)
+    both = ["coded.npy", "coded.npy", "--class-names", "coded.txt"]
+    assert command(folder, "evaluate", *both, "-q", "--json").json["class_names"][1] == "wood"
+
+
+def write_classes(path, labels, names):
+    """A GeoTIFF whose classes are named in a raster attribute table without usages."""
+    with rasterio.open(
+        path, "w", driver="GTiff", height=len(labels), width=len(labels[0]), count=1, dtype="uint16"
+    ) as file:
+        file.write(labels, 1)
+    rows = "".join(f"<Row><F>{c}</F><F>9</F><F>{name}</F></Row>" for c, name in names.items())
+    fields = "".join(
+        f"<FieldDefn><Name>{name}</Name><Type>{kind}</Type><Usage>0</Usage></FieldDefn>"
+        for name, kind in (("Value", 0), ("Count", 0), ("LABEL3", 2))
+    )
+    table = f"<GDALRasterAttributeTable>{fields}{rows}</GDALRasterAttributeTable>"
+    path.with_name(f"{path.name}.aux.xml").write_text(
+        f"<PAMDataset><PAMRasterBand band='1'>{table}</PAMRasterBand></PAMDataset>"
+    )
 
 
 def test_a_map_against_itself_is_perfect(folder):
@@ -82,7 +124,7 @@ def test_the_text(folder):
         (["cube.npy", "gt.npy"], ["cube.npy", "label map"]),
         (["map.img", "zero.npy"], ["zero.npy labels no pixel"]),
         (["map.img", "small.npy"], ["map.img, small.npy: small.npy is 5x24 pixels", "20x24"]),
-        (["map.img", "gt.npy", "--class-names", "twice.txt"], ["gt.npy", "name of its own"]),
+        (["map.img", "gt.npy", "--class-names", "twice.txt"], ["twice.txt", "name of its own"]),
         (["map.img", "gt.npy", "--split", "nosuch.npz"], ["nosuch.npz does not exist"]),
         (["map.img", "gt.npy", "--split", "gt.npy"], ["gt.npy is no split", "hsifcn split"]),
         (["map.img", "gt.npy", "--split", "odd.npz"], ["odd.npz is no split"]),

@@ -7,8 +7,8 @@ import pytest
 from cli_helpers import small_scene
 
 from hsifcn.core.errors import LabelError, MismatchError
-from hsifcn.core.scene import LabelMap, default_class_names, default_colours
-from hsifcn.data.dataset import Labelling, common_class_names, open_dataset
+from hsifcn.data.dataset import Labelling, open_dataset
+from hsifcn.data.splits import fields
 
 
 def test_dataset(tmp_path):
@@ -29,16 +29,37 @@ def test_one_class_is_told(tmp_path):
         open_dataset([str(tmp_path / "cube.npy")], [str(tmp_path / "one.npy")], "random:0.2", 0)
 
 
-def test_a_fixed_split_brings_its_own_labels(tmp_path):
+def test_classes_are_those_that_train(tmp_path):
+    """A class with test pixels alone comes last, is told, and is no class of the network."""
     _, labels = small_scene(tmp_path)
     left = np.arange(24) < 12
-    np.save(tmp_path / "train.npy", np.where(left, labels, 0))
-    np.save(tmp_path / "test.npy", np.where(left, 0, labels * 2))
+    np.save(tmp_path / "train.npy", np.where(left, 100 * labels.astype(int), 0))
+    np.save(tmp_path / "test.npy", np.where(left, 0, 200 * labels.astype(int)))
     recipe = f"fixed:{tmp_path / 'train.npy'},{tmp_path / 'test.npy'}"
-    dataset = open_dataset([str(tmp_path / "cube.npy")], [str(tmp_path / "cube_gt.npy")], recipe, 0)
-    assert dataset.class_names == tuple(f"class {number}" for number in range(1, 7))
-    assert len(set(dataset.colours)) == 6
-    assert set(np.unique(dataset.splits[0].labels[dataset.splits[0].test])) == {2, 4, 6}
+    dataset = open_dataset([str(tmp_path / "cube.npy")], [None], recipe, 0)
+    (split,) = dataset.splits
+    assert dataset.class_names == ("class 100", "class 200", "class 300")
+    assert dataset.class_codes == (100, 200, 300)
+    assert dataset.untrained_names == ("class 400", "class 600")
+    assert len(set(dataset.label_colours)) == 5
+    assert set(np.unique(split.labels[split.test])) == {2, 4, 5}
+    assert any("class 600 has no training pixels" in text for text in split.warnings)
+
+
+@pytest.mark.parametrize("given", ["cube_gt.npy", None])
+def test_a_fixed_split_counts_fields_on_the_whole_labels(tmp_path, given):
+    """Training and test labels with a gap between them lie in one field all the same."""
+    _, labels = small_scene(tmp_path)
+    cols = np.arange(24)
+    np.save(tmp_path / "train.npy", np.where(cols < 11, labels, 0))
+    np.save(tmp_path / "test.npy", np.where(cols > 12, labels, 0))
+    recipe = f"fixed:{tmp_path / 'train.npy'},{tmp_path / 'test.npy'}"
+    path = given and str(tmp_path / given)
+    (split,) = open_dataset([str(tmp_path / "cube.npy")], [path], recipe, 0).splits
+    numbers = fields(labels)
+    shared = np.isin(numbers[split.test], numbers[split.train | split.validation])
+    assert shared.any()
+    assert split.leakage()["test_in_shared_fields"] == shared.mean()
 
 
 def test_bad_dataset(tmp_path):
@@ -54,22 +75,3 @@ def test_bad_dataset(tmp_path):
     (tmp_path / "names.txt").write_text("class 3\n")  # as class 3 is called without a name
     with pytest.raises(LabelError, match="'class 3'"):
         open_dataset([scene], [truth], "random:0.1", 0, labelling=Labelling(class_names=names))
-
-
-def named(*names):
-    return LabelMap(np.zeros((2, 2), np.uint8), names, default_colours(len(names)))
-
-
-def test_names_of_several_label_maps():
-    unnamed = named(*default_class_names(4))
-    full, part = named("corn", "oak", "hay"), named("corn", "class 2", "hay")
-    common = common_class_names([unnamed, part, full], "abc", 2)
-    assert common == ("corn", "oak", "hay", "class 4")
-    assert common_class_names([part], "a", 5) == ("corn", "class 2", "hay", "class 4", "class 5")
-
-
-def test_one_class_with_two_names_is_refused():
-    maps = [named("corn", "oak"), named("corn", "hay", "oak")]
-    message = "class 2 is 'hay' in b.gpkg and 'oak' in labels before it; .*--class-names"
-    with pytest.raises(LabelError, match=message):
-        common_class_names(maps, ["a.gpkg", "b.gpkg"], 1)

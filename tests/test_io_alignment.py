@@ -15,7 +15,7 @@ from rasterio.transform import Affine
 from rasterio.warp import reproject
 
 from hsifcn.core.errors import LabelError, MismatchError
-from hsifcn.core.scene import Grid, LabelMap
+from hsifcn.core.scene import Grid, LabelMap, default_colours
 from hsifcn.io import open_labels, open_scene
 from hsifcn.io.alignment import align, coordinates_of, pixels_at, target_of
 
@@ -164,9 +164,10 @@ def test_geotiff_labels_keep_their_colours(tmp_path):
     with pytest.warns(UserWarning, match=r"labelled pixels of .*gt\.tif lie outside"):
         read = open_labels(path, like=like)
     wanted = [[0] * 5, [0] * 5, [2, 0, 0, 0, 0], [5, 5, 9, 0, 0]]
-    np.testing.assert_array_equal(read.labels, wanted)
-    assert read.colours[:2] == ((1, 2, 3), (4, 5, 6))
-    assert read.class_names == tuple(f"class {i}" for i in range(1, 10))  # with gaps, all have one
+    np.testing.assert_array_equal(read.coded(), wanted)
+    assert read.codes == (2, 5, 9)
+    assert read.colours == ((4, 5, 6), *default_colours(3)[1:])
+    assert read.class_names == ("class 2", "class 5", "class 9")
 
 
 def test_rasters_are_put_on_the_pixels_of_a_scene(tmp_path):

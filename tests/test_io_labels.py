@@ -46,9 +46,9 @@ def test_other_shapes_and_types(tmp_path):
         np.testing.assert_array_equal(open_labels(tmp_path / "gt.npy").labels, sample_labels())
     np.save(tmp_path / "gt.npy", sample_labels() > 0)
     assert open_labels(tmp_path / "gt.npy").n_classes == 1
-    np.save(tmp_path / "gt.npy", sample_labels((1, 7)) * 300.0)
+    np.save(tmp_path / "gt.npy", np.arange(301).reshape(7, 43) * 2.0)
     read = open_labels(tmp_path / "gt.npy")
-    assert (read.labels.dtype, read.n_classes) == (np.uint16, 900)
+    assert (read.labels.dtype, read.n_classes) == (np.uint16, 300)
 
 
 @pytest.mark.parametrize(
@@ -57,12 +57,12 @@ def test_other_shapes_and_types(tmp_path):
         (np.ones(5), r"shape \(5,\); a label map is"),
         (np.ones((4, 5, 2)), r"shape \(4, 5, 2\)"),
         (np.full((4, 5), 1.5), "no whole numbers"),
-        (np.where(sample_labels() > 1, np.nan, 1.0), "no whole numbers"),
+        (np.full((4, 5), np.nan), "labels no pixel"),
         (np.full((4, 5), np.inf), "no whole numbers"),
         (sample_labels(dtype="i2") - 1, "negative labels; 0 must mean unlabelled"),
         (np.full((4, 5), -1), "negative labels"),
         (np.zeros((4, 5), "u1"), "labels no pixel"),
-        (np.full((4, 5), 1001), "labels up to 1001; 0 must mean unlabelled"),
+        (np.arange(1200).reshape(30, 40), "holds 1199 different values"),
         (np.full((4, 5), 2**63, "u8"), "labels up to 9223372036854775808"),
     ],
 )
@@ -71,6 +71,53 @@ def test_what_is_no_label_map_is_refused(tmp_path, array, message):
     with pytest.raises(LabelError, match=message) as caught:
         open_labels(tmp_path / "gt.npy")
     assert "gt.npy" in str(caught.value)
+
+
+CODES = (112, 311, 3301010100)
+
+
+@pytest.mark.parametrize("suffix", [".mat", ".npy", ".img"])
+@pytest.mark.parametrize("dtype", ["u4", "i8", "f8"])
+def test_classes_are_the_codes_that_occur(tmp_path, suffix, dtype):
+    if suffix == ".img" and dtype == "i8":
+        pytest.skip("written by no program")
+    coded = np.array((0, *CODES))[sample_labels()].astype(dtype)
+    read = open_labels(saved(tmp_path / f"gt{suffix}", coded))
+    assert (read.codes, read.labels.dtype) == (CODES, np.uint8)
+    assert read.class_names == ("class 112", "class 311", "class 3301010100")
+    np.testing.assert_array_equal(read.labels, sample_labels())
+
+
+@pytest.mark.parametrize("suffix", [".mat", ".npy", ".img"])
+def test_nan_is_unlabelled(tmp_path, suffix):
+    labels = sample_labels()
+    blank = np.where(labels == 0, np.nan, labels)
+    read = open_labels(saved(tmp_path / f"gt{suffix}", blank))
+    np.testing.assert_array_equal(read.labels, labels)
+
+
+@pytest.mark.parametrize(("dtype", "fill"), [("u1", 255), ("u2", 65535), ("i2", 32767)])
+def test_a_code_that_looks_like_no_data_is_told(tmp_path, dtype, fill):
+    labels = sample_labels(dtype=dtype)
+    n = int((labels == 0).sum())
+    np.save(tmp_path / "gt.npy", np.where(labels == 0, fill, labels))
+    with pytest.warns(UserWarning, match=rf"gt\.npy holds {fill} in {n} pixels, which is taken"):
+        assert open_labels(tmp_path / "gt.npy").codes == (1, 2, 3, fill)
+    np.save(tmp_path / "gt.npy", (labels > 1).astype(dtype) * fill)  # a mask
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert open_labels(tmp_path / "gt.npy").codes == (fill,)
+
+
+def test_names_by_code_from_a_file(tmp_path):
+    coded = np.array((0, *CODES))[sample_labels()]
+    names = tmp_path / "names.txt"
+    names.write_text("311 = forest\n112: town, dense\n")
+    read = open_labels(saved(tmp_path / "gt.npy", coded), class_names=names)
+    assert read.class_names == ("town, dense", "forest", "class 3301010100")
+    names.write_text("311 = forest\n311 = wood\n")
+    with pytest.raises(LabelError, match="a class code twice"):
+        open_labels(tmp_path / "gt.npy", class_names=names)
 
 
 def test_envi_class_maps_keep_names_colours_and_place(tmp_path):

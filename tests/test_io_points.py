@@ -33,7 +33,7 @@ def read(folder, text, like=BARE, **options):
 ))  # fmt: skip
 def test_rows_and_columns(tmp_path_factory, pixels):
     lines = [f"{row},{col},{number}" for (row, col), number in pixels.items()]
-    found = read(tmp_path_factory.mktemp("csv"), "\n".join(["row,col,class", *lines])).labels
+    found = read(tmp_path_factory.mktemp("csv"), "\n".join(["row,col,class", *lines])).coded()
     wanted = np.zeros((6, 8))
     for place, number in pixels.items():
         wanted[place] = number
@@ -50,7 +50,7 @@ def test_rows_and_columns(tmp_path_factory, pixels):
     ],
 )
 def test_ways_to_write_a_table(tmp_path, text):
-    labels = read(tmp_path, text, field="Class").labels
+    labels = read(tmp_path, text, field="Class").coded()
     assert np.argwhere(labels).tolist() == [[1, 2], [5, 7]]
     assert (labels[1, 2], labels[5, 7]) == (3, 1)
 
@@ -109,7 +109,6 @@ def test_names(tmp_path):
             "row 1, column 2, different classes in lines 2 and 4; leave one out",
         ),
         ("row,col,class\n1,2,-4\n", LabelError, "'class' holds negative labels"),
-        ("row,col,class\n1,2,2000\n", LabelError, "labels up to 2000"),
         ("row,col,crop,species\n1,2,a,b\n", HsifcnError, "may tell the class in crop, species"),
     ],
 )

@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from hsifcn.core.errors import ExistingOutputError, SettingError, SplitError, UnreadableFileError
-from hsifcn.data.dataset import split_labels
+from hsifcn.data.dataset import open_dataset
 from hsifcn.data.splits import Split, make_split, read_split, write_split
 from hsifcn.evaluation.record import accuracy_record, pooled_leakage
-from hsifcn.io import open_labels
 from hsifcn.io.files import printable, write_json
 from hsifcn.training.run import model_record
 from hsifcn.training.run_directory import prepare_run_directory, remove_checkpoint
@@ -136,12 +135,13 @@ def test_what_is_no_split(tmp_path):
         read_split(path)
 
 
-def test_split_labels_reads_the_files_of_a_fixed_split(tmp_path):
+def test_a_fixed_split_reads_the_files_of_a_fixed_split(tmp_path):
     _, labels = small_scene(tmp_path)
     np.save(tmp_path / "train.npy", np.where(np.arange(24) < 3, labels, 0))
     np.save(tmp_path / "test.npy", np.where(np.arange(24) > 20, labels, 0))
     recipe = f"fixed:{tmp_path / 'train.npy'},{tmp_path / 'test.npy'}:val=0.5"
-    split = split_labels(open_labels(tmp_path / "cube_gt.npy"), recipe, 0)
+    scene, truth = str(tmp_path / "cube.npy"), str(tmp_path / "cube_gt.npy")
+    split = open_dataset([scene], [truth], recipe, 0).splits[0]
     assert split.n_train + split.n_validation == np.count_nonzero(labels[:, :3])
     assert split.n_test == np.count_nonzero(labels[:, 21:])
 
@@ -171,7 +171,7 @@ def test_leakage_is_pooled_by_test_pixels():
 def test_accuracy_is_counted_at_test_pixels_of_all_scenes():
     split = make_split(np.repeat([[1, 2]], 8, 0), "random:0.5")
     right, wrong = split.labels, 3 - split.labels
-    inputs = SimpleNamespace(splits=(split, split), class_names=("a", "b"))
+    inputs = SimpleNamespace(splits=(split, split), measured_names=("a", "b"))
     record = accuracy_record(inputs, [right, np.where(split.test, wrong, right)])
     assert record["oa"] == pytest.approx(0.5)
     assert record["per_class"]["a"]["n_train"] == 2 * split.n_train_per_class(2)[0]

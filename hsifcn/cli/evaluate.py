@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +33,8 @@ def command(
 
     LABELS are put on the pixels of the map, by their georeference where both have one.
     """
-    from hsifcn.core.errors import LabelError, MismatchError
-    from hsifcn.data.dataset import Labelling, common_class_names
+    from hsifcn.core.errors import MismatchError
+    from hsifcn.data.dataset import Labelling
     from hsifcn.data.splits import read_split
     from hsifcn.evaluation.evaluate import evaluate
     from hsifcn.io import open_labels
@@ -43,21 +42,14 @@ def command(
     split = read_split(Path(split_path)) if split_path else None
     if split is None:
         output.message("warning: all labelled pixels are counted, training pixels included")
-    predicted = open_labels(map_path)
+    predicted = open_labels(map_path, class_names=class_names)
+    paths = (map_path, labels_path, split_path or "")
     try:
         truth = Labelling(class_names, label_field, all_touched).open(labels_path, predicted)
-        if class_names is not None:  # those of the map too
-            names = truth.class_names[: predicted.n_classes]
-            predicted = replace(predicted, class_names=names + predicted.class_names[len(names) :])
-        result = evaluate(predicted, truth, split, max_memory)
+        result = evaluate(predicted, truth, split, max_memory, names=paths)
     except MismatchError as error:
-        files = ", ".join(filter(None, (map_path, labels_path, split_path)))
+        files = ", ".join(filter(None, paths))
         raise MismatchError(f"{files}: {error.message}", error.remedy) from error
-    if class_names is None:
-        try:
-            common_class_names([predicted, truth], [map_path, labels_path], 0)
-        except LabelError as error:
-            output.message(f"warning: {error}")
     output.result(summary(result), result)
 
 
@@ -71,6 +63,10 @@ def summary(result: dict[str, Any]) -> str:
         f"{tables.interval(intervals[name])}"
         for name in ("oa", "aa", "kappa")
     }
+    lines["OA by area"] = (
+        f"{formats.percent(result['oa_area_weighted'])} %"
+        f"{tables.interval(result['oa_area_weighted_interval'])}"
+    )
     return "\n\n".join(
         (
             tables.per_class(result, intervals["per_class"]),

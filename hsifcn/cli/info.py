@@ -110,7 +110,9 @@ def facts_of(scene: FileScene, labels: LabelMap | None, labels_path: str | None)
         values["classes"] = {
             name: int((labels.labels == number).sum())
             for number, name in enumerate(labels.class_names, start=1)
+            if (labels.labels == number).any()
         }
+        values["class_codes"] = dict(zip(labels.class_names, labels.codes, strict=True))
         values["labels_shape"] = list(labels.labels.shape)
     return values
 

@@ -178,9 +178,10 @@ labels = options(
     all_touched,
 )  # fmt: skip
 split = click.option(
-    "-s", "--split", "recipe", default="random:0.1", show_default=True, metavar="SPEC",
-    help="random:0.1, per-class:50, blocks:16:gap=3:train=0.2, checkerboard:14:gap=3, "
-    "fields:0.2:gap=2 or fixed:TRAIN,TEST; :val=0.1 may be added.",
+    "-s", "--split", "recipe", metavar="SPEC",
+    help="random:0.1 (the default for label rasters), per-class:50, blocks:16:gap=3:train=0.2, "
+    "checkerboard:14:gap=3, fields:0.2:gap=2, features:0.3 (the default for polygons and points), "
+    "scenes:0.3, all, fixed:TRAIN,TEST or a split.npz; :val=0.1 may be added.",
 )  # fmt: skip
 seed = click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True,
@@ -247,19 +248,35 @@ def choose_device(name: str) -> str:
     return name
 
 
+def labels_to_split(
+    scenes: Sequence[str], given: Sequence[str], output: Output, recipe: str | None
+) -> Sequence[str | None]:
+    """The label file of each scene; none where a ``fixed`` split brings its own."""
+    if not given and (recipe or "").startswith("fixed:"):
+        return [None] * len(scenes)
+    return labels_of_scenes(scenes, given, output)
+
+
 def labels_of_scenes(scenes: Sequence[str], given: Sequence[str], output: Output) -> list[str]:
-    """The label file of each scene: as given, else found beside it and said so."""
+    """The label file of each scene: as given, else found beside it and said so.
+
+    One file of polygons or points serves all scenes.
+    """
     from hsifcn.core.errors import SettingError
-    from hsifcn.io import find_labels
+    from hsifcn.io import find_labels, split_variable
+    from hsifcn.io.vectors import SUFFIXES
 
     if not given:
         found = [find_labels(scene) for scene in scenes]
         for scene, path in zip(scenes, found, strict=True):
             output.message(f"labels of {scene}: {path}")
         return found
+    if len(given) == 1 and Path(split_variable(given[0])[0]).suffix.lower() in SUFFIXES:
+        return [given[0]] * len(scenes)
     if len(given) != len(scenes):
         raise SettingError(
-            f"{len(scenes)} scenes and {len(given)} label files", "give -l once a scene, in order"
+            f"{len(scenes)} scenes and {len(given)} label files",
+            "give -l once a scene, in order, or one file of polygons or points for all",
         )
     return list(given)
 

@@ -26,7 +26,7 @@ def command(
     label_paths: tuple[str, ...],
     label_field: str | None,
     all_touched: bool,
-    recipe: str,
+    recipe: str | None,
     seed: int,
     out: str,
     class_names: str | None,
@@ -34,23 +34,23 @@ def command(
 ) -> None:
     """Make a split and print how near its test pixels lie to the training pixels."""
     from hsifcn.cli import tables
-    from hsifcn.data.dataset import Labelling, split_labels
+    from hsifcn.data.dataset import Labelling, split_scenes
     from hsifcn.data.splits import leakage_sentence, write_split
     from hsifcn.io import open_scene
 
-    (path,) = opt.labels_of_scenes([scene], label_paths, output)
+    labelled = opt.labels_to_split([scene], label_paths, output, recipe)
     labelling = Labelling(class_names, label_field, all_touched)
-    labels = labelling.open(path, open_scene(scene))
-    split = split_labels(labels, recipe, seed, labelling)
+    _, (split,) = split_scenes([open_scene(scene)], labelled, recipe, seed, labelling)
     write_split(Path(out), split, overwrite=overwrite)
     for warning in split.warnings:
         output.message(f"warning: {warning}")
     leakage = split.leakage()
     rows = []
-    for number, name in enumerate(labels.class_names, start=1):
+    masks = (split.train, split.validation, split.test)
+    for number, name in enumerate(split.class_names, start=1):
         mine = split.labels == number
-        masks = (split.train, split.validation, split.test)
-        rows.append((name, *(str(int((mine & mask).sum())) for mask in masks)))
+        if mine.any():
+            rows.append((name, *(str(int((mine & mask).sum())) for mask in masks)))
     text = tables.table(("class", "train", "validation", "test"), rows)
     output.result(
         f"{text}\n\n{split.n_train:,} training, {split.n_validation:,} validation, "

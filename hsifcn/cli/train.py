@@ -87,7 +87,7 @@ def command(
     from hsifcn.training.settings import default_options
     from hsifcn.training.train import require_same_run
 
-    labels = opt.labels_of_scenes(scenes, label_paths, output)
+    labels = opt.labels_to_split(scenes, label_paths, output, asked["recipe"])
     dataset = open_dataset(scenes, labels, seed, asked)
     options = default_options(
         model or DEFAULT_MODEL, seed, steps=asked["steps"], inductive=asked["inductive"],
@@ -119,7 +119,7 @@ def command(
                 progress=progress,
                 announce=lambda plan: output.message(plan_message(plan)),
                 resume=resume,
-                config=record(scenes, labels, init_path, asked),
+                config=record(scenes, labels, init_path, asked, dataset.splits[0].recipe),
             )
     output.result(summary(metrics, folder), metrics)
 
@@ -135,7 +135,7 @@ def stop_on_sigterm() -> Iterator[None]:
 
 
 def open_dataset(
-    scenes: Sequence[str], labels: Sequence[str], seed: int, asked: Mapping[str, Any]
+    scenes: Sequence[str], labels: Sequence[str | None], seed: int, asked: Mapping[str, Any]
 ) -> Dataset:
     """Scenes, labels and splits, opened as the options say."""
     from hsifcn.data import dataset
@@ -155,15 +155,19 @@ def open_dataset(
 
 
 def record(
-    scenes: Sequence[str], labels: Sequence[str], init_path: str | None, asked: Mapping[str, Any]
+    scenes: Sequence[str],
+    labels: Sequence[str | None],
+    init_path: str | None,
+    asked: Mapping[str, Any],
+    recipe: str,
 ) -> dict[str, Any]:
     """What was asked for, for ``config.json``."""
     kept = ("label_field", "all_touched", "bands", "keep_bad_bands", "refine", "device")
     return {
         "command": opt.command_line(),
         "scenes": [opt.absolute(path) for path in scenes],
-        "labels": [opt.absolute(path) for path in labels],
-        "split": asked["recipe"],
+        "labels": [path and opt.absolute(path) for path in labels],
+        "split": asked["recipe"] or recipe,
         "wavelengths": asked["wavelengths"] and opt.absolute(asked["wavelengths"]),
         "class_names": asked["class_names"] and opt.absolute(asked["class_names"]),
         "init": init_path and opt.absolute(init_path),

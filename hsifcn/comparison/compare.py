@@ -20,7 +20,7 @@ from hsifcn.comparison.experiment import Contender, Experiment, choose_contender
 from hsifcn.comparison.growth import by_patch, by_scene
 from hsifcn.comparison.launcher import run_seed
 from hsifcn.comparison.tables import Entry, assemble, images, split_folder
-from hsifcn.core.errors import ExistingOutputError, FailedError, MemoryCeilingError
+from hsifcn.core.errors import ExistingOutputError, FailedError, MemoryCeilingError, SplitError
 from hsifcn.data.dataset import Dataset, Labelling, open_dataset
 from hsifcn.data.splits import write_split
 from hsifcn.io.cache import state_of
@@ -71,6 +71,9 @@ def compare(
         )
         for name, recipe in experiment.splits.items()
     }
+    for name, given in inputs.items():
+        if not given.splits[0].n_test:
+            raise SplitError(f"split {name} tests nothing", "compare on a split with test pixels")
     prepare_folder(out, experiment, resume=resume, overwrite=overwrite)
     entries: list[Entry] = []
     for name, given in inputs.items():

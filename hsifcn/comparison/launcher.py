@@ -131,8 +131,8 @@ def run_seed(
         wavelengths=experiment.wavelengths and str(Path(experiment.wavelengths).absolute()),
         bands=experiment.bands,
         keep_bad_bands=experiment.keep_bad_bands,
-        class_names=tuple(inputs.class_names),
-        colours=tuple(inputs.colours),
+        class_names=tuple(inputs.measured_names),
+        colours=tuple(inputs.label_colours),
     )
     if contender.kind == "classical":
         return run_task(replace(task, kind="classical"), folder / name)

@@ -101,8 +101,9 @@ def assemble(
         "scene": Path(first.scenes[0].path).name,
         "command": experiment.command,
         "seeds": experiment.seeds,
-        "class_names": list(first.class_names),
-        "colours": [list(colour) for colour in first.colours],
+        "class_names": list(first.measured_names),
+        "class_codes": list(first.class_codes),
+        "colours": [list(colour) for colour in first.label_colours],
         "environment": {"device": experiment.device, **machine(), **versions()},
         "splits": splits,
         "contenders": rows,
@@ -178,7 +179,7 @@ def contender_row(entry: Entry, scored: Entry, inputs: Dataset) -> dict[str, Any
 
 def accuracy_figures(entry: Entry, inputs: Dataset) -> dict[str, Any]:
     """OA, AA and kappa over the seeds, recall a class, and the first seed's confusion matrix."""
-    split, n_classes = inputs.splits[0], len(inputs.class_names)
+    split, n_classes = inputs.splits[0], len(inputs.measured_names)
     truth = np.where(split.test, split.labels, 0)
     measured = [
         Accuracy.from_confusion(confusion_matrix(truth, labels, n_classes)) for labels in entry.maps
@@ -191,7 +192,7 @@ def accuracy_figures(entry: Entry, inputs: Dataset) -> dict[str, Any]:
     recalls = np.array([accuracy.recall for accuracy in measured])
     figures["per_class_recall"] = {
         name: None if np.isnan(recalls[:, i]).all() else float(np.nanmean(recalls[:, i]))
-        for i, name in enumerate(inputs.class_names)
+        for i, name in enumerate(inputs.measured_names)
     }
     return figures
 
@@ -216,7 +217,7 @@ def difference_row(name: str, inputs: Dataset, entries: Sequence[Entry]) -> dict
     fcn = done.get(DEFAULT_MODEL)
     if patch is None or fcn is None:
         return None
-    split, n_classes = inputs.splits[0], len(inputs.class_names)
+    split, n_classes = inputs.splits[0], len(inputs.measured_names)
     truth = np.where(split.test, split.labels, 0)
     numbers = fields(split.labels)
     seeds = min(len(fcn.maps), len(patch.maps))
@@ -235,7 +236,7 @@ def difference_row(name: str, inputs: Dataset, entries: Sequence[Entry]) -> dict
         "mcnemar_p": mcnemar(truth, fcn.maps[0], patch.maps[0]),
         "per_class": {
             class_name: {"difference": row["recall_difference"], "interval": row["interval"]}
-            for class_name, row in zip(inputs.class_names, found["per_class"], strict=True)
+            for class_name, row in zip(inputs.measured_names, found["per_class"], strict=True)
         },
     }
 
@@ -334,11 +335,12 @@ def images(
     first = next(iter(inputs.values()))
     pictures = {
         "quicklook": rgb_quicklook(first.scenes[0]),
-        "truth": label_image(first.labels[0].labels, first.colours),
+        "truth": label_image(first.labels[0].labels, first.label_colours),
     }
     maps = {(e.split_name, e.name): e.maps[0] for e in entries if e.maps}
     for (split_name, name), labels in maps.items():
-        pictures[f"map/{split_name}/{name}"] = label_image(labels, first.colours)
+        colours = inputs[split_name].label_colours
+        pictures[f"map/{split_name}/{name}"] = label_image(labels, colours)
     for row in comparison["differences"]:
         split = inputs[row["split"]].splits[0]
         right = [maps[row["split"], row[side]] == split.labels for side in ("a", "b")]

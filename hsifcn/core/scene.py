@@ -131,6 +131,9 @@ class Scene(Protocol):
 class LabelMap:
     """Ground truth, or a classified map.
 
+    Inside the program classes are always counted 1, 2, ... without gaps. ``codes`` holds the
+    values that stand for them in files.
+
     Attributes
     ----------
     labels : ndarray, (rows, cols), integer
@@ -141,17 +144,52 @@ class LabelMap:
         Colours of classes 1, 2, ...
     grid : Grid or None
         Georeference.
+    codes : tuple of int
+        Values of classes 1, 2, ... in files; 1, 2, ... where not given.
+    features : ndarray, (rows, cols), int32, or None
+        Number of the polygon or point that labels a pixel, counted from 1 over the whole vector
+        file; 0 where none does. None for labels that are no vectors.
+    codes_given : bool
+        False where the file names its classes and hsifcn has numbered them.
     """
 
     labels: npt.NDArray[np.integer[Any]]
     class_names: tuple[str, ...]
     colours: tuple[tuple[int, int, int], ...]
     grid: Grid | None = None
+    codes: tuple[int, ...] = ()
+    features: npt.NDArray[np.int32] | None = None
+    codes_given: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.codes:
+            object.__setattr__(self, "codes", tuple(range(1, len(self.class_names) + 1)))
 
     @property
     def n_classes(self) -> int:
         """Number of classes, unlabelled left out."""
         return len(self.class_names)
+
+    def coded(self) -> npt.NDArray[np.integer[Any]]:
+        """The labels as files hold them: codes, 0 = unlabelled; (rows, cols), unsigned."""
+        coded: npt.NDArray[np.integer[Any]] = codes_table(self.codes)[self.labels]
+        return coded
+
+
+def codes_table(codes: tuple[int, ...]) -> npt.NDArray[np.unsignedinteger[Any]]:
+    """Codes of labels 0, 1, 2, ... to index with labels; of the smallest type that holds all."""
+    values = (0, *codes)
+    return np.array(values, np.min_scalar_type(max(values)))
+
+
+def labels_of_codes(
+    coded: npt.NDArray[np.integer[Any]], codes: tuple[int, ...]
+) -> npt.NDArray[np.uint16]:
+    """Labels 1, 2, ... of an array of codes; codes that are not among ``codes`` become 0."""
+    order = np.argsort(codes)
+    ascending = np.array(codes, np.int64)[order]
+    place = np.clip(np.searchsorted(ascending, coded), 0, len(codes) - 1)
+    return np.where(ascending[place] == coded, order[place] + 1, 0).astype(np.uint16)
 
 
 WAVELENGTH_TOLERANCE = 0.25  # of the spacing of bands; calibrations drift by less
@@ -193,9 +231,14 @@ def labels_of(classes: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint16]:
     return (classes + 1).astype(np.uint16)
 
 
+def default_class_name(code: int) -> str:
+    """``class 311`` for a class without a name whose value in its file is 311."""
+    return f"class {code}"
+
+
 def default_class_names(n_classes: int) -> tuple[str, ...]:
     """``class 1`` to ``class n``, for labels without names."""
-    return tuple(f"class {i}" for i in range(1, n_classes + 1))
+    return tuple(default_class_name(code) for code in range(1, n_classes + 1))
 
 
 def default_colours(n_classes: int) -> tuple[tuple[int, int, int], ...]:

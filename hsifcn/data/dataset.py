@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hsifcn.core.errors import LabelError
-from hsifcn.core.scene import LabelMap, Scene, default_class_names, default_colours
+from hsifcn.core.errors import HsifcnError, SettingError
+from hsifcn.core.scene import LabelMap, Scene
 from hsifcn.data.bands import with_chosen_bands
-from hsifcn.data.splits import Split, make_split, parse_split
-from hsifcn.io import open_labels, open_scene
+from hsifcn.data.classes import keep_classes, unite_classes
+from hsifcn.data.split_specs import DEFAULT_FOR_FEATURES, DEFAULT_RECIPE, SplitRecipe
+from hsifcn.data.splits import Split, make_splits, parse_split
+from hsifcn.io import find_labels, open_labels, open_scene
 
 
 @dataclass(frozen=True)
@@ -56,13 +60,17 @@ class Dataset:
     scenes : tuple of Scene
         Of one sensor.
     labels : tuple of LabelMap
-        Ground truth on the pixels of each scene.
+        Ground truth on the pixels of each scene, with the classes of all.
     splits : tuple of Split
         Which labelled pixels train, validate and test.
     class_names : tuple of str
-        Of classes 1, 2, ... over all scenes.
+        Of classes 1, 2, ... over all scenes: those that have training pixels.
     colours : tuple of (red, green, blue), 0-255
         Of the same classes.
+    class_codes : tuple of int
+        Their values in label files and maps.
+    untrained_names, untrained_colours : tuples
+        Of the classes behind them, which have test pixels alone.
     """
 
     scenes: tuple[Scene, ...]
@@ -70,17 +78,40 @@ class Dataset:
     splits: tuple[Split, ...]
     class_names: tuple[str, ...]
     colours: tuple[tuple[int, int, int], ...]
+    class_codes: tuple[int, ...] = ()
+    untrained_names: tuple[str, ...] = ()
+    untrained_colours: tuple[tuple[int, int, int], ...] = ()
+
+    @property
+    def measured_names(self) -> tuple[str, ...]:
+        """Names of all classes that accuracy is told of; the untrained ones come last."""
+        return self.class_names + self.untrained_names
+
+    @property
+    def label_colours(self) -> tuple[tuple[int, int, int], ...]:
+        """Colours of the same classes."""
+        return self.colours + self.untrained_colours
 
     @property
     def n_classes(self) -> int:
         """Number of classes, unlabelled left out."""
         return len(self.class_names)
 
+    def training_scenes(self) -> Dataset:
+        """The scenes that have training pixels."""
+        kept = [i for i, split in enumerate(self.splits) if split.n_train + split.n_validation]
+        return replace(
+            self,
+            scenes=tuple(self.scenes[i] for i in kept),
+            labels=tuple(self.labels[i] for i in kept),
+            splits=tuple(self.splits[i] for i in kept),
+        )
+
 
 def open_dataset(
     scenes: Sequence[str],
-    labels: Sequence[str],
-    recipe: str,
+    labels: Sequence[str | None],
+    recipe: str | None,
     seed: int,
     *,
     wavelengths: str | None = None,
@@ -92,10 +123,12 @@ def open_dataset(
 
     Parameters
     ----------
-    scenes, labels : sequences of str, the same length
+    scenes : sequence of str
         Paths.
-    recipe : str
-        Of ``splits.make_split``.
+    labels : sequence of str or None, the same length
+        Paths. None only for a ``fixed`` split, which brings labels of its own.
+    recipe : str or None
+        Of ``splits.make_split``; None for the default, which depends on the labels.
     seed : int
         Of the split.
     wavelengths : str, optional
@@ -110,6 +143,8 @@ def open_dataset(
         Labels cannot be put on the pixels of their scene.
     LabelError
         Two classes have the same name, or one has two.
+    SplitError
+        The labels cannot be split so.
 
     Warns
     -----
@@ -120,9 +155,9 @@ def open_dataset(
         with_chosen_bands(open_scene(path, wavelengths=wavelengths), bands, keep_bad=keep_bad_bands)
         for path in scenes
     )
-    maps = tuple(labelling.open(path, scene) for path, scene in zip(labels, opened, strict=True))
-    splits = tuple(split_labels(label_map, recipe, seed, labelling) for label_map in maps)
-    return make_dataset(opened, maps, splits, paths=labels, names_file=labelling.class_names)
+    maps, splits = split_scenes(opened, labels, recipe, seed, labelling)
+    named = ", ".join(dict.fromkeys(path for path in labels if path))
+    return make_dataset(opened, maps, splits, source=named or splits[0].recipe)
 
 
 def make_dataset(
@@ -130,79 +165,119 @@ def make_dataset(
     labels: Sequence[LabelMap],
     splits: Sequence[Split],
     *,
-    paths: Sequence[str] = (),
-    names_file: str | None = None,
+    source: str = "",
 ) -> Dataset:
     """Put scenes, labels and splits together, with the classes of all.
+
+    The classes that train come first, then those that only test; all others are dropped.
 
     Parameters
     ----------
     scenes, labels, splits : sequences of the same length
-    paths : sequence of str, optional
-        Of the labels, for messages; those of the scenes by default.
-    names_file : str, optional
-        Where the class names come from, for messages.
-
-    Raises
-    ------
-    LabelError
-        Two classes have the same name, or one has two.
+        Labels and splits count the same classes; see ``classes.unite_classes``.
+    source : str, optional
+        Where the labels come from, for messages; the scenes by default.
 
     Warns
     -----
     UserWarning
         There is one class only.
     """
-    paths = paths or [scene.path for scene in scenes]
-    n_classes = max(int(split.labels.max()) for split in splits)
-    if len(np.unique(np.concatenate([np.unique(split.labels) for split in splits]))) < 3:
+    n_classes = max(label_map.n_classes for label_map in labels)
+    counts = np.zeros((2, n_classes + 1), np.int64)
+    for split in splits:
+        for i, mask in enumerate((split.train | split.validation, split.test)):
+            counts[i] += np.bincount(split.labels[mask], minlength=n_classes + 1)
+    trained = (np.flatnonzero(counts[0, 1:]) + 1).tolist()
+    untrained = (np.flatnonzero((counts[0, 1:] == 0) & (counts[1, 1:] > 0)) + 1).tolist()
+    kept = [*trained, *untrained]
+    if kept != list(range(1, n_classes + 1)):
+        labels = [keep_classes(label_map, kept) for label_map in labels]
+        splits = [_keep_classes_of_split(split, kept) for split in splits]
+    first, n = labels[0], len(trained)
+    if n < 2:
+        source = source or ", ".join(scene.path for scene in scenes)
         warnings.warn(
-            f"{', '.join(paths)} labels one class only: every pixel will be of it", stacklevel=2
+            f"{source} labels one class only: every pixel will be of it (0 counts as unlabelled)",
+            stacklevel=2,
         )
-    names = common_class_names(labels, paths, n_classes)
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise LabelError(
-            f"{names_file or ', '.join(paths)} has two classes called '{twice}'",
-            "give every class a name of its own with --class-names",
-        )
-    colours = max(labels, key=lambda label_map: label_map.n_classes).colours
-    colours += default_colours(len(names))[len(colours) :]
-    return Dataset(tuple(scenes), tuple(labels), tuple(splits), names, colours)
+    return Dataset(
+        scenes=tuple(scenes),
+        labels=tuple(labels),
+        splits=tuple(splits),
+        class_names=first.class_names[:n],
+        colours=first.colours[:n],
+        class_codes=first.codes[:n],
+        untrained_names=first.class_names[n:],
+        untrained_colours=first.colours[n:],
+    )
 
 
-def common_class_names(
-    maps: Sequence[LabelMap], paths: Sequence[str], n_classes: int
-) -> tuple[str, ...]:
-    """Names of the classes of several label maps, at least ``n_classes``.
+def _keep_classes_of_split(split: Split, kept: Sequence[int]) -> Split:
+    """The same masks, with classes counted in another order."""
+    table = np.zeros(int(max(split.labels.max(), *kept)) + 1, np.uint16)
+    table[list(kept)] = np.arange(1, len(kept) + 1)
+    return replace(
+        split,
+        labels=table[split.labels],
+        class_names=tuple(split.class_names[old - 1] for old in kept if split.class_names),
+        class_codes=tuple(split.class_codes[old - 1] for old in kept if split.class_codes),
+    )
 
-    Raises
-    ------
-    LabelError
-        One class has different names in two maps.
+
+def split_scenes(
+    scenes: Sequence[Scene],
+    labels: Sequence[str | None],
+    recipe: str | None,
+    seed: int,
+    labelling: Labelling = DEFAULT_LABELLING,
+) -> tuple[tuple[LabelMap, ...], tuple[Split, ...]]:
+    """Read the labels of scenes, bring them under one numbering and split them.
+
+    Parameters
+    ----------
+    scenes, labels, recipe, seed, labelling
+        Of ``open_dataset``; the scenes are open.
     """
-    n_classes = max(n_classes, *(label_map.n_classes for label_map in maps))
-    names = list(default_class_names(n_classes))
-    unnamed = tuple(names)
-    for label_map, path in zip(maps, paths, strict=True):
-        for i, name in enumerate(label_map.class_names):
-            if unnamed[i] not in (names[i], name) and name != names[i]:
-                raise LabelError(
-                    f"class {i + 1} is '{name}' in {path} and '{names[i]}' in labels before it",
-                    "number the classes alike, or name them with --class-names",
-                )
-            names[i] = name if name != unnamed[i] else names[i]
-    return tuple(names)
+    parsed = parse_split(recipe) if recipe else None
+    if parsed is not None and parsed.kind == "fixed":
+        return _fixed_splits(scenes, labels, parsed, seed, labelling)
+    paths = [path for path in labels if path is not None]
+    if len(paths) < len(scenes):
+        raise SettingError("a scene has no labels", "name them with -l")
+    opened = [labelling.open(path, scene) for path, scene in zip(paths, scenes, strict=True)]
+    maps = unite_classes(opened, paths)
+    if parsed is None:
+        vectors = all(label_map.features is not None for label_map in maps)
+        parsed = parse_split(DEFAULT_FOR_FEATURES if vectors else DEFAULT_RECIPE)
+    return maps, make_splits(maps, parsed, seed=seed, sources=paths)
 
 
-def split_labels(
-    labels: LabelMap, recipe: str, seed: int, labelling: Labelling = DEFAULT_LABELLING
-) -> Split:
-    """Make the split of one label map, reading the label files of a fixed one."""
-    parsed = parse_split(recipe)
-    fixed = None
-    if parsed.kind == "fixed":
-        like = replace(labelling, class_names=None)  # the classes are those of the labels
-        train, test = (like.open(path, labels) for path in (parsed.train_path, parsed.test_path))
-        fixed = (train.labels, test.labels)
-    return make_split(labels.labels, recipe, seed=seed, fixed=fixed)
+def _fixed_splits(
+    scenes: Sequence[Scene],
+    labels: Sequence[str | None],
+    recipe: SplitRecipe,
+    seed: int,
+    labelling: Labelling,
+) -> tuple[tuple[LabelMap, ...], tuple[Split, ...]]:
+    """Splits by two label files; other labels of the scene only tell where fields end."""
+    sides = (recipe.train_path, recipe.test_path)
+    groups = []  # of each scene: training labels, test labels, and all labels where there are some
+    for path, scene in zip(labels, scenes, strict=True):
+        group = [(side, labelling.open(side, scene)) for side in sides]
+        if path is not None:
+            group.append((path, labelling.open(path, scene)))
+        else:
+            with suppress(HsifcnError):  # they are not needed
+                found = find_labels(scene.path)
+                group.append((found, labelling.open(found, scene)))
+        groups.append(group)
+    together = [pair for group in groups for pair in group]
+    maps = unite_classes([label_map for _, label_map in together], [path for path, _ in together])
+    united = iter(maps)
+    wholes, pairs = [], []
+    for group in groups:
+        train, test, *whole = itertools.islice(united, len(group))
+        pairs.append((train.labels, test.labels))
+        wholes.append(whole[0] if whole else replace(train, labels=np.zeros_like(train.labels)))
+    return tuple(wholes), make_splits(wholes, recipe, seed=seed, fixed=pairs)

@@ -10,6 +10,13 @@ checkerboard
 fields
     Of each class whole fields drawn to train, the rest test, less what lies within ``gap`` of
     training pixels. The only field of a class is cut across its longest axis.
+features
+    Of each class whole polygons or points of a vector file drawn to test, the rest trains. The
+    only feature of a class is cut across its longest axis.
+scenes
+    Whole scenes drawn to test, the rest trains.
+all
+    All pixels train, none tests.
 fixed
     Training and test labels as given.
 
@@ -25,8 +32,7 @@ affects another.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,131 +40,21 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from hsifcn.core.errors import SplitError
+from hsifcn.data.split_specs import SplitRecipe
 
 Labels = npt.NDArray[np.uint16]
 Mask = npt.NDArray[np.bool_]
 Indices = npt.NDArray[np.intp]
+Units = npt.NDArray[np.int64]
 
-DEFAULT_VALIDATION = 0.05  # share of the training pixels, where a recipe names none
 MIN_TRAINING = 3  # pixels a class, as far as it has them
 MIN_FOR_VALIDATION = 10  # training pixels a class under which it gives none
-SPECS = (
-    "use random:0.1, per-class:50, blocks:16:gap=3:train=0.2, checkerboard:14:gap=3, "
-    "fields:0.2:gap=2 or fixed:TRAIN,TEST, each with :val=0.1 or without"
-)
-
-# A recipe's leading number, then its options and what they are where not given.
-_KINDS: dict[str, tuple[str, dict[str, float]]] = {
-    "random": ("train", {}),
-    "per-class": ("count", {}),
-    "blocks": ("size", {"gap": 3, "train": 0.2}),
-    "checkerboard": ("size", {"gap": 3}),
-    "fields": ("train", {"gap": 2}),
-}
 _TRAINING, _VALIDATION = 0, 1  # random streams
-_LAYOUTS = 16  # of blocks or a checkerboard, drawn before the best balanced one is taken
-
-
-@dataclass(frozen=True)
-class SplitRecipe:
-    """A split specification, parsed; ``str()`` gives its canonical text.
-
-    Attributes
-    ----------
-    kind : str
-        ``random``, ``per-class``, ``blocks``, ``checkerboard``, ``fields`` or ``fixed``.
-    train : float
-        Share of training pixels: of each class (random, fields) or of all (blocks).
-    count : int
-        Training pixels a class (per-class).
-    size : int
-        Side of a block in pixels (blocks, checkerboard).
-    gap : int
-        Test pixels lie more than this many pixels from training pixels (blocks, checkerboard,
-        fields).
-    train_path, test_path : str
-        Training and test labels (fixed).
-    val : float
-        Share of the training pixels kept for validation.
-    """
-
-    kind: str
-    train: float = 0.0
-    count: int = 0
-    size: int = 0
-    gap: int = 0
-    train_path: str = ""
-    test_path: str = ""
-    val: float = DEFAULT_VALIDATION
-
-    def __str__(self) -> str:
-        if self.kind == "fixed":
-            parts = [self.kind, f"{self.train_path},{self.test_path}"]
-        else:
-            first, options = _KINDS[self.kind]
-            parts = [self.kind, str(getattr(self, first))]
-            parts += [f"{name}={getattr(self, name)}" for name in options]
-        if self.val != DEFAULT_VALIDATION:
-            parts.append(f"val={self.val}")
-        return ":".join(parts)
-
-
-def parse_split(spec: str) -> SplitRecipe:
-    """Understand a split specification.
-
-    Parameters
-    ----------
-    spec : str
-        ``random:0.1``, ``per-class:50``, ``blocks:16:gap=3:train=0.2``, ``checkerboard:14:gap=3``,
-        ``fields:0.2:gap=2`` or ``fixed:TRAIN,TEST``; ``:val=0.1`` may be added to any.
-
-    Raises
-    ------
-    SplitError
-        Anything else.
-    """
-    kind, _, rest = spec.partition(":")
-    if kind == "fixed":
-        # Paths may hold colons, so only a last val= is an option.
-        files, separator, val = rest.rpartition(":val=")
-        paths = (files if separator else val).split(",")
-        if len(paths) != 2 or not all(paths):
-            raise SplitError(f"split '{spec}' does not name two label files", SPECS)
-        share = _number("val", val, spec) if separator else DEFAULT_VALIDATION
-        return SplitRecipe(kind, train_path=paths[0], test_path=paths[1], val=share)
-    if kind not in _KINDS:
-        raise SplitError(f"there is no split '{spec}'", SPECS)
-    first, defaults = _KINDS[kind]
-    value, *options = rest.split(":")
-    given = {first: _number(first, value, spec)}
-    for option in options:
-        name, _, text = option.partition("=")
-        if name in given or name not in (*defaults, "val"):
-            raise SplitError(f"split '{spec}' cannot take '{option}'", SPECS)
-        given[name] = _number(name, text, spec)
-    settings: dict[str, Any] = {**defaults, **given}
-    if kind == "checkerboard" and settings["size"] <= 2 * settings["gap"]:
-        raise SplitError(f"split '{spec}' leaves nothing of blocks less the gap", SPECS)
-    return SplitRecipe(kind, **settings)
-
-
-def _number(name: str, text: str, spec: str) -> float:
-    """Read a number of a specification: an integer for sizes and counts, else a share."""
-    try:
-        number = int(text) if name in ("count", "size", "gap") else float(text)
-    except ValueError:
-        raise SplitError(f"split '{spec}' has no number in '{text}'", SPECS) from None
-    if name in ("train", "val"):
-        good, wanted = 0 <= number < 1 and (number > 0 or name == "val"), "a share between 0 and 1"
-    else:
-        good, wanted = number >= (name != "gap"), "a number of pixels"
-    if not good:
-        raise SplitError(f"split '{spec}' has {name} {text}", f"give {wanted}, as in 0.1 or 16")
-    return number
+_LAYOUTS = 16  # of blocks, a checkerboard or scenes, drawn before the best balanced one is taken
 
 
 def divide(labels: Labels, recipe: SplitRecipe, seed: int) -> tuple[Mask, Mask]:
-    """Divide labels by any recipe but ``fixed``.
+    """Divide the labels of one scene by ``random`` to ``fields`` or ``all``.
 
     Parameters
     ----------
@@ -174,6 +70,8 @@ def divide(labels: Labels, recipe: SplitRecipe, seed: int) -> tuple[Mask, Mask]:
     """
     if recipe.size > max(labels.shape):
         raise SplitError(f"blocks of split '{recipe}' exceed the scene", "take smaller blocks")
+    if recipe.kind == "all":
+        return labels > 0, np.zeros(labels.shape, bool)
     if recipe.kind == "blocks":
         return _blocks(labels, recipe, seed)
     if recipe.kind == "checkerboard":
@@ -181,6 +79,66 @@ def divide(labels: Labels, recipe: SplitRecipe, seed: int) -> tuple[Mask, Mask]:
     if recipe.kind == "fields":
         return _fields(labels, recipe, seed)
     return _random(labels, recipe, seed)
+
+
+def divide_scenes(labels: Sequence[Labels], recipe: SplitRecipe, seed: int) -> list[bool]:
+    """Draw the scenes that test: of several draws the one whose worst divided class is best.
+
+    Returns
+    -------
+    list of bool
+        One a scene.
+    """
+    n_scenes = len(labels)
+    if n_scenes < 2:
+        raise SplitError(f"split '{recipe}' needs several scenes", "give more, or another split")
+    n_test = min(max(1, round(recipe.test * n_scenes)), n_scenes - 1)
+    n_labels = max(int(part.max()) for part in labels) + 1
+    counts = np.stack([np.bincount(part.ravel(), minlength=n_labels) for part in labels])[:, 1:]
+    counts = counts[:, counts.sum(axis=0) > 0]
+    rng = _stream(seed, _TRAINING, 0)
+    draws = [
+        np.isin(np.arange(n_scenes), rng.permutation(n_scenes)[:n_test]) for _ in range(_LAYOUTS)
+    ]
+    shares = np.array([np.minimum(counts[t].sum(0), counts[~t].sum(0)) for t in draws])
+    best = _best_balanced(shares / counts.sum(axis=0))
+    return [bool(tests) for tests in draws[best]]
+
+
+def divide_features(
+    labels: Sequence[Labels], units: Sequence[Units], recipe: SplitRecipe, seed: int
+) -> list[tuple[Mask, Mask]]:
+    """Draw the polygons and points that test, a class at a time over all scenes.
+
+    Parameters
+    ----------
+    labels : sequence of ndarray, (rows, cols), uint16
+        One a scene; 0 = unlabelled.
+    units : sequence of ndarray, (rows, cols), int64
+        Number of the feature of each labelled pixel; the same in all scenes that it lies in.
+
+    Returns
+    -------
+    list of (training, test), ndarray, (rows, cols), bool
+        One a scene.
+    """
+    tests = [np.zeros(part.shape, bool) for part in labels]
+    all_labels = np.concatenate([part[part > 0] for part in labels])
+    all_units = np.concatenate([own[part > 0] for part, own in zip(labels, units, strict=True)])
+    for label in np.unique(all_labels).tolist():
+        rng = _stream(seed, _TRAINING, label)
+        found, sizes = np.unique(all_units[all_labels == label], return_counts=True)
+        if len(found) == 1:
+            scene = int(np.argmax([np.count_nonzero(part == label) for part in labels]))
+            pixels = np.flatnonzero(labels[scene] == label)
+            n_test = len(pixels) - _training_count(1 - recipe.test, len(pixels))
+            chosen = _end(pixels, n_test, labels[scene].shape[1], rng)
+            tests[scene].flat[chosen] = True
+            continue
+        drawn = found[_fill(rng.permutation(len(found)), sizes, recipe.test * sizes.sum())]
+        for part, own, test in zip(labels, units, tests, strict=True):
+            test |= (part == label) & np.isin(own, drawn)
+    return [((part > 0) & ~test, test) for part, test in zip(labels, tests, strict=True)]
 
 
 def take_validation(labels: Labels, training: Mask, recipe: SplitRecipe, seed: int) -> Mask:

@@ -1,37 +1,33 @@
-"""Which labelled pixels train, which validate and which test, and how much leaks between them.
-
-Neighbouring pixels are nearly copies of each other. A random split puts such copies on both sides
-and rewards memorising; splits by blocks or fields with a gap do not. Every `Split` can therefore
-tell its leakage: how near its test pixels lie to pixels that were trained on.
-"""
+"""Which labelled pixels train, which validate and which test."""
 
 from __future__ import annotations
 
-import hashlib
-import zipfile
-import zlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.core.errors import (
-    LabelError,
-    SplitError,
-    UnreadableFileError,
+from hsifcn.core.errors import LabelError, SplitError
+from hsifcn.core.scene import LabelMap, codes_table, default_class_name
+from hsifcn.data.split import (
+    Split,
+    leakage_sentence,
+    read_split,
+    split_path,
+    write_split,
 )
 from hsifcn.data.split_recipes import (
-    DEFAULT_VALIDATION,
-    SplitRecipe,
-    distance_to,
+    Units,
     divide,
+    divide_features,
+    divide_scenes,
     fields,
-    parse_split,
     take_validation,
 )
-from hsifcn.io.files import atomic_write
+from hsifcn.data.split_specs import DEFAULT_VALIDATION, SplitRecipe, parse_split
 
 __all__ = [
     "DEFAULT_VALIDATION",
@@ -40,154 +36,39 @@ __all__ = [
     "fields",
     "leakage_sentence",
     "make_split",
+    "make_splits",
     "parse_split",
+    "read_split",
+    "split_path",
+    "write_split",
 ]
-
-LEAKAGE_DISTANCES = (1, 2, 4, 7, 16)  # px
 
 AnyLabels = npt.NDArray[np.integer[Any]]
 Mask = npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Three disjoint sets of labelled pixels.
-
-    Attributes
-    ----------
-    labels : ndarray, (rows, cols), uint16
-        The labels that the split was made of, 0 = unlabelled.
-    train, validation, test : ndarray, (rows, cols), bool
-        Pixels that train, that choose the model, and that measure it.
-    recipe : str
-        Canonical text of the specification.
-    seed : int
-        Seed that it was drawn with.
-    warnings : tuple of str
-        Classes without training or without test pixels.
-
-    Raises
-    ------
-    SplitError
-        Masks that overlap, lie on unlabelled pixels or have other sizes than the labels; no
-        training or no test pixels.
-    """
-
-    labels: npt.NDArray[np.uint16]
-    train: Mask
-    validation: Mask
-    test: Mask
-    recipe: str
-    seed: int
-    warnings: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        masks = (self.train, self.validation, self.test)
-        if any(mask.shape != self.labels.shape for mask in masks):
-            raise SplitError(f"the masks of split {self.recipe} have another size than its labels")
-        memberships = np.sum(masks, axis=0)
-        if memberships.max(initial=0) > 1 or (memberships > (self.labels > 0)).any():
-            raise SplitError(f"split {self.recipe} uses a pixel twice, or one without a label")
-        for name, mask in (("training", self.train), ("test", self.test)):
-            if not mask.any():
-                raise SplitError(
-                    f"split {self.recipe} leaves no {name} pixels",
-                    "take another share of training pixels, smaller blocks or a smaller gap",
-                )
-
-    @property
-    def n_train(self) -> int:
-        """Number of training pixels, without validation."""
-        return int(self.train.sum())
-
-    @property
-    def n_validation(self) -> int:
-        """Number of validation pixels."""
-        return int(self.validation.sum())
-
-    @property
-    def n_test(self) -> int:
-        """Number of test pixels."""
-        return int(self.test.sum())
-
-    @property
-    def digest(self) -> str:
-        """First 16 hex digits of the SHA-256 of shape, labels and masks; recipe and seed do not."""
-        roles = self.train + 2 * self.validation.astype(np.uint8) + 3 * self.test.astype(np.uint8)
-        content = hashlib.sha256(repr(tuple(map(int, self.labels.shape))).encode())
-        content.update(self.labels.astype("<u2").tobytes())
-        content.update(roles.astype(np.uint8).tobytes())
-        return content.hexdigest()[:16]
-
-    def n_train_per_class(self, n_classes: int) -> list[int]:
-        """Count training pixels, without validation, of classes 1 to ``n_classes``."""
-        counts = np.bincount(self.labels[self.train], minlength=n_classes + 1)
-        return [int(count) for count in counts[1 : n_classes + 1]]
-
-    def leakage(self, receptive_field: int | None = None) -> dict[str, Any]:
-        """How near the test pixels lie to training and validation pixels.
-
-        Parameters
-        ----------
-        receptive_field : int, optional
-            Receptive field of a model in pixels; None where there is no model, or where it sees
-            the whole scene.
-
-        Returns
-        -------
-        dict
-            ``test_touching``: share of the test pixels that have a training or validation pixel
-            among their 8 neighbours. ``test_within``: shares with one within so many pixels,
-            Chebyshev distance, by distance as text; with ``receptive_field`` also under that key,
-            within what the model sees round a pixel. ``test_in_shared_fields``: share that lies in
-            a field with training or validation pixels. ``receptive_field_px``: as given.
-        """
-        seen = self.train | self.validation
-        distances = distance_to(seen)[self.test]
-        within = {str(reach): float((distances <= reach).mean()) for reach in LEAKAGE_DISTANCES}
-        if receptive_field is not None:
-            reach = (receptive_field - 1) // 2
-            within["receptive_field"] = float((distances <= reach).mean())
-        numbers = fields(self.labels)
-        shared = np.isin(numbers[self.test], np.unique(numbers[seen]))
-        return {
-            "test_touching": within["1"],
-            "test_within": within,
-            "test_in_shared_fields": float(shared.mean()),
-            "receptive_field_px": receptive_field,
-        }
-
-
-def leakage_sentence(leakage: dict[str, Any]) -> str:
-    """Say what `Split.leakage` found, for a footnote; without a full stop."""
-    return (
-        f"{100 * leakage['test_touching']:.1f} % of the test pixels touch a training pixel, "
-        f"{100 * leakage['test_within']['4']:.1f} % lie within 4 px of one, "
-        f"{100 * leakage['test_in_shared_fields']:.1f} % lie in a field with training pixels"
-    )
-
-
 def make_split(
-    labels: AnyLabels,
+    labels: AnyLabels | LabelMap,
     spec: str | SplitRecipe = "random:0.1",
     *,
     seed: int = 0,
     fixed: tuple[AnyLabels, AnyLabels] | None = None,
 ) -> Split:
-    """Divide labelled pixels into training, validation and test pixels.
+    """Divide the labelled pixels of one scene into training, validation and test pixels.
 
-    What each recipe does is told at the head of `hsifcn.split_recipes`.
+    What each recipe does is told at the head of `hsifcn.data.split_recipes`.
 
     Parameters
     ----------
-    labels : ndarray, (rows, cols), integer
-        0 = unlabelled.
+    labels : ndarray, (rows, cols), integer, or LabelMap
+        0 = unlabelled. ``features`` needs a LabelMap of polygons or points.
     spec : str or SplitRecipe
         As of `parse_split`.
     seed : int
         Seed of everything that is drawn, 0 or more.
     fixed : pair of ndarray, (rows, cols), integer
-        Training and test labels of a ``fixed`` split; they take the place of ``labels``.
+        Training and test labels of a ``fixed`` split. Pixels of ``labels`` that neither of them
+        labels take no part, but belong to the fields that the leakage is told of.
 
     Raises
     ------
@@ -196,39 +77,142 @@ def make_split(
     LabelError
         Labels that are not two-dimensional integers from 0 to 65535.
     """
+    pairs = None if fixed is None else [fixed]
+    return make_splits([labels], spec, seed=seed, fixed=pairs)[0]
+
+
+def make_splits(
+    labels: Sequence[AnyLabels | LabelMap],
+    spec: str | SplitRecipe,
+    *,
+    seed: int = 0,
+    fixed: Sequence[tuple[AnyLabels, AnyLabels]] | None = None,
+    sources: Sequence[str] = (),
+) -> tuple[Split, ...]:
+    """Divide the labelled pixels of several scenes, whose classes are numbered alike.
+
+    Parameters
+    ----------
+    labels : sequence of ndarray or LabelMap
+        One a scene.
+    spec, seed, fixed
+        As of `make_split`; ``fixed`` has a pair a scene.
+    sources : sequence of str, optional
+        Label file of each scene. A feature of one file is drawn once for all its scenes.
+
+    Raises
+    ------
+    SplitError, LabelError
+        As `make_split`; or labels that are not those of the split's file.
+    """
     recipe = parse_split(spec) if isinstance(spec, str) else spec
     if seed < 0:
         raise SplitError(f"seed {seed} is negative", "give 0 or more")
-    used = _checked(labels)
+    arrays = [_checked(part.labels if isinstance(part, LabelMap) else part) for part in labels]
+    first = labels[0]
+    names, codes = (first.class_names, first.codes) if isinstance(first, LabelMap) else ((), ())
     if recipe.kind == "fixed":
-        used, training, test = _fixed(used.shape, recipe, fixed)
-    elif not used.any():
+        parts = [
+            _fixed(part, recipe, None if fixed is None else fixed[i])
+            for i, part in enumerate(arrays)
+        ]
+    elif recipe.kind == "file":
+        return _from_files(arrays, recipe, names, codes, seed)
+    elif not any(part.any() for part in arrays):
         raise SplitError("there are no labelled pixels to split", "give labels other than 0")
+    elif recipe.kind == "scenes":
+        tests = divide_scenes(arrays, recipe, seed)
+        parts = [
+            (part, (part > 0) & (not is_test), (part > 0) & is_test)
+            for part, is_test in zip(arrays, tests, strict=True)
+        ]
+    elif recipe.kind == "features":
+        units = _units(labels, sources, recipe)
+        masks = divide_features(arrays, units, recipe, seed)
+        parts = [(part, *both) for part, both in zip(arrays, masks, strict=True)]
     else:
-        training, test = divide(used, recipe, seed)
-    validation = take_validation(used, training, recipe, seed)
-    return Split(
-        labels=used,
-        train=training & ~validation,
-        validation=validation,
-        test=test,
-        recipe=str(recipe),
-        seed=seed,
-        warnings=_warnings(used, training, test),
-    )
+        parts = [(part, *divide(part, recipe, seed)) for part in arrays]
+    splits = []
+    for part, training, test in parts:
+        validation = take_validation(part, training, recipe, seed)
+        train = training & ~validation
+        splits.append(
+            Split(part, train, validation, test, str(recipe), seed, (), tuple(names), tuple(codes))
+        )
+    _require_pixels(splits, recipe)
+    told = _warnings(splits, recipe)
+    if recipe.kind == "features":
+        told += _cut_features(splits, units)
+    splits[0] = replace(splits[0], warnings=told)
+    return tuple(splits)
+
+
+def _require_pixels(splits: Sequence[Split], recipe: SplitRecipe) -> None:
+    """Raise where nothing trains, or nothing tests though the recipe wants it to."""
+    wanted = [("training", sum(split.n_train for split in splits))]
+    if recipe.kind != "all":
+        wanted.append(("test", sum(split.n_test for split in splits)))
+    for name, count in wanted:
+        if not count:
+            raise SplitError(
+                f"split {recipe} leaves no {name} pixels",
+                "take another share, smaller blocks or a smaller gap, or all to train on all",
+            )
+
+
+def _units(
+    labels: Sequence[AnyLabels | LabelMap], sources: Sequence[str], recipe: SplitRecipe
+) -> list[Units]:
+    """Number of the feature of each pixel, different in different files."""
+    files = list(dict.fromkeys(sources)) if sources else []
+    units = []
+    for i, part in enumerate(labels):
+        if not isinstance(part, LabelMap) or part.features is None:
+            raise SplitError(
+                f"split {recipe} needs labels that are polygons or points",
+                "take fields:0.2:gap=2 for a label raster",
+            )
+        file = files.index(sources[i]) if files else i
+        units.append(part.features.astype(np.int64) + (file << 32))
+    return units
+
+
+def _cut_features(splits: Sequence[Split], units: Sequence[Units]) -> tuple[str, ...]:
+    """Say which features both train and test."""
+    found = []
+    for label in range(1, max(int(split.labels.max()) for split in splits) + 1):
+        sides = [
+            np.concatenate(
+                [
+                    own[mask & (split.labels == label)]
+                    for split, own in zip(splits, units, strict=True)
+                    for mask in ([split.test] if test else [split.train, split.validation])
+                ]
+            )
+            for test in (False, True)
+        ]
+        if np.isin(sides[0], sides[1]).any():
+            found.append(
+                f"{_name(splits, label)} has one feature only: it is cut, one part trains and the "
+                "other tests"
+            )
+    return tuple(found)
 
 
 def _fixed(
-    shape: tuple[int, ...], recipe: SplitRecipe, fixed: tuple[AnyLabels, AnyLabels] | None
+    whole: npt.NDArray[np.uint16],
+    recipe: SplitRecipe,
+    fixed: tuple[AnyLabels, AnyLabels] | None,
 ) -> tuple[npt.NDArray[np.uint16], Mask, Mask]:
     if fixed is None:
         raise SplitError(f"split {recipe} needs its two label rasters", "read and pass them")
     train_labels, test_labels = _checked(fixed[0]), _checked(fixed[1])
     paths = (recipe.train_path, recipe.test_path)
     for path, given in zip(paths, (train_labels, test_labels), strict=True):
-        if given.shape != shape:
+        if given.shape != whole.shape:
             raise SplitError(
-                f"{path} has {given.shape} pixels, the scene {shape}", "give labels of its size"
+                f"{path} has {given.shape} pixels, the scene {whole.shape}",
+                "give labels of its size",
             )
     both = (train_labels > 0) & (test_labels > 0)
     if both.any():
@@ -236,27 +220,85 @@ def _fixed(
             f"{recipe.train_path} and {recipe.test_path} share {int(both.sum())} labelled pixels",
             "label every pixel in one of the two at most",
         )
-    return train_labels + test_labels, train_labels > 0, test_labels > 0
+    given = train_labels + test_labels
+    return np.where(given > 0, given, whole), train_labels > 0, test_labels > 0
 
 
-def _warnings(labels: npt.NDArray[np.uint16], training: Mask, test: Mask) -> tuple[str, ...]:
+def _from_files(
+    labels: Sequence[npt.NDArray[np.uint16]],
+    recipe: SplitRecipe,
+    names: Sequence[str],
+    codes: Sequence[int],
+    seed: int,
+) -> tuple[Split, ...]:
+    """The splits of a file, and of those beside it where there are several scenes."""
+    splits = []
+    for number, part in enumerate(labels, start=1):
+        path = split_path(Path(recipe.path), number)
+        found = read_split(path)
+        used = found.train | found.validation | found.test
+        if used.shape != part.shape:
+            raise SplitError(
+                f"{path} is of {used.shape} pixels, the labels are {part.shape}",
+                "give the labels that the split was made of",
+            )
+        table = codes_table(tuple(codes) or tuple(range(1, int(part.max()) + 1)))
+        theirs = codes_table(found.class_codes or tuple(range(1, int(found.labels.max()) + 1)))
+        other = int((table[part] != theirs[found.labels])[used].sum())
+        if other:
+            raise SplitError(
+                f"{other} of {int(used.sum())} pixels of {path} have another label",
+                "give the labels that the split was made of",
+            )
+        splits.append(
+            replace(found, labels=part, class_names=tuple(names), class_codes=tuple(codes))
+        )
+    if recipe.val != DEFAULT_VALIDATION:
+        splits = [_with_validation(split, recipe, seed) for split in splits]
+    splits[0] = replace(splits[0], warnings=_warnings(splits, recipe))
+    return tuple(splits)
+
+
+def _with_validation(split: Split, recipe: SplitRecipe, seed: int) -> Split:
+    """The same split with another share of its training pixels kept for validation."""
+    training = split.train | split.validation
+    validation = take_validation(split.labels, training, recipe, seed)
+    name = f"{split.recipe.partition(':val=')[0]}:val={recipe.val}"
+    return replace(split, train=training & ~validation, validation=validation, recipe=name)
+
+
+def _name(splits: Sequence[Split], label: int) -> str:
+    names = splits[0].class_names
+    return names[label - 1] if label <= len(names) else default_class_name(label)
+
+
+def _warnings(splits: Sequence[Split], recipe: SplitRecipe) -> tuple[str, ...]:
     """Say which classes cannot be learnt or cannot be measured."""
-    n, n_train, n_test = (
-        np.bincount(labels[mask], minlength=int(labels.max()) + 1)
-        for mask in (labels > 0, training, test)
-    )
+    n_labels = max(int(split.labels.max()) for split in splits) + 1
+
+    def count(masks: Sequence[Mask]) -> npt.NDArray[np.int64]:
+        pairs = zip(splits, masks, strict=True)
+        counts = [np.bincount(split.labels[mask], minlength=n_labels) for split, mask in pairs]
+        return np.asarray(np.sum(counts, axis=0), np.int64)
+
+    n_train = count([split.train | split.validation for split in splits])
+    n_test = count([split.test for split in splits])
+    n = count([split.labels > 0 for split in splits])
     found = []
-    for label in np.flatnonzero(n).tolist():
+    for label in np.flatnonzero(n_train + n_test).tolist():
         if n_train[label] == 0:
-            errors = (
-                f", and its {n_test[label]} test pixels count as errors" if n_test[label] else ""
-            )
             found.append(
-                f"class {label} has no training pixels ({n[label]} labelled): it is not mapped"
-                + errors
+                f"{_name(splits, label)} has no training pixels ({n[label]} labelled): it is not "
+                f"mapped, and its {n_test[label]} test pixels count as errors"
             )
-        if n_test[label] == 0:
-            found.append(f"class {label} has no test pixels ({n[label]} labelled)")
+        if n_test[label] == 0 and recipe.kind != "all":
+            found.append(f"{_name(splits, label)} has no test pixels ({n[label]} labelled)")
+    lost = [label for label in np.flatnonzero(n).tolist() if n_train[label] + n_test[label] == 0]
+    if recipe.kind != "fixed":
+        found += [
+            f"{_name(splits, label)} has neither training nor test pixels ({n[label]} labelled)"
+            for label in lost
+        ]
     return tuple(found)
 
 
@@ -272,46 +314,3 @@ def _checked(labels: AnyLabels) -> npt.NDArray[np.uint16]:
             f"labels run from {labels.min()} to {labels.max()}", "number classes from 1 to 65535"
         )
     return labels.astype(np.uint16)
-
-
-def write_split(path: Path, split: Split, *, overwrite: bool) -> None:
-    """Write the masks, labels and recipe of a split as ``.npz``."""
-    with atomic_write(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(
-            file,
-            train=split.train,
-            validation=split.validation,
-            test=split.test,
-            labels=split.labels,
-            recipe=np.array(split.recipe),
-            seed=np.array(split.seed),
-        )
-
-
-def read_split(path: Path) -> Split:
-    """Read a split that ``write_split`` wrote.
-
-    Raises
-    ------
-    UnreadableFileError
-        It is missing, damaged or no split.
-    SplitError
-        Its masks contradict each other.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return Split(
-                labels=arrays["labels"].astype(np.uint16),
-                train=arrays["train"].astype(bool),
-                validation=arrays["validation"].astype(bool),
-                test=arrays["test"].astype(bool),
-                recipe=str(arrays["recipe"]),
-                seed=int(arrays["seed"]),
-            )
-    except FileNotFoundError as error:
-        raise UnreadableFileError(f"{path} does not exist", "check the path") from error
-    except (
-        *(OSError, ValueError, TypeError, KeyError, EOFError),
-        *(zipfile.BadZipFile, zlib.error),
-    ) as error:
-        raise UnreadableFileError(f"{path} is no split", "make one: hsifcn split") from error

@@ -32,6 +32,10 @@ class AreaEstimates:
         ``proportion`` in the unit of the pixel area; None where that was not given.
     area_interval : ndarray, (n_classes, 2), float64, or None
         95 % interval of ``area``.
+    accuracy : float
+        OA, each mapped class weighted by its area.
+    accuracy_interval : ndarray, (2,), float64
+        95 % interval of ``accuracy``.
     joined : tuple of int
         Mapped classes (from 0; n_classes for unclassified) that were taken as one stratum.
     """
@@ -41,6 +45,8 @@ class AreaEstimates:
     interval: Floats
     area: Floats | None
     area_interval: Floats | None
+    accuracy: np.float64
+    accuracy_interval: Floats
     joined: tuple[int, ...]
 
 
@@ -49,11 +55,11 @@ def area_estimates(
     mapped_pixels: npt.NDArray[np.integer[Any]],
     pixel_area: float | None = None,
 ) -> AreaEstimates:
-    """Area of each class with its 95 % interval, by the stratified estimator.
+    """Area of each class and OA with their 95 % intervals, by the stratified estimator.
 
     Counting the pixels of a map gives biased areas; this takes the test pixels as a random sample
     of each mapped class and weighs them by how much of the map that class covers (Olofsson et al.
-    2014, doi:10.1016/j.rse.2014.02.015, eqs 9 to 13). Where the test pixels are no such sample, as
+    2014, doi:10.1016/j.rse.2014.02.015, eqs 4 to 13). Where the test pixels are no such sample, as
     with whole fields, the intervals are too narrow.
 
     Mapped classes with fewer than two test pixels have no variance of their own. They are taken as
@@ -88,12 +94,15 @@ def area_estimates(
         )
     if not mapped.any():
         raise MismatchError("the map has no pixels to estimate areas of", "count the whole map")
+    correct = np.zeros(len(sample))
+    correct[: len(confusion)] = np.diagonal(confusion)
     joined = _strata_to_join(sample.sum(axis=1), mapped)
     if joined:
         first, *others = joined
+        correct[first] = correct[list(joined)].sum()
         sample[first], mapped[first] = sample[list(joined)].sum(0), mapped[list(joined)].sum()
         mapped[others] = 0
-    sample, mapped = sample[mapped > 0], mapped[mapped > 0]
+    sample, correct, mapped = sample[mapped > 0], correct[mapped > 0], mapped[mapped > 0]
     sizes = sample.sum(axis=1, keepdims=True)
     if sizes.min() < 2:  # then there is one stratum
         sizes = np.full_like(sizes, np.nan)
@@ -104,11 +113,21 @@ def area_estimates(
     error = np.sqrt(variance)
     interval = np.stack([proportion - Z_95 * error, proportion + Z_95 * error], axis=1)
     interval = interval.clip(0, 1)
-    if pixel_area is None:
-        return AreaEstimates(proportion, error, interval, None, None, joined)
-    total = float(mapped.sum()) * pixel_area
-    area, area_interval = proportion * total, interval * total
-    return AreaEstimates(proportion, error, interval, area, area_interval, joined)
+    right = correct[:, np.newaxis] / sizes
+    accuracy = (weights * right).sum()
+    spread = Z_95 * np.sqrt((weights**2 * right * (1 - right) / (sizes - 1)).sum())
+    accuracy_interval = np.array([accuracy - spread, accuracy + spread]).clip(0, 1)
+    total = None if pixel_area is None else float(mapped.sum()) * pixel_area
+    return AreaEstimates(
+        proportion,
+        error,
+        interval,
+        None if total is None else proportion * total,
+        None if total is None else interval * total,
+        accuracy,
+        accuracy_interval,
+        joined,
+    )
 
 
 def _strata_to_join(sizes: Floats, mapped: Floats) -> tuple[int, ...]:

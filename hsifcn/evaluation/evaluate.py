@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from hsifcn.core.errors import MemoryCeilingError, MismatchError
 from hsifcn.core.process import rss_bytes
-from hsifcn.core.scene import LabelMap
+from hsifcn.core.scene import LabelMap, default_class_name, default_colours
+from hsifcn.data.classes import keep_classes, unite_classes
 from hsifcn.data.splits import Split, fields, leakage_sentence
 from hsifcn.evaluation.areas import area_estimates
 from hsifcn.evaluation.intervals import intervals_over_fields
@@ -34,67 +35,116 @@ def evaluate(
     truth: LabelMap,
     split: Split | None = None,
     max_memory: int | None = None,
+    *,
+    names: tuple[str, ...] = ("the map", "the labels", "the split"),
 ) -> dict[str, Any]:
     """Measure a label map.
 
     Parameters
     ----------
     predicted, truth : LabelMap
-        Of the same size; 0 is unclassified in the map and left out of the truth.
+        Of the same size; 0 is unclassified in the map and left out of the truth. Classes are
+        matched by name, or by code where one of both has no names.
     split : Split, optional
         Count its test pixels only.
     max_memory : int, optional
         Ceiling on the process's resident memory, bytes.
+    names : tuple of str
+        What messages call map, labels and split.
 
     Returns
     -------
     dict
-        The keys of ``metrics.Accuracy.as_dict``; ``intervals`` (of OA, AA and kappa, and by class,
-        of recall, precision, F1 and IoU); ``areas`` (a class: ``mapped``, its share of the map;
-        ``proportion``, its estimated share, with ``standard_error`` and ``interval``; and
+        The keys of ``metrics.Accuracy.as_dict``, of the classes that occur in map or truth;
+        ``class_codes``; ``oa_area_weighted`` (OA as if each class had been sampled as large as it
+        is on the map) with ``oa_area_weighted_interval``; ``intervals`` (of OA, AA and kappa, and
+        by class, of recall, precision, F1 and IoU); ``areas`` (a class: ``mapped``, its share of
+        the map; ``proportion``, its estimated share, with ``standard_error`` and ``interval``; and
         ``square_metres`` with ``square_metres_interval``, None without a projected CRS); ``split``;
         ``notes``.
 
     Raises
     ------
     MismatchError
-        The sizes differ, the split is of other labels, two classes have the same name, or one has
-        another number in the map than in the truth.
+        The sizes differ, or the split is of other labels.
+    LabelError
+        Two classes have the same name.
     MemoryCeilingError
         Fields, which may reach anywhere, cannot be told apart within ``max_memory``.
     """
     _require_memory(truth.labels.size, max_memory)
-    labels = truth.labels
-    if predicted.labels.shape != labels.shape:
+    if split is not None and split.labels.shape != truth.labels.shape:
         raise MismatchError(
-            f"the map is {predicted.labels.shape} pixels and the labels are {labels.shape}",
+            f"the split is {split.labels.shape} pixels and the labels are {truth.labels.shape}",
+            "give the labels that the split was made of",
+        )
+    if predicted.labels.shape != truth.labels.shape:
+        raise MismatchError(
+            f"the map is {predicted.labels.shape} pixels and the labels are {truth.labels.shape}",
             "evaluate a map of the labelled scene",
         )
-    _require_same_numbers(predicted.class_names, truth.class_names)
+    maps = [predicted, truth]
     if split is not None:
-        _require_labels_of_split(labels, split)
-    n_classes = max(truth.n_classes, predicted.n_classes)
-    names = (truth if truth.n_classes == n_classes else predicted).class_names
+        maps.append(_as_label_map(split, truth))
+    predicted, truth, *of_split = _with_common_classes(maps, names)
+    labels, class_names, n_classes = truth.labels, truth.class_names, truth.n_classes
+    if split is not None:
+        _require_labels_of_split(labels, of_split[0].labels, split)
     counted = labels if split is None else np.where(split.test, labels, 0)
     confusion = confusion_matrix(counted, predicted.labels, n_classes)
-    n_train = None if split is None else split.n_train_per_class(n_classes)
+    n_train = None
+    if split is not None:
+        n_train = np.bincount(of_split[0].labels[split.train], minlength=n_classes + 1)[1:].tolist()
     intervals = intervals_over_fields(
         counted, {"map": predicted.labels}, fields(labels), n_classes
     )["map"]
-    intervals["per_class"] = dict(zip(names, intervals["per_class"], strict=True))
-    areas, area_notes = _areas(
-        confusion, _mapped_pixels(predicted.labels, n_classes), names, pixel_area(predicted.grid)
+    intervals["per_class"] = dict(zip(class_names, intervals["per_class"], strict=True))
+    areas = _areas(
+        confusion,
+        _mapped_pixels(predicted.labels, n_classes),
+        class_names,
+        pixel_area(predicted.grid),
     )
-    notes = [INTERVAL_NOTE, AREA_NOTE, *area_notes]
+    notes = [INTERVAL_NOTE, AREA_NOTE, *areas.pop("notes"), *_notes_on_labels(counted, predicted)]
     if split is not None:
         notes.insert(0, f"Leakage: {leakage_sentence(split.leakage())}.")
     return {
-        **Accuracy.from_confusion(confusion).as_dict(names, n_train),
+        **Accuracy.from_confusion(confusion).as_dict(class_names, n_train),
+        "class_codes": list(truth.codes),
+        **areas,
         "intervals": intervals,
-        "areas": areas,
         "split": None if split is None else _split_record(split),
         "notes": notes,
     }
+
+
+def _as_label_map(split: Split, truth: LabelMap) -> LabelMap:
+    """The labels that a split was made of, with classes called as in the truth where unnamed."""
+    known = dict(zip(truth.codes, truth.class_names, strict=True))
+    codes = split.class_codes or tuple(range(1, int(split.labels.max()) + 1))
+    names = split.class_names or tuple(known.get(c) or default_class_name(c) for c in codes)
+    return LabelMap(split.labels, names, default_colours(len(codes)), codes=codes)
+
+
+def _with_common_classes(maps: list[LabelMap], names: tuple[str, ...]) -> list[LabelMap]:
+    """Map, truth and labels of the split, counted alike by the classes that occur in any."""
+    united = unite_classes(maps, names[: len(maps)], same_code_is_same=True)
+    n_classes = united[0].n_classes
+    counts = sum(np.bincount(one.labels.ravel(), minlength=n_classes + 1) for one in united)
+    present = (np.flatnonzero(np.asarray(counts)[1:]) + 1).tolist()
+    return [keep_classes(one, present) for one in united]
+
+
+def _notes_on_labels(counted: npt.NDArray[np.integer[Any]], predicted: LabelMap) -> list[str]:
+    """Say that 0 does not count where the labels have one class only."""
+    classes = np.unique(counted[counted > 0])
+    if len(classes) != 1:
+        return []
+    name = predicted.class_names[int(classes[0]) - 1]
+    return [
+        f"The labels hold one class only, {name}: 0 is unlabelled and counts nowhere, so nothing "
+        "is said of pixels that are wrongly mapped as it. If 0 is a class, number it from 1."
+    ]
 
 
 def _require_memory(pixels: int, ceiling: int | None) -> None:
@@ -106,17 +156,6 @@ def _require_memory(pixels: int, ceiling: int | None) -> None:
         )
 
 
-def _require_same_numbers(mapped: tuple[str, ...], true: tuple[str, ...]) -> None:
-    """Raise where a class of one name has two numbers; names that one of both lacks are no sign."""
-    for name in mapped:
-        if name in true and mapped.index(name) != true.index(name):
-            raise MismatchError(
-                f"class '{name}' is {mapped.index(name) + 1} in the map and "
-                f"{true.index(name) + 1} in the labels",
-                "number the classes alike, or name them with --class-names",
-            )
-
-
 def _split_record(split: Split) -> dict[str, Any]:
     return {
         "recipe": split.recipe,
@@ -126,13 +165,11 @@ def _split_record(split: Split) -> dict[str, Any]:
     }
 
 
-def _require_labels_of_split(labels: npt.NDArray[np.integer[Any]], split: Split) -> None:
-    if split.labels.shape != labels.shape:
-        raise MismatchError(
-            f"the split is {split.labels.shape} pixels and the labels are {labels.shape}",
-            "give the labels that the split was made of",
-        )
-    other = int((labels != split.labels)[split.test].sum())
+def _require_labels_of_split(
+    labels: npt.NDArray[np.integer[Any]], of_split: npt.NDArray[np.integer[Any]], split: Split
+) -> None:
+    """Raise where test pixels of a split have other labels."""
+    other = int((labels != of_split)[split.test].sum())
     if other:
         raise MismatchError(
             f"{other} of {split.n_test} test pixels of the split have another label",
@@ -153,8 +190,8 @@ def _areas(
     mapped: npt.NDArray[np.int64],
     names: tuple[str, ...],
     square_metres: float | None,
-) -> tuple[dict[str, Any], list[str]]:
-    """Area of each class, and what is to be said of how it was found.
+) -> dict[str, Any]:
+    """Area of each class, accuracy weighted by area, and notes on how they were found.
 
     Unclassified pixels are mostly those without a measurement. Unless pixels that count lie among
     them they are not of the area that is shared out.
@@ -188,7 +225,12 @@ def _areas(
         }
         for i, name in enumerate(names)
     }
-    return areas, notes
+    return {
+        "oa_area_weighted": _known(found.accuracy),
+        "oa_area_weighted_interval": _known_interval(found.accuracy_interval),
+        "areas": areas,
+        "notes": notes,
+    }
 
 
 def _known(value: np.float64) -> float | None:

@@ -34,10 +34,12 @@ def pooled_leakage(splits: Sequence[Split], receptive_field: int | None) -> dict
     """Leakage over all scenes: shares weighted by test pixels."""
     reports = [split.leakage(receptive_field) for split in splits]
     weights = np.array([split.n_test for split in splits], float)
-    weights /= weights.sum()
 
-    def pool(values: Sequence[float]) -> float:
-        return float(np.dot(weights, values))
+    def pool(values: Sequence[float | None]) -> float | None:
+        """None where no pixel tests."""
+        pairs = zip(weights, values, strict=True)
+        total = sum(weight * value for weight, value in pairs if value is not None)
+        return float(total / weights.sum()) if weights.any() else None
 
     return {
         "test_touching": pool([report["test_touching"] for report in reports]),
@@ -54,14 +56,14 @@ def accuracy_record(
     dataset: Dataset, maps: Sequence[npt.NDArray[np.integer[Any]]]
 ) -> dict[str, Any]:
     """Accuracy at the test pixels of all scenes."""
-    n_classes = len(dataset.class_names)
+    n_classes = len(dataset.measured_names)
     confusion = sum(
         confusion_matrix(np.where(split.test, split.labels, 0), labels, n_classes)
         for split, labels in zip(dataset.splits, maps, strict=True)
     )
     n_train = np.sum([split.n_train_per_class(n_classes) for split in dataset.splits], axis=0)
     return Accuracy.from_confusion(np.asarray(confusion)).as_dict(
-        dataset.class_names, n_train.tolist()
+        dataset.measured_names, n_train.tolist()
     )
 
 

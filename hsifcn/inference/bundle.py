@@ -70,6 +70,8 @@ class Bundle:
         The training scenes' voxels divided by it are reflectances; None where no file told.
     spectra : SpectralSummary or None
         What the training spectra are like; None in files of older versions.
+    class_codes : tuple of int
+        Values of classes 1, 2, ... in label files and maps; 1, 2, ... where not given.
     """
 
     spec: ModelSpec
@@ -87,6 +89,11 @@ class Bundle:
     temperature: float = 1.0
     scale_factor: float | None = None
     spectra: SpectralSummary | None = None
+    class_codes: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.class_codes:
+            object.__setattr__(self, "class_codes", tuple(range(1, len(self.class_names) + 1)))
 
     def __repr__(self) -> str:
         weights = sum(tensor.numel() for tensor in self.weights.values())
@@ -128,6 +135,7 @@ class Bundle:
             "fwhm": None if self.fwhm is None else self.fwhm.tolist(),
             "scale_factor": self.scale_factor,
             "class_names": self.class_names,
+            "class_codes": self.class_codes,
             "colours": self.colours,
             "settings": self.settings,
             "split": self.split,
@@ -198,10 +206,13 @@ def _from_header(header: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
     wavelengths = None if header["wavelengths"] is None else _numbers(header["wavelengths"])
     fwhm = None if header.get("fwhm") is None else _numbers(header["fwhm"])  # not in older bundles
     names = tuple(str(name) for name in header["class_names"])
+    codes = tuple(int(code) for code in header.get("class_codes", range(1, len(names) + 1)))
     colours = tuple((int(r), int(g), int(b)) for r, g, b in header["colours"])
     sizes = {spec.bands, len(scaling.mean), len(scaling.std), int(good_bands.sum())}
-    if len(sizes) > 1 or not {len(names), len(colours)} == {spec.classes}:
+    if len(sizes) > 1 or not {len(names), len(colours), len(set(codes))} == {spec.classes}:
         raise ValueError("counts of bands or classes differ")
+    if not all(0 < code < 2**32 for code in codes):
+        raise ValueError("a class code is out of range")
     if any(known is not None and len(known) != len(good_bands) for known in (wavelengths, fwhm)):
         raise ValueError("counts of wavelengths and bands differ")
     if not ((scaling.std >= 1 / _LARGEST) & (scaling.std <= _LARGEST)).all():
@@ -223,6 +234,7 @@ def _from_header(header: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
         good_bands=good_bands,
         wavelengths=wavelengths,
         class_names=names,
+        class_codes=codes,
         colours=colours,
         settings=dict(header["settings"]),
         split=list(header["split"]),

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hsifcn.core.scene import Scene, Window, labels_of
+from hsifcn.core.scene import Scene, Window, codes_table, labels_of
 from hsifcn.inference.bundle import Bundle
 from hsifcn.inference.tiling import WRITE_PIXELS
 from hsifcn.io import RasterWriter, create_raster
@@ -57,6 +57,7 @@ class MapFiles:
         self.min_confidence = min_confidence
         self.overwrite = overwrite
         self.counts = np.zeros(bundle.spec.classes + 1, np.int64)
+        self._codes = codes_table(bundle.class_codes)
         self._files = ExitStack()
 
     def __enter__(self) -> MapFiles:
@@ -80,7 +81,7 @@ class MapFiles:
         """Write the core of a tile."""
         for piece in part.pieces(WRITE_PIXELS):
             labels = piece.labels(self.min_confidence)
-            self._labels.write(piece.core, labels)
+            self._labels.write(piece.core, self._codes[labels])
             self.counts += np.bincount(labels.ravel(), minlength=len(self.counts))
             if self._scores is not None:
                 self._scores.write(piece.core, piece.probabilities_and_margin())
@@ -89,12 +90,13 @@ class MapFiles:
         return create_raster(
             self.map_path,
             shape=self.scene.shape[:2],
-            dtype=np.dtype(np.uint8 if self.bundle.spec.classes < 256 else np.uint16),
+            dtype=self._codes.dtype,
             overwrite=self.overwrite,
             grid=self.scene.grid,
             nodata=0,
             class_names=self.bundle.class_names,
             colours=self.bundle.colours,
+            class_codes=self.bundle.class_codes,
         )
 
     def _create_scores(self, path: Path) -> RasterWriter:

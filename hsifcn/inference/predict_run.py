@@ -18,7 +18,7 @@ import numpy as np
 
 from hsifcn.core.errors import ExistingOutputError
 from hsifcn.core.process import peak_rss_bytes
-from hsifcn.core.scene import LabelMap, Scene
+from hsifcn.core.scene import LabelMap, Scene, labels_of_codes
 from hsifcn.inference.bundle import Bundle
 from hsifcn.inference.map_writer import probabilities_path
 from hsifcn.inference.predict import Prediction, PredictOptions, Tell, map_matched
@@ -195,10 +195,10 @@ def scene_identity(scene: Scene) -> dict[str, Any]:
 def finished_map(done: Prediction, scene: Scene, bundle: Bundle) -> LabelMap:
     """The map that was written; all of it may be unclassified, which no ground truth may."""
     if any(done.counts[1:]):
-        labels = open_labels(done.map_path).labels
+        labels = labels_of_codes(open_labels(done.map_path).coded(), bundle.class_codes)
     else:
-        labels = np.zeros(done.shape, np.uint8)
-    return LabelMap(labels, bundle.class_names, bundle.colours, scene.grid)
+        labels = np.zeros(done.shape, np.uint16)
+    return LabelMap(labels, bundle.class_names, bundle.colours, scene.grid, bundle.class_codes)
 
 
 def sizes(map_path: Path, request: dict[str, Any]) -> dict[str, int]:

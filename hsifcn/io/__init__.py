@@ -46,6 +46,7 @@ __all__ = [
     "open_labels",
     "open_scene",
     "scene_stem",
+    "split_variable",
     "write_label_png",
     "write_rgb_png",
 ]
@@ -135,11 +136,13 @@ def open_labels(
         (``.gpkg``, with ``:layer`` where it has several, ``.geojson``, ``.shp``). Or a table
         (``.csv``) with a line a pixel.
     class_names : path, optional
-        A text file with the names of classes 1, 2, ..., one a line. It goes before the names in
-        the file; classes without a name are called by their number.
+        A text file with the names of classes 1, 2, ..., one a line, or with lines such as
+        ``311 = forest``. It goes before the names in the file; classes without a name are called
+        by their code.
     like : Scene or LabelMap, optional
         The labels are put on its pixels, by the georeference where both have one, and classes
-        that are given by name are numbered as in a label map. Shapes and tables need it.
+        that are given by name have the codes that a label map gives them. Shapes and tables need
+        it.
     field : str, optional
         The attribute or column of shapes or table that tells the class: numbers, or names.
     all_touched : bool
@@ -148,7 +151,8 @@ def open_labels(
     Returns
     -------
     LabelMap
-        Labels are uint8, or uint16 for more than 255 classes.
+        Labels count the classes 1, 2, ... without gaps, as uint8, or uint16 for more than 255;
+        ``codes`` tells their values in the file.
 
     Warns
     -----
@@ -158,7 +162,7 @@ def open_labels(
     Raises
     ------
     LabelError
-        No labels: wrong shape, fractions, negative values, values above 1000, nothing labelled.
+        No labels: wrong shape, fractions, negative values, over 1000 classes, nothing labelled.
     MismatchError
         They cannot be put on the pixels of ``like``.
     UnreadableFileError
@@ -168,10 +172,10 @@ def open_labels(
     """
     file, variable = split_variable(path)
     target = None if like is None else target_of(like)
-    names: tuple[str, ...] = ()
+    names: dict[int, str] = {}
     if class_names is not None:
         names = read_class_names(class_names)
-        target = target and dataclasses.replace(target, class_names=names)
+        target = target and dataclasses.replace(target, class_names=names, names_are_complete=True)
     with _reading(file):
         given = _read_labels(file, variable, target, field, all_touched)
     return label_map(os.fspath(path), given, names, target)
@@ -244,6 +248,7 @@ def create_raster(
     nodata: float | None = None,
     class_names: Sequence[str] | None = None,
     colours: Sequence[tuple[int, int, int]] | None = None,
+    class_codes: Sequence[int] | None = None,
     band_names: Sequence[str] | None = None,
     wavelengths: Sequence[float] | npt.NDArray[np.float64] | None = None,
 ) -> RasterWriter:
@@ -255,7 +260,8 @@ def create_raster(
     ----------
     path : path
         The file.
-    shape, dtype, overwrite, grid, nodata, class_names, colours, band_names, wavelengths
+    shape, dtype, overwrite, grid, nodata, class_names, colours, class_codes, band_names,
+    wavelengths
         Of ``RasterSpec``.
 
     Returns
@@ -284,6 +290,7 @@ def create_raster(
         nodata=nodata,
         class_names=tuple(class_names or ()),
         colours=tuple(colours or ()),
+        class_codes=tuple(class_codes or ()),
         band_names=tuple(band_names or ()),
         wavelengths=() if wavelengths is None else tuple(float(value) for value in wavelengths),
     )

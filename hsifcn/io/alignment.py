@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hsifcn.core.errors import LabelError, MismatchError
-from hsifcn.core.scene import Grid, LabelMap, Scene
-from hsifcn.io.crs import parse_crs
+from hsifcn.core.scene import Grid, LabelMap, Scene, default_class_name
+from hsifcn.io.crs import reprojected
 
 # Pixels. Georeferences written as text are off by less, and nearest-neighbour sampling goes wrong
 # at half a pixel only.
@@ -35,15 +35,18 @@ class Target:
     shape : tuple of int
         Rows, columns.
     grid : Grid or None
-    class_names : tuple of str
-        Names of classes 1, 2, ...: how classes given by name are numbered. Empty where that is
+    class_names : mapping of int to str
+        Names of classes by code: how classes given by name are numbered. Empty where that is
         free.
+    names_are_complete : bool
+        Whether a class of another name is an error.
     """
 
     name: str
     shape: tuple[int, int]
     grid: Grid | None
-    class_names: tuple[str, ...] = ()
+    class_names: Mapping[int, str] = field(default_factory=dict)
+    names_are_complete: bool = False
 
 
 def how_to_place(target: Target) -> str:
@@ -53,10 +56,12 @@ def how_to_place(target: Target) -> str:
 
 
 def target_of(like: Scene | LabelMap) -> Target:
-    """Take the pixels of a scene, or the pixels and classes of a label map."""
+    """Take the pixels of a scene, or the pixels and the names of classes of a label map."""
     if isinstance(like, LabelMap):
         rows, cols = like.labels.shape
-        return Target("the label map", (rows, cols), like.grid, like.class_names)
+        classes = zip(like.codes, like.class_names, strict=True)
+        names = {code: name for code, name in classes if name != default_class_name(code)}
+        return Target("the label map", (rows, cols), like.grid, names)
     return Target(like.path, like.shape[:2], like.grid)
 
 
@@ -125,37 +130,6 @@ def outside(path: str, points: tuple[Floats, Floats], target: Target) -> LabelEr
         f"{_extent(_corners(target.grid, target.shape))}",
         "check that they belong together, and the CRS of both",
     )
-
-
-def reprojected(
-    xs: Floats, ys: Floats, crs: str | None, wanted: str | None, path: str
-) -> tuple[Floats, Floats]:
-    """Bring coordinates into another CRS; longitude and easting come first in all.
-
-    Where one of the two is None, they stay as they are.
-
-    Raises
-    ------
-    MismatchError
-        One of the two is no CRS that PROJ knows, or a point has no place in the other.
-    """
-    if crs == wanted or crs is None or wanted is None:
-        return xs, ys
-    from rasterio._err import CPLE_BaseError
-    from rasterio.errors import CRSError
-    from rasterio.warp import transform
-
-    try:
-        moved = transform(parse_crs(crs), parse_crs(wanted), xs.ravel(), ys.ravel())
-    except (CRSError, CPLE_BaseError) as error:
-        # What PROJ says holds both systems in full; their names tell as much in one line.
-        raise MismatchError(
-            f"{path} and the scene lie in '{_crs_name(crs)}' and '{_crs_name(wanted)}', and no way "
-            "leads from one to the other",
-            "give both in one CRS",
-        ) from error
-    across, up = (np.asarray(values, np.float64).reshape(xs.shape) for values in moved[:2])
-    return across, up
 
 
 def pixels_at(grid: Grid, xs: Floats, ys: Floats) -> tuple[Floats, Floats]:
@@ -236,12 +210,6 @@ def _sampled(path: str, labels: Labels, grid: Grid, shape: tuple[int, int], ther
         inside &= (at_cols >= 0) & (at_cols < labels.shape[1])
         block[inside] = labels[at_rows[inside].astype(np.intp), at_cols[inside].astype(np.intp)]
     return found
-
-
-def _crs_name(crs: str) -> str:
-    """Name of a CRS: in well-known text what stands in the first quotes."""
-    found = re.search(r'"([^"]*)"', crs)
-    return " ".join((found[1] if found else crs).split())[:60]
 
 
 def _corners(grid: Grid, shape: tuple[int, ...]) -> tuple[Floats, Floats]:

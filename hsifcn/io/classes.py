@@ -1,10 +1,12 @@
-"""Classes: the field of a table that tells them, their numbers and their names."""
+"""Classes: the field of a table that tells them, their codes and their names."""
 
 from __future__ import annotations
 
 import os
+import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,11 @@ import numpy.typing as npt
 from hsifcn.core.errors import AmbiguousInputError, LabelError
 from hsifcn.io.files import read_text
 
-_LARGEST_LABEL = 1000
+LARGEST_CODE = 2**32 - 1  # what a raster of 32 bits can hold
+LARGEST_COUNT = 1000  # classes; more are measurements or identifiers
+_DIGITS = re.compile(r"-?[0-9]+(\.0*)?")
+_CODED_NAME = re.compile(r"([0-9]+)\s*[=:,;\t]\s*(\S.*)")
+_MISSING = ("na", "n/a", "#n/a", "nan", "null", "none")  # as R, pandas and spreadsheets write it
 _CLASS_FIELDS = (
     *("class", "classid", "classname", "classnumber", "label", "labelid", "labelname", "category"),
     *("cover", "landcover", "landuse", "lulc", "crop", "croptype", "species", "gt", "groundtruth"),
@@ -74,80 +80,129 @@ def class_field(
     return candidates[0]
 
 
-def class_numbers(
-    path: str, values: npt.NDArray[Any], names: Sequence[str]
-) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
-    """Turn the values of a field into class numbers.
+@dataclass(frozen=True)
+class ClassCodes:
+    """The classes of the lines of a table.
+
+    Attributes
+    ----------
+    codes : ndarray, (n,), int64
+        0 for none.
+    names : dict of int to str
+        Of the classes, by code; empty where the table holds numbers.
+    given : bool
+        False where the table names its classes and the codes only number these names.
+    """
+
+    codes: npt.NDArray[np.int64]
+    names: Mapping[int, str]
+    given: bool
+
+
+def class_codes(
+    path: str, values: npt.NDArray[Any], names: Mapping[int, str], *, complete: bool
+) -> ClassCodes:
+    """Turn the values of a field into class codes.
+
+    Numbers are codes, and so are texts if all of them are written in digits. Every other text is
+    a name, exactly as it is written: "1_1", "1e3" and "0x10" are no numbers.
 
     Parameters
     ----------
     path : str
         Of the table, for messages.
-    values : ndarray, (n,), numbers or objects
-        Whole numbers, as numbers or as text, are class numbers. Other texts are names. NaN, None,
-        blanks and 0 are no class.
-    names : sequence of str
-        Names of classes 1, 2, ...: they number the texts. Without them classes are numbered in
+    values : ndarray, (n,), numbers, booleans or objects
+        NaN, None, blanks and 0 are no class.
+    names : mapping of int to str
+        Names of classes, by code: they number the texts. Without them classes are numbered in
         order of their names.
-
-    Returns
-    -------
-    ndarray, (n,), int64
-        Classes counted from 1; 0 for none.
-    tuple of str
-        Names of classes 1, 2, ..., or () where the values are numbers.
+    complete : bool
+        Whether a text that is not among ``names`` is an error; else it gets a code of its own.
 
     Warns
     -----
     UserWarning
-        Classes were numbered in order of their names.
+        Classes were numbered in order of their names, or cells such as "NA" are no class.
 
     Raises
     ------
     LabelError
-        Fractions, negative numbers, numbers above 1000, or a name that is not among ``names``.
+        Fractions, negative numbers, too many classes, or a name that is not among ``names``.
     """
-    texts = []
-    numbers: npt.NDArray[Any] | None = values
-    if values.dtype.kind == "O":
-        texts = ["" if value is None else " ".join(str(value).split()) for value in values]
-        numbers = _as_numbers(texts)
-    if numbers is not None:
-        numbers = np.where(np.isnan(numbers), 0, numbers)
-        require_class_numbers(path, numbers)
-        return numbers.astype(np.int64), ()
+    if values.dtype.kind not in "Ob":
+        numbers = np.where(np.isnan(values), 0, values)
+        require_class_codes(path, numbers)
+        return ClassCodes(numbers.astype(np.int64), {}, given=True)
+    texts = [_text(value) for value in values]
     found = sorted(set(texts) - {""})
-    if len(found) > _LARGEST_LABEL:
+    blanks = [text for text in found if text.casefold() in _MISSING]
+    digits = [text for text in found if text not in blanks]
+    if _are_codes(digits) and not set(digits) <= set(names.values()):
+        if blanks:
+            warnings.warn(
+                f"{path}: {_quoted(blanks)} among numbers is no class: those lines label nothing",
+                stacklevel=2,
+            )
+        return _written_in_digits(path, texts, blanks)
+    if blanks and not names:
+        warnings.warn(
+            f"{path}: {_quoted(blanks)} is taken for the name of a class; leave the cell blank if "
+            "it means none",
+            stacklevel=2,
+        )
+    return _named(path, texts, found, names, complete)
+
+
+def _written_in_digits(path: str, texts: Sequence[str], blanks: Sequence[str]) -> ClassCodes:
+    """Codes of texts that are whole numbers; "01" stays the name of class 1."""
+    codes = {text: 0 if text in blanks else int(text.split(".")[0] or 0) for text in set(texts)}
+    numbers = np.array([codes[text] for text in texts], np.int64)
+    require_class_codes(path, numbers)
+    names = {code: text for text, code in codes.items() if code and text.startswith("0")}
+    return ClassCodes(numbers, names, given=True)
+
+
+def _named(
+    path: str,
+    texts: Sequence[str],
+    found: Sequence[str],
+    names: Mapping[int, str],
+    complete: bool,
+) -> ClassCodes:
+    """Codes of texts that are names."""
+    if len(found) > LARGEST_COUNT:
         raise LabelError(f"{path} has {len(found)} different classes", "choose another field")
-    order = tuple(names or found)
-    missing = [text for text in found if text not in order]
-    if missing:
+    code_of = {name: code for code, name in reversed(list(names.items()))}
+    missing = [text for text in found if text not in code_of]
+    if missing and names and complete:
         raise LabelError(
-            f"{path} has a class '{missing[0]}' where the classes are {_listed(order)}",
+            f"{path} has a class '{missing[0]}' where the classes are {_listed(names)}",
             "name all classes with --class-names",
         )
-    if not names:
+    new = dict(enumerate(missing, start=max(names, default=0) + 1))
+    if missing and not names:
         warnings.warn(
-            f"{path}: classes are numbered in order of their names: {_listed(order)}; "
+            f"{path}: classes are numbered in order of their names: {_listed(new)}; "
             "--class-names gives another order",
             stacklevel=2,
         )
-    number_of = {name: number for number, name in reversed([*enumerate(order, start=1)])}
-    return np.array([number_of.get(text, 0) for text in texts], np.int64), order
+    code_of |= {name: code for code, name in new.items()}
+    codes = np.array([code_of.get(text, 0) for text in texts], np.int64)
+    return ClassCodes(codes, {**names, **new}, given=not new)
 
 
-def require_class_numbers(path: str, values: npt.NDArray[Any]) -> None:
-    """Raise LabelError for what cannot be classes: fractions, negative or huge numbers."""
+def require_class_codes(path: str, values: npt.NDArray[Any]) -> None:
+    """Raise LabelError for what cannot be class codes: fractions, negative or huge numbers."""
     if not is_integral(values):
         raise LabelError(
             f"{path} holds values that are no whole numbers", "labels are 0, 1, 2, ..."
         )
     if values.size and values.min() < 0:
         raise LabelError(f"{path} holds negative labels", "0 must mean unlabelled")
-    if values.size and values.max() > _LARGEST_LABEL:
+    if values.size and values.max() > LARGEST_CODE:
         raise LabelError(
             f"{path} holds labels up to {int(values.max())}",
-            "0 must mean unlabelled, and classes are counted from 1",
+            f"0 must mean unlabelled, and class codes are at most {LARGEST_CODE}",
         )
 
 
@@ -158,29 +213,56 @@ def is_integral(values: npt.NDArray[Any]) -> bool:
     )
 
 
-def read_class_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Read names of classes 1, 2, ..., one a line, blank lines left out.
+def read_class_names(path: str | os.PathLike[str]) -> dict[int, str]:
+    """Read names of classes, one a line, blank lines left out.
+
+    The lines name classes 1, 2, ...; or each begins with the code of its class: ``311 = forest``
+    (also with a colon, comma, semicolon or tab).
 
     Raises
     ------
     UnreadableFileError
         The file is missing.
     LabelError
-        It holds no name.
+        It holds no name, or one code twice.
     """
-    lines = (line.strip() for line in read_text(path).splitlines())
-    names = tuple(line for line in lines if line)
-    if not 0 < len(names) <= _LARGEST_LABEL:
-        raise LabelError(f"{os.fspath(path)} holds {len(names)} class names", "one a line")
+    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    if not 0 < len(lines) <= LARGEST_COUNT:
+        raise LabelError(f"{os.fspath(path)} holds {len(lines)} class names", "one a line")
+    coded = [match for line in lines if (match := _CODED_NAME.fullmatch(line))]
+    names = dict(enumerate(lines, start=1))
+    if len(coded) == len(lines):
+        names = {int(match[1]): match[2] for match in coded}
+        if len(names) < len(lines) or not all(0 < code <= LARGEST_CODE for code in names):
+            raise LabelError(
+                f"{os.fspath(path)} names a class code twice, or one out of 1 to {LARGEST_CODE}",
+                "give one line a class",
+            )
+    given = list(names.values())
+    twice = next((name for name in given if given.count(name) > 1), None)
+    if twice is not None:
+        raise LabelError(
+            f"{os.fspath(path)} has two classes called '{twice}'",
+            "give every class a name of its own",
+        )
     return names
 
 
-def _as_numbers(texts: Sequence[str]) -> npt.NDArray[np.float64] | None:
-    """Numbers that all texts are, blanks being NaN; None where one is something else."""
-    try:
-        return np.array([float(text or "nan") for text in texts])
-    except ValueError:
-        return None
+def _text(value: Any) -> str:
+    """A cell as text without blanks round it; booleans as ``true`` and ``false``."""
+    if isinstance(value, (bool, np.bool_)):
+        return str(bool(value)).lower()
+    missing = value is None or (isinstance(value, float) and np.isnan(value))
+    return "" if missing else " ".join(str(value).split())
+
+
+def _are_codes(texts: Sequence[str]) -> bool:
+    """Whether all texts are whole numbers in digits, and different ones different numbers."""
+    if not texts or not all(_DIGITS.fullmatch(text) for text in texts):
+        return False
+    wholes = {text.split(".")[0] for text in texts}  # as floats are written: 1 and 1.0
+    numbers = {int(whole) for whole in wholes}
+    return len(numbers) == len(wholes) and max(numbers) <= LARGEST_CODE
 
 
 def _plain(field: str) -> str:
@@ -188,6 +270,10 @@ def _plain(field: str) -> str:
     return "".join(character for character in field.casefold() if character.isalnum())
 
 
-def _listed(names: Sequence[str]) -> str:
-    shown = [f"{number} {name}" for number, name in enumerate(names[:5], start=1)]
+def _quoted(texts: Sequence[str]) -> str:
+    return ", ".join(f"'{text}'" for text in texts)
+
+
+def _listed(names: Mapping[int, str]) -> str:
+    shown = [f"{code} {name}" for code, name in list(names.items())[:5]]
     return ", ".join(shown + ["..."] * (len(names) > 5))

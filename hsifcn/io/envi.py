@@ -77,6 +77,8 @@ _NO_RASTERS = {
 }
 _NOT_RASTERS = ("envi meta", "envi virtual mosaic")
 
+_LARGEST_LISTED = 1000  # code; up to it names are listed by their place, as ENVI does
+
 
 def open_scene(path: str, variable: str | None) -> FileScene:
     """Open a raster as a scene, from its header or its file of voxels."""
@@ -130,8 +132,8 @@ def read_labels(path: str, variable: str | None) -> GivenLabels:
         labels[labels == np.float64(nodata)] = 0
     return GivenLabels(
         array=labels,
-        class_names=header.words("class names")[1:],
-        colours=_lookup(header)[1:],
+        class_names=_class_names(header),
+        colours=_class_colours(header),
         grid=read_grid(header),
     )
 
@@ -315,6 +317,50 @@ def _lookup(header: EnviHeader) -> tuple[tuple[int, int, int], ...]:
     return tuple((int(r), int(g), int(b)) for r, g, b in channels.reshape(-1, 3))
 
 
+def _class_values(header: EnviHeader, count: int) -> list[int]:
+    """Codes of the classes that a header lists: 0, 1, ..., or as its own field tells."""
+    values = header.numbers("class values", count)
+    return list(range(count)) if values is None else [int(value) for value in values]
+
+
+def _class_names(header: EnviHeader) -> dict[int, str]:
+    """Names of the classes by code; blank ones and that of 0, unclassified, left out."""
+    names = header.words("class names")
+    named = zip(_class_values(header, len(names)), names, strict=True)
+    return {code: name for code, name in named if code > 0 and name}
+
+
+def _class_colours(header: EnviHeader) -> dict[int, tuple[int, int, int]]:
+    """Colours of the classes by code."""
+    colours = _lookup(header)
+    values = _class_values(header, len(colours))
+    return {code: rgb for code, rgb in zip(values, colours, strict=True) if code > 0}
+
+
+def _file_type(spec: RasterSpec) -> str:
+    """A classification counts its classes from 0 without gaps; other maps are plain rasters."""
+    listed = spec.class_names and max(spec.class_values) <= _LARGEST_LISTED
+    return "ENVI Classification" if listed else "ENVI Standard"
+
+
+def _class_fields(spec: RasterSpec) -> dict[str, str | int | float | tuple[object, ...]]:
+    """Fields that name the classes: by their place in the list, or where codes are large by value.
+
+    The field ``class values`` is hsifcn's own; other programs pass over it.
+    """
+    shown = zip(spec.class_names, spec.class_colours, strict=True)
+    by_code = dict(zip(spec.class_values, shown, strict=True))
+    listed = [0, *by_code] if max(by_code) > _LARGEST_LISTED else range(max(by_code) + 1)
+    classes = {code: by_code.get(code, ("", (0, 0, 0))) for code in listed}
+    classes[0] = ("Unclassified", (0, 0, 0))
+    fields: dict[str, str | int | float | tuple[object, ...]] = {
+        "classes": len(classes),
+        "class names": tuple(name for name, _ in classes.values()),
+        "class lookup": tuple(v for _, colour in classes.values() for v in colour),
+    }
+    return fields if listed == range(len(classes)) else fields | {"class values": tuple(listed)}
+
+
 def _fields(spec: RasterSpec) -> dict[str, str | int | float | tuple[object, ...]]:
     """Fields of the header of a new raster."""
     fields: dict[str, str | int | float | tuple[object, ...]] = {
@@ -322,15 +368,13 @@ def _fields(spec: RasterSpec) -> dict[str, str | int | float | tuple[object, ...
         "lines": spec.shape[0],
         "bands": spec.bands,
         "header offset": 0,
-        "file type": "ENVI Classification" if spec.class_names else "ENVI Standard",
+        "file type": _file_type(spec),
         "data type": _TYPE_CODES[spec.dtype],
         "interleave": "bip",
         "byte order": int(sys.byteorder == "big"),
     }
     if spec.class_names:
-        fields["classes"] = len(spec.class_names) + 1
-        fields["class names"] = ("Unclassified", *spec.class_names)
-        fields["class lookup"] = (0, 0, 0, *(v for colour in spec.class_colours for v in colour))
+        fields |= _class_fields(spec)
     if spec.nodata is not None:
         fields["data ignore value"] = f"{spec.nodata:.17g}"
     if spec.band_names:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -63,15 +63,20 @@ class GivenLabels:
     Attributes
     ----------
     array : ndarray, (rows, cols) or (rows, cols, 1)
-        Any numeric type.
-    class_names, colours : tuple
-        Of classes 1, 2, ...; fewer than there are classes, or none.
+        Class codes of any numeric type; 0 and NaN are unlabelled.
+    class_names, colours : mapping
+        Of the classes, by code; as many as the file tells.
+    features : ndarray, (rows, cols), int32, or None
+    codes_given : bool
+        Both as in ``LabelMap``.
     """
 
     array: npt.NDArray[Any]
-    class_names: tuple[str, ...] = ()
-    colours: tuple[tuple[int, int, int], ...] = ()
+    class_names: Mapping[int, str] = field(default_factory=dict)
+    colours: Mapping[int, tuple[int, int, int]] = field(default_factory=dict)
     grid: Grid | None = None
+    features: npt.NDArray[np.int32] | None = None
+    codes_given: bool = True
 
 
 def no_inner_labels(path: str, size: tuple[int, int]) -> list[str]:

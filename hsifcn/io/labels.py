@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,25 @@ import numpy as np
 import numpy.typing as npt
 
 from hsifcn.core.errors import LabelError
-from hsifcn.core.scene import LabelMap, default_class_names, default_colours
+from hsifcn.core.scene import LabelMap, default_class_name, default_colours
 from hsifcn.io.alignment import Target, align
-from hsifcn.io.classes import require_class_numbers
+from hsifcn.io.classes import LARGEST_COUNT, require_class_codes
 from hsifcn.io.formats import GivenLabels
 
 _SCENE_ENDINGS = ("_corrected", "_cube")
 _LABEL_ENDINGS = ("_gt", "_labels")
+_FILL_VALUES = (127, 255, 32767, 65535, 2**31 - 1, 2**32 - 1)  # largest of their types
 
 
 def label_map(
-    path: str, given: GivenLabels, class_names: Sequence[str] = (), target: Target | None = None
+    path: str,
+    given: GivenLabels,
+    class_names: Mapping[int, str] | None = None,
+    target: Target | None = None,
 ) -> LabelMap:
-    """Check labels, put them on the pixels of a scene, give every class a name and a colour.
+    """Check labels, put them on the pixels of a scene, number the classes without gaps.
+
+    The classes are the codes that occur or have a name, in ascending order.
 
     Parameters
     ----------
@@ -30,10 +37,15 @@ def label_map(
         The file, for messages.
     given : GivenLabels
         Its content.
-    class_names : sequence of str
-        Names of classes 1, 2, ... that go before those of the file.
+    class_names : mapping of int to str, optional
+        Names by code that go before those of the file.
     target : Target, optional
         Where the labels are wanted; as the file has them otherwise.
+
+    Warns
+    -----
+    UserWarning
+        A code looks like no-data that was not declared.
 
     Raises
     ------
@@ -42,17 +54,27 @@ def label_map(
     MismatchError
         They do not fit the target: see ``alignment.align``.
     """
-    labels, grid = _checked(path, given.array), given.grid
+    array, grid = _checked(path, given.array), given.grid
     if target is not None:
-        labels = align(path, labels, grid, target)
+        array = align(path, array, grid, target)
         grid = target.grid or grid
-    names = tuple(class_names) or given.class_names
-    n_classes = max(int(labels.max()), len(names))
+    present = _codes_present(array)
+    if len(present) > LARGEST_COUNT:
+        raise LabelError(
+            f"{path} holds {len(present)} different values", "a label map holds class codes"
+        )
+    names = {**given.class_names, **(class_names or {})}
+    _warn_of_fill_value(path, present, names, array)
+    codes = tuple(sorted({*present, *names}))
+    default = default_colours(len(codes))
     return LabelMap(
-        labels=labels,
-        class_names=(*names, *default_class_names(n_classes)[len(names) :]),
-        colours=(*given.colours, *default_colours(n_classes)[len(given.colours) :])[:n_classes],
+        labels=_numbered(array, codes),
+        class_names=tuple(names.get(code) or default_class_name(code) for code in codes),
+        colours=tuple(given.colours.get(code, default[i]) for i, code in enumerate(codes)),
         grid=grid,
+        codes=codes,
+        features=given.features,
+        codes_given=given.codes_given,
     )
 
 
@@ -86,11 +108,53 @@ def _bare_name(path: Path, suffixes: Sequence[str]) -> str:
 
 
 def _checked(path: str, labels: npt.NDArray[Any]) -> npt.NDArray[np.integer[Any]]:
+    """Codes as unsigned integers of the smallest type; NaN is unlabelled."""
     if labels.ndim == 3 and labels.shape[2] == 1:
         labels = labels[:, :, 0]
     if labels.ndim != 2:
         raise LabelError(f"{path} has the shape {labels.shape}", "a label map is (rows, cols)")
-    require_class_numbers(path, labels)
+    if labels.dtype.kind == "f":
+        labels = np.where(np.isnan(labels), labels.dtype.type(0), labels)
+    require_class_codes(path, labels)
     if not labels.any():
         raise LabelError(f"{path} labels no pixel", "classes are counted from 1")
-    return np.ascontiguousarray(labels, dtype=np.uint8 if labels.max() < 256 else np.uint16)
+    return np.ascontiguousarray(labels, dtype=np.min_scalar_type(int(labels.max())))
+
+
+def _codes_present(labels: npt.NDArray[np.integer[Any]]) -> list[int]:
+    """Codes that occur, ascending, 0 left out."""
+    if labels.dtype.itemsize > 2:
+        found: npt.NDArray[Any] = np.unique(labels)
+    else:
+        found = np.flatnonzero(np.bincount(labels.ravel()))
+    return [int(code) for code in found if code]
+
+
+def _numbered(
+    labels: npt.NDArray[np.integer[Any]], codes: tuple[int, ...]
+) -> npt.NDArray[np.integer[Any]]:
+    """Number the codes 1, 2, ... in their order."""
+    dtype = np.uint8 if len(codes) < 256 else np.uint16
+    values = np.array((0, *codes), np.int64)
+    if labels.dtype.itemsize > 2:
+        return np.searchsorted(values, labels).astype(dtype)
+    table = np.zeros(int(labels.max()) + 1, dtype)
+    used = values[values < len(table)]
+    table[used] = np.arange(len(used))
+    numbered: npt.NDArray[np.integer[Any]] = table[labels]
+    return numbered
+
+
+def _warn_of_fill_value(
+    path: str, present: list[int], names: Mapping[int, str], labels: npt.NDArray[np.integer[Any]]
+) -> None:
+    """Tell of a largest code that fills its type and stands far from all others."""
+    if len(present) < 3 or present[-1] not in _FILL_VALUES or present[-1] in names:
+        return
+    if present[-1] > 2 * present[-2]:
+        n = int(np.count_nonzero(labels == present[-1]))
+        warnings.warn(
+            f"{path} holds {present[-1]} in {n:,} pixels, which is taken for a class; if it means "
+            "unlabelled, declare it as no-data in the file or set it to 0",
+            stacklevel=2,
+        )

@@ -128,6 +128,7 @@ def create(spec: RasterSpec) -> RasterWriter:
         content: dict[str, Any] = {"labels" if array.ndim == 2 else "scores": array}
         if spec.class_names:
             content["class_names"] = np.array(spec.class_names, dtype=object)
+            content["class_codes"] = np.array(spec.class_values, dtype=np.uint32)
         if spec.band_names:
             content["band_names"] = np.array(spec.band_names, dtype=object)
         savemat(target, content, appendmat=False, do_compression=True)

@@ -93,7 +93,8 @@ def create(spec: RasterSpec) -> RasterWriter:
         )
 
     def convert(raw: Path, target: Path) -> None:
-        labels = np.fromfile(raw, dtype=spec.dtype).reshape(spec.shape[:2])
+        codes = np.fromfile(raw, dtype=spec.dtype).reshape(spec.shape[:2])
+        labels = np.searchsorted(np.array((0, *spec.class_values)), codes)
         map_with_legend(labels, spec.class_names, spec.class_colours).save(target, format="PNG")
 
     return RasterWriter(spec, convert=convert)

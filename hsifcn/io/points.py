@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hsifcn.core.errors import LabelError, MismatchError, UnreadableFileError
-from hsifcn.io.alignment import Target, how_to_place, outside, pixels_at, reprojected
-from hsifcn.io.classes import class_field, class_numbers
+from hsifcn.io.alignment import Target, how_to_place, outside, pixels_at
+from hsifcn.io.classes import class_codes, class_field
+from hsifcn.io.crs import reprojected
 from hsifcn.io.files import read_text
 from hsifcn.io.formats import GivenLabels
 
@@ -62,7 +63,12 @@ def read_labels(path: str, target: Target, field: str | None) -> GivenLabels:
     chosen = class_field(path, others, (), field and field.lower())
     texts = np.array([line[names.index(chosen)] for line in table], dtype=object)
     first, second = (_numbers(path, lines, names, table, name) for name in kinds)
-    numbers, class_names = class_numbers(f"{path}, column '{chosen}'", texts, target.class_names)
+    classes = class_codes(
+        f"{path}, column '{chosen}'",
+        texts,
+        target.class_names,
+        complete=target.names_are_complete,
+    )
     if kinds == ("row", "col"):
         rows, cols = _indices(path, lines, first, second, target.shape)
     else:
@@ -70,8 +76,16 @@ def read_labels(path: str, target: Target, field: str | None) -> GivenLabels:
         rows, cols = _pixels(path, first, second, crs, target)
     inside = rows >= 0
     kept = [line for line, used in zip(lines, inside, strict=True) if used]
-    labels = _labelled(path, kept, rows[inside], cols[inside], numbers[inside], target.shape)
-    return GivenLabels(labels, class_names, grid=target.grid)
+    at = rows[inside], cols[inside]
+    labels = _labelled(path, kept, *at, classes.codes[inside], target.shape)
+    features = None
+    if kinds != ("row", "col"):  # points of a map, and not pixels of the scene
+        features = np.zeros(target.shape, np.int32)
+        features[at] = np.flatnonzero(inside) + 1
+        features[labels == 0] = 0
+    return GivenLabels(
+        labels, classes.names, grid=target.grid, features=features, codes_given=classes.given
+    )
 
 
 def _read(path: str) -> tuple[list[int], list[str], list[list[str]]]:
@@ -161,13 +175,13 @@ def _labelled(
     lines: Sequence[int],
     rows: Places,
     cols: Places,
-    numbers: Places,
+    codes: Places,
     shape: tuple[int, int],
-) -> npt.NDArray[np.uint16]:
+) -> npt.NDArray[np.uint32]:
     """Labels of the pixels that are named; none may be named with two classes."""
-    labels = np.zeros(shape, np.uint16)
-    labels[rows, cols] = numbers
-    other = np.flatnonzero(labels[rows, cols] != numbers)
+    labels = np.zeros(shape, np.uint32)
+    labels[rows, cols] = codes
+    other = np.flatnonzero(labels[rows, cols] != codes)
     if len(other):
         i = other[0]
         last = np.flatnonzero((rows == rows[i]) & (cols == cols[i]))[-1]

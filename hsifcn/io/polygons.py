@@ -31,7 +31,7 @@ def write_polygons(
     """Write the connected areas of a label map as polygons.
 
     An area is what hangs together by the sides of pixels. The layer is called after the file and
-    has the fields ``class`` (number), ``name``, ``colour`` (``#rrggbb``), ``pixels`` and ``area``:
+    has the fields ``class`` (code), ``name``, ``colour`` (``#rrggbb``), ``pixels`` and ``area``:
     square metres where there is a CRS, else square units of the grid.
 
     Parameters
@@ -123,7 +123,7 @@ def _table(
     names = np.array(["", *labels.class_names], dtype=object)
     colours = np.array(["", *map(hex_colour, labels.colours)], dtype=object)
     fields = {
-        "class": classes,
+        "class": np.array((0, *labels.codes), np.int64)[classes],
         "name": names[classes],
         "colour": colours[classes],
         "pixels": pixels,

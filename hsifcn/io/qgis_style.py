@@ -31,9 +31,8 @@ def class_style(spec: RasterSpec) -> tuple[tuple[Path, bytes], ...]:
     )
     ElementTree.SubElement(renderer, "rasterTransparency")
     palette = ElementTree.SubElement(renderer, "colorPalette")
-    for label, (name, colour) in enumerate(
-        zip(spec.class_names, spec.class_colours, strict=True), start=1
-    ):
+    classes = zip(spec.class_values, spec.class_names, spec.class_colours, strict=True)
+    for label, name, colour in classes:
         ElementTree.SubElement(
             palette,
             "paletteEntry",

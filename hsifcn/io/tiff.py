@@ -130,15 +130,14 @@ def read_labels(path: str, variable: str | None) -> GivenLabels:
         except ValueError:  # it has none
             palette = {}
     labels = voxels.read(Window(0, 0, rows, cols))[:, :, 0]
-    if labels.dtype.kind == "f":
-        labels[np.isnan(labels)] = 0
     if nodata is not None:
         labels[labels == np.float64(nodata)] = 0
     names, colours = read_classes(path)
     return GivenLabels(
         array=labels,
         class_names=names,
-        colours=colours or tuple(tuple(palette[i][:3]) for i in sorted(palette) if i > 0),
+        colours=colours
+        or {code: tuple(rgba[:3]) for code, rgba in palette.items() if code > 0 and any(rgba[:3])},
         grid=grid,
     )
 

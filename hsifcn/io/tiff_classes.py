@@ -11,14 +11,17 @@ from xml.etree import ElementTree
 
 from hsifcn.io.xml_file import parse_xml
 
-Colours = tuple[tuple[int, int, int], ...]
+Names = dict[int, str]
+Colours = dict[int, tuple[int, int, int]]
 
 _NAME, _VALUES, _RGB = 2, (3, 4, 5), (6, 7, 8)  # GDALRATFieldUsage
-_LARGEST = 1000  # class
+_TEXT = 2  # GDALRATFieldType
+_NAME_FIELDS = ("classname", "classnames", "class", "name", "label", "category", "landcover")
+_VALUE_FIELDS = ("value", "code", "classvalue", "id", "dn", "gridcode")
 
 
-def read_classes(path: str) -> tuple[tuple[str, ...], Colours]:
-    """Read names and colours of classes 1, 2, ...; both may be empty.
+def read_classes(path: str) -> tuple[Names, Colours]:
+    """Read names and colours of classes by code; both may be empty.
 
     Parameters
     ----------
@@ -34,32 +37,62 @@ def read_classes(path: str) -> tuple[tuple[str, ...], Colours]:
         if os.path.isfile(beside):
             band = parse_xml(beside).find("PAMRasterBand")
             if band is None:
-                return (), ()
-            names = [name.text or "" for name in band.findall("CategoryNames/Category")]
+                return {}, {}
             table = band.find("GDALRasterAttributeTable")
-            if names or table is None:
-                return _until_blank(names[1 : _LARGEST + 1]), ()
-            return _attribute_table(table)
-    return (), ()
+            if table is not None:
+                return _attribute_table(table)
+            listed = enumerate(band.findall("CategoryNames/Category"))
+            names = {code: (name.text or "").strip() for code, name in listed}
+            return {code: name for code, name in names.items() if code and name}, {}
+    return {}, {}
 
 
-def _attribute_table(table: ElementTree.Element) -> tuple[tuple[str, ...], Colours]:
-    usages = [int(field.findtext("Usage") or 0) for field in table.findall("FieldDefn")]
-    names, colours = [""] * (_LARGEST + 1), [(-1, -1, -1)] * (_LARGEST + 1)
+def _attribute_table(table: ElementTree.Element) -> tuple[Names, Colours]:
+    """Names and colours of a raster attribute table."""
+    fields = table.findall("FieldDefn")
+    value_at, name_at, rgb_at = _columns(fields)
+    names: Names = {}
+    colours: Colours = {}
     for number, row in enumerate(table.findall("Row")):
-        cells = dict(zip(usages, [cell.text or "" for cell in row.findall("F")], strict=False))
+        cells = [cell.text or "" for cell in row.findall("F")]
         try:
-            value = next((int(float(cells[usage])) for usage in _VALUES if usage in cells), number)
-            colour = tuple(int(float(cells.get(usage, -1))) for usage in _RGB)
-        except (ValueError, OverflowError):
+            code = number if value_at is None else int(float(cells[value_at]))
+            rgb = [int(float(cells[at])) for at in rgb_at if at is not None]
+        except (ValueError, OverflowError, IndexError):
             continue
-        if 0 < value <= _LARGEST:
-            names[value], colours[value] = cells.get(_NAME, ""), (colour[0], colour[1], colour[2])
-    known = next((i for i, colour in enumerate(colours[1:]) if min(colour) < 0), _LARGEST)
-    return _until_blank(names[1:]), tuple(colours[1 : known + 1])
+        if code < 1:
+            continue
+        if name_at is not None and name_at < len(cells) and cells[name_at].strip():
+            names[code] = cells[name_at].strip()
+        if len(rgb) == len(_RGB) and all(0 <= channel <= 255 for channel in rgb):
+            colours[code] = (rgb[0], rgb[1], rgb[2])
+    return names, colours
 
 
-def _until_blank(names: list[str]) -> tuple[str, ...]:
-    """Names of classes, those behind the last named one left out, blank ones by their number."""
-    last = max((i + 1 for i, name in enumerate(names) if name.strip()), default=0)
-    return tuple(name.strip() or f"class {i}" for i, name in enumerate(names[:last], start=1))
+def _columns(
+    fields: list[ElementTree.Element],
+) -> tuple[int | None, int | None, list[int | None]]:
+    """Which columns hold value, name, and red, green and blue.
+
+    The usage tells. Many programs leave it at 0, general: then a column's name tells, and a name
+    is in the only column of text.
+    """
+    usages = [int(field.findtext("Usage") or 0) for field in fields]
+    titles = [
+        "".join(c for c in (field.findtext("Name") or "").casefold() if c.isalnum())
+        for field in fields
+    ]
+    texts = [i for i, field in enumerate(fields) if (field.findtext("Type") or "") == str(_TEXT)]
+
+    def first(wanted: tuple[int, ...], known: tuple[str, ...], among: list[int]) -> int | None:
+        by_usage = [i for usage in wanted for i, found in enumerate(usages) if found == usage]
+        by_title = [i for title in known for i in among if titles[i] == title]
+        return next(iter(by_usage + by_title), None)
+
+    numbers = [i for i in range(len(fields)) if i not in texts]
+    name_at = first((_NAME,), _NAME_FIELDS, texts)
+    if name_at is None and len(texts) == 1:
+        name_at = texts[0]
+    value_at = first((_VALUES[2], *_VALUES[:2]), _VALUE_FIELDS, numbers)
+    channels = zip(_RGB, (("red", "r"), ("green", "g"), ("blue", "b")), strict=True)
+    return value_at, name_at, [first((usage,), title, numbers) for usage, title in channels]

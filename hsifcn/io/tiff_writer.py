@@ -31,6 +31,7 @@ _GDAL_TYPES = {
     **{"float32": "Float32", "float64": "Float64"},
 }
 _BLOCK = 512  # rows and columns of a tile
+_LARGEST_LISTED = 1000  # code; up to it palette and category names are written
 _CACHE = 64 * 2**20  # bytes of blocks that GDAL may keep
 
 
@@ -99,12 +100,24 @@ def _describe(spec: RasterSpec, wkt: str | None, raw: Path) -> str:
 
 
 def _add_classes(band: ElementTree.Element, spec: RasterSpec) -> None:
-    """Palette, category names, and the same again as the attribute table that ArcGIS reads."""
-    ElementTree.SubElement(band, "ColorInterp").text = "Palette"
-    class_names = ("Unclassified", *map(xml_text, spec.class_names))
-    classes = list(zip(class_names, ((0, 0, 0), *spec.class_colours), strict=True))
-    names = ElementTree.SubElement(band, "CategoryNames")
-    palette = ElementTree.SubElement(band, "ColorTable")
+    """Palette, category names, and the same again as the attribute table that ArcGIS reads.
+
+    The first two count from 0 without gaps: rasters of codes that are larger have the table alone.
+    """
+    shown = zip(spec.class_names, spec.class_colours, strict=True)
+    by_code = dict(zip(spec.class_values, shown, strict=True))
+    by_code = {0: ("Unclassified", (0, 0, 0)), **by_code}
+    if max(by_code) <= _LARGEST_LISTED and spec.dtype.itemsize <= 2:
+        ElementTree.SubElement(band, "ColorInterp").text = "Palette"
+        names = ElementTree.SubElement(band, "CategoryNames")
+        palette = ElementTree.SubElement(band, "ColorTable")
+        for code in range(max(by_code) + 1):
+            name, (red, green, blue) = by_code.get(code, ("", (0, 0, 0)))
+            opaque = str(255 * (code in by_code and code > 0))
+            ElementTree.SubElement(names, "Category").text = xml_text(name)
+            ElementTree.SubElement(
+                palette, "Entry", c1=str(red), c2=str(green), c3=str(blue), c4=opaque
+            )
     table = ElementTree.SubElement(band, "GDALRasterAttributeTable", tableType="thematic")
     # Types and usages are the numbers of GDAL's GDALRATFieldType and GDALRATFieldUsage.
     fields = (("Value", 0, 5), ("Class", 2, 2), ("Red", 0, 6), ("Green", 0, 7), ("Blue", 0, 8))
@@ -112,13 +125,9 @@ def _add_classes(band: ElementTree.Element, spec: RasterSpec) -> None:
         field = ElementTree.SubElement(table, "FieldDefn", index=str(i))
         for tag, text in (("Name", name), ("Type", str(kind)), ("Usage", str(usage))):
             ElementTree.SubElement(field, tag).text = text
-    for label, (name, (red, green, blue)) in enumerate(classes):
-        ElementTree.SubElement(names, "Category").text = name
-        ElementTree.SubElement(
-            palette, "Entry", c1=str(red), c2=str(green), c3=str(blue), c4=str(255 * (label > 0))
-        )
-        row = ElementTree.SubElement(table, "Row", index=str(label))
-        for value in (label, name, red, green, blue):
+    for i, (code, (name, (red, green, blue))) in enumerate(by_code.items()):
+        row = ElementTree.SubElement(table, "Row", index=str(i))
+        for value in (code, xml_text(name), red, green, blue):
             ElementTree.SubElement(row, "F").text = str(value)
 
 

@@ -45,6 +45,8 @@ class RasterSpec:
         Names of classes 1, 2, ...: the raster is a classified map, if there are any.
     colours : tuple of (red, green, blue), 0-255
         Their colours.
+    class_codes : tuple of int
+        Values that stand for them in the file; 1, 2, ... where not given.
     band_names : tuple of str
         Names of the bands.
     wavelengths : tuple of float
@@ -59,6 +61,7 @@ class RasterSpec:
     nodata: float | None = None
     class_names: tuple[str, ...] = ()
     colours: tuple[tuple[int, int, int], ...] = ()
+    class_codes: tuple[int, ...] = ()
     band_names: tuple[str, ...] = ()
     wavelengths: tuple[float, ...] = ()
 
@@ -72,6 +75,11 @@ class RasterSpec:
         """One colour a class name: those given, then the default ones."""
         n_classes = len(self.class_names)
         return (*self.colours, *default_colours(n_classes)[len(self.colours) :])[:n_classes]
+
+    @property
+    def class_values(self) -> tuple[int, ...]:
+        """The value of each class in the file."""
+        return self.class_codes or tuple(range(1, len(self.class_names) + 1))
 
     @property
     def nbytes(self) -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hsifcn.core.scene import LabelMap, Scene
+from hsifcn.data.classes import unite_classes
 from hsifcn.data.dataset import make_dataset
-from hsifcn.data.splits import Split, make_split
+from hsifcn.data.splits import Split, make_splits
 from hsifcn.inference.bundle import Bundle
 from hsifcn.models import DEFAULT_MODEL
 from hsifcn.training.settings import default_options
@@ -65,11 +66,12 @@ def train(
     scene_list = list(scenes) if isinstance(scenes, Sequence) else [scenes]
     maps = [labels] if isinstance(labels, LabelMap) else list(labels)
     if isinstance(split, str):
-        splits = [make_split(label_map.labels, split, seed=seed) for label_map in maps]
+        maps = list(unite_classes(maps, [scene.path for scene in scene_list]))
+        splits = list(make_splits(maps, split, seed=seed))
     else:
         splits = [split] if isinstance(split, Split) else list(split)
     options = default_options(
         model, seed, steps=steps, inductive=inductive, device=device,
         max_memory=max_memory, init=init,
     )  # fmt: skip
-    return train_dataset(make_dataset(scene_list, maps, splits), options)
+    return train_dataset(make_dataset(scene_list, maps, splits).training_scenes(), options)

@@ -61,7 +61,7 @@ def train_run(
     baseline = rss_bytes()
     with remove_if_nothing_was_left(out):
         trained = train(
-            dataset,
+            dataset.training_scenes(),
             options,
             progress=progress,
             announce=announce,
@@ -128,7 +128,8 @@ def training_record(dataset: Dataset, options: TrainOptions, trained: Trained) -
     """What was trained on, how and with what."""
     return {
         "scene": ", ".join(printable(Path(scene.path).name) for scene in dataset.scenes),
-        "colours": [list(colour) for colour in dataset.colours],
+        "colours": [list(colour) for colour in dataset.label_colours],
+        "class_codes": list(dataset.class_codes),
         "split": split_record(dataset, trained.bundle.spec),
         "seed": options.seed,
         "steps": options.steps,

@@ -174,7 +174,7 @@ def write_run(
         log=trained.log,
         images={
             "quicklook": rgb_quicklook(dataset.scenes[0]),
-            "truth": label_image(split.labels, dataset.colours),
+            "truth": label_image(split.labels, dataset.label_colours),
             "map": label_image(label_map, dataset.colours),
             "split": label_image(
                 split.train + 2 * split.validation + 3 * split.test, tuple(SPLIT_COLOURS.values())

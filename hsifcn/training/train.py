@@ -172,6 +172,7 @@ def untrained_model(dataset: Dataset, options: TrainOptions) -> Bundle:
         scale_factor=next((s.scale_factor for s in scenes if s.scale_factor), None),
         class_names=dataset.class_names,
         colours=dataset.colours,
+        class_codes=dataset.class_codes,
         settings=recorded,
         split=[{"recipe": s.recipe, "seed": s.seed, "digest": s.digest} for s in splits],
         versions=versions(),
