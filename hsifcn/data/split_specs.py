@@ -131,6 +131,8 @@ def _from_numbers(kind: str, rest: str, spec: str) -> SplitRecipe:
     """Understand a recipe of a leading number and options."""
     first, defaults = _KINDS[kind]
     value, *options = rest.split(":")
+    if kind == "random" and value in ("1", "1.0"):
+        return parse_split(":".join(["all", *options]))
     given = {first: _number(first, value, spec)}
     for option in options:
         name, _, text = option.partition("=")
