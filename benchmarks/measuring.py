@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -71,6 +71,9 @@ class Cell(Protocol):
     def measure(self) -> Figures:
         """Measure it; figures are plain values for JSON."""
         ...
+
+
+C = TypeVar("C", bound=Cell)
 
 
 def network_settings(contender: str, seed: int) -> TrainOptions | None:
@@ -186,13 +189,7 @@ def add_cell_options(parser: argparse.ArgumentParser, seeds: int = 5) -> None:
 
 def measure_cells(cells: Iterable[Cell], given: argparse.Namespace) -> None:
     """Measure what is asked for and not kept yet; prints a line for each."""
-    only, again = ([name for name in text.split(",") if name] for text in (given.only, given.again))
-    todo = [
-        cell
-        for cell in cells
-        if (not only or cell.contender in only)
-        and (cell.contender in again or not cell.file.exists())
-    ]
+    todo = cells_to_measure(cells, given)
     ask_for_huge_pages()
     spin_briefly()
     threads = max(1, usable_cores() // given.workers)
@@ -201,6 +198,17 @@ def measure_cells(cells: Iterable[Cell], given: argparse.Namespace) -> None:
     with ProcessPoolExecutor(given.workers, context, initializer=start) as pool:
         for done, line in enumerate(pool.map(measure_and_keep, todo), 1):
             print(f"[{done} of {len(todo)}] {line}", flush=True)
+
+
+def cells_to_measure(cells: Iterable[C], given: argparse.Namespace) -> list[C]:
+    """Those of the contenders asked for that are not kept, or that are to be measured again."""
+    only, again = ([name for name in text.split(",") if name] for text in (given.only, given.again))
+    return [
+        cell
+        for cell in cells
+        if (not only or cell.contender in only)
+        and (cell.contender in again or not cell.file.exists())
+    ]
 
 
 def start() -> None:

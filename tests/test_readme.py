@@ -122,6 +122,13 @@ def test_make_targets_exist():
     assert shown <= targets
 
 
+def test_benchmarks_that_are_named_exist():
+    texts = [page.read_text("utf-8") for page in PAGES]
+    named = {name for text in texts for name in re.findall(r"benchmarks\.(\w+)", text)}
+    assert named
+    assert [name for name in named if not (ROOT / "benchmarks" / f"{name}.py").exists()] == []
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_is_documented(name):
     texts = [page.read_text("utf-8") for page in PAGES if page != REFERENCE]

@@ -1,0 +1,97 @@
+"""The benchmarks' own arithmetic: what is kept, what is measured again, how rows are judged."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import measuring, scenes, transfer
+from hsifcn.core.errors import SplitError
+
+FIGURES = {"oa": 0.9, "aa": 0.8, "n_train": 10, "n_test": 100}
+
+
+@dataclass(frozen=True)
+class Cell:
+    folder: Path
+    contender: str
+    fails: bool = False
+
+    @property
+    def file(self):
+        return self.folder / f"{self.contender}.json"
+
+    def measure(self):
+        if self.fails:
+            raise SplitError("too few labels", "label more")
+        return dict(FIGURES)
+
+
+def test_a_cell_that_cannot_be_measured_keeps_the_reason(tmp_path):
+    assert "too few labels" in measuring.measure_and_keep(Cell(tmp_path, "svm", fails=True))
+    assert measuring.kept(Cell(tmp_path, "svm"))["skipped"] == "too few labels"
+
+
+def test_what_is_kept_is_not_measured_again(tmp_path):
+    cells = [Cell(tmp_path, name) for name in ("svm", "rf", "hsifcn")]
+    for cell in cells[:2]:
+        measuring.measure_and_keep(cell)
+    given = Namespace(only="svm,rf", again="rf", workers=1)
+    assert measuring.cells_to_measure(cells, given) == cells[1:2]
+    given = Namespace(only="", again="", workers=1)
+    assert measuring.cells_to_measure(cells, given) == cells[2:]
+
+
+def rows_of(monkeypatch, folder, accuracies):
+    """Rows of one scene and split a name, from OA and AA of each contender."""
+    monkeypatch.setattr(scenes, "RESULTS", folder)
+    cells = []
+    for recipe, of_contenders in accuracies.items():
+        for contender, (oa, aa) in of_contenders.items():
+            cell = scenes.SceneCell(Path("field.tif"), Path("field_gt.tif"), recipe, contender, 0)
+            cell.file.parent.mkdir(parents=True, exist_ok=True)
+            cell.file.write_text(json.dumps({**FIGURES, "oa": oa, "aa": aa}))
+            cells.append(cell)
+    return scenes.collect(cells)
+
+
+def test_a_row_is_judged_against_the_best_classifier_of_each_accuracy(tmp_path, monkeypatch):
+    rows = rows_of(
+        monkeypatch,
+        tmp_path,
+        {
+            "random:0.1": {"hsifcn": (0.9, 0.9), "svm": (0.8, 0.6), "rf7x7": (0.7, 0.85)},
+            "fields:0.2": {"hsifcn": (0.5, 0.4), "svm": (0.45, 0.5)},
+        },
+    )
+    assert [row.gain("oa") for row in rows] == pytest.approx([10, 5])
+    assert [row.gain("aa") for row in rows] == pytest.approx([5, -10])
+    by_oa, by_aa, *means = scenes.verdict(rows)
+    assert "fields:0.2" in by_oa
+    assert "+5.0 points" in by_oa
+    assert "-10.0 points" in by_aa
+    assert "1 of 2 rows are below" in by_aa
+    assert "+7.5 / -2.5" in means[0]
+    assert "| 90.0 / 90.0 |" in "\n".join(scenes.table(rows))
+
+
+@pytest.mark.parametrize("name", transfer.CHANGES)
+def test_changes_keep_the_size_of_a_scene(name):
+    cube = np.random.default_rng(0).uniform(1000, 5000, (6, 5, 200)).astype(np.float32)
+    changed = transfer.CHANGES[name](cube)
+    assert changed.shape == cube.shape
+    assert np.isfinite(changed).all()
+    assert np.array_equal(changed, cube) == (name == "same day")
+
+
+def test_tasks_learn_no_pixel_that_they_are_measured_at():
+    for training in transfer.TRAININGS:
+        seen, test = transfer.pixels_of(training, 0)
+        assert seen.any()
+        assert test.any()
+        assert not (seen & test).any()
