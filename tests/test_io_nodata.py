@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from cli_helpers import command
 from io_samples import write_envi
 
 from hsifcn.core.scene import Window
@@ -221,3 +222,24 @@ def test_looking_for_labels_reads_no_voxels(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert find_labels(tmp_path / "cube.npy").endswith("cube_gt.npy")
+
+
+def test_the_option_of_the_commands(tmp_path):
+    cube = spectra()
+    cube[10:15, 10:15] = 0.5
+    labels = ((np.arange(ROWS)[:, None] // 10 + np.arange(COLS) // 10) % 3 + 1).astype("u1")
+    labels[10:15, 10:15] = 0
+    np.save(tmp_path / "cube.npy", cube)
+    np.save(tmp_path / "cube_gt.npy", labels)
+    assert command(tmp_path, "info", "cube.npy", "--json").json["nodata"] is None
+    done = command(tmp_path, "info", "cube.npy", "--json", "--nodata", "0.5")
+    assert done.json["nodata"] == 0.5
+    done = command(tmp_path, "train", "cube.npy", "--nodata", "0.5", "--steps", "2", "-o", "run")
+    assert done.code == 0, done.err
+    # The run's own scene is read as it was trained on, another one as the option says.
+    for asked in ((), ("cube.npy", "--nodata", "0.5")):
+        done = command(tmp_path, "predict", "run", *asked, "-o", "map.npy", "--overwrite")
+        assert done.code == 0, done.err
+        assert np.argwhere(np.load(tmp_path / "map.npy") == 0).size == 2 * 25
+    done = command(tmp_path, "predict", "run", "cube.npy", "-o", "map.npy", "--overwrite")
+    assert (np.load(tmp_path / "map.npy") > 0).all()

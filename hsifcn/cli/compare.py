@@ -38,7 +38,13 @@ from hsifcn.core import formats
 )  # fmt: skip
 @click.option("--quick", is_flag=True, help="One seed, half the steps, no growth, few models.")
 @opt.options(
-    opt.max_memory, opt.device, opt.wavelengths, opt.class_names, opt.bands, opt.keep_bad_bands
+    opt.max_memory,
+    opt.device,
+    opt.wavelengths,
+    opt.nodata,
+    opt.class_names,
+    opt.bands,
+    opt.keep_bad_bands,
 )
 @click.option("-o", "--out", metavar="DIR", help="runs/compare-<scene> by default.")
 @click.option("--resume", is_flag=True, help="Keep the results that are there already.")
@@ -61,6 +67,7 @@ def command(
     max_memory: int | None,
     device: str,
     wavelengths: str | None,
+    nodata: float | None,
     class_names: str | None,
     bands: str | None,
     keep_bad_bands: bool,
@@ -98,6 +105,7 @@ def command(
         scene=paths["scene"],
         labels=paths["labels"],
         wavelengths=paths.get("wavelengths"),
+        nodata=nodata,
         class_names=paths.get("class_names"),
         bands=bands,
         keep_bad_bands=keep_bad_bands,

@@ -24,7 +24,7 @@ NO_WAVELENGTHS = "not given; name a file of them with --wavelengths"
     "info fields.tif --json",
 )
 @click.argument("scene_path", metavar="SCENE")
-@opt.options(opt.labels, opt.wavelengths, opt.class_names)
+@opt.options(opt.labels, opt.wavelengths, opt.nodata, opt.class_names)
 @click.option(
     "--quicklook", callback=opt.output_file, metavar="PNG",
     help="Write a picture in about natural colours.",
@@ -41,6 +41,7 @@ def command(
     label_field: str | None,
     all_touched: bool,
     wavelengths: str | None,
+    nodata: float | None,
     class_names: str | None,
     quicklook: str | None,
     spectra: str | None,
@@ -51,7 +52,7 @@ def command(
     from hsifcn.data.dataset import Labelling
     from hsifcn.io import find_labels, open_scene
 
-    scene = open_scene(scene_path, wavelengths=wavelengths)
+    scene = open_scene(scene_path, wavelengths=wavelengths, nodata=nodata)
     labels_path = label_paths[0] if label_paths else None
     if labels_path is None:
         try:

@@ -190,6 +190,10 @@ seed = click.option(
 wavelengths = click.option(
     "--wavelengths", metavar="FILE", help="Text file, a wavelength a line (nm or um)."
 )
+nodata = click.option(
+    "--nodata", type=float, metavar="V",
+    help="A value that no measurement has, beside what the file declares.",
+)  # fmt: skip
 class_names = click.option(
     "--class-names", metavar="FILE", help="Text file, the name of a class a line, from class 1."
 )

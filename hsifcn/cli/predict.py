@@ -55,7 +55,7 @@ FORMATS = {"envi": ".img", "gtiff": ".tif", "npy": ".npy", "mat": ".mat", "png":
     "--precision", type=click.Choice(["auto", "float32"]), default="auto", show_default=True,
     help="auto: bfloat16 where the processor multiplies it and the labels stay the same.",
 )  # fmt: skip
-@opt.options(opt.max_memory, opt.device, opt.wavelengths, opt.overwrite, opt.common)
+@opt.options(opt.max_memory, opt.device, opt.wavelengths, opt.nodata, opt.overwrite, opt.common)
 def command(
     output: opt.Output,
     paths: tuple[str, ...],
@@ -73,6 +73,7 @@ def command(
     max_memory: int | None,
     device: str,
     wavelengths: str | None,
+    nodata: float | None,
     overwrite: bool,
 ) -> None:
     """Map every pixel of a scene.
@@ -101,7 +102,7 @@ def command(
         max_memory=max_memory,
         overwrite=overwrite,
     )
-    targets = choose_targets(paths, out, FORMATS[form] if form else None, wavelengths)
+    targets = choose_targets(paths, out, FORMATS[form] if form else None, wavelengths, nodata)
     polygon_paths = choose_polygons(targets.maps, polygons)
     keep_memory_together()
     bundle = load_model(targets.model)
@@ -152,7 +153,10 @@ def open_matched(
     from hsifcn.inference.band_matching import match_scene
     from hsifcn.io import open_scene
 
-    scenes = [open_scene(path, wavelengths=targets.wavelengths) for path in targets.scenes]
+    scenes = [
+        open_scene(path, wavelengths=targets.wavelengths, nodata=targets.nodata)
+        for path in targets.scenes
+    ]
     matches = [match_scene(bundle, scene, resample=resample) for scene in scenes]
     for match in matches:
         if match.note:

@@ -19,7 +19,7 @@ from hsifcn.cli import options as opt
     "-o", "--out", required=True, callback=opt.output_file, metavar="split.npz",
     help="File to write.",
 )  # fmt: skip
-@opt.options(opt.class_names, opt.overwrite, opt.common)
+@opt.options(opt.class_names, opt.nodata, opt.overwrite, opt.common)
 def command(
     output: opt.Output,
     scene: str,
@@ -30,6 +30,7 @@ def command(
     seed: int,
     out: str,
     class_names: str | None,
+    nodata: float | None,
     overwrite: bool,
 ) -> None:
     """Make a split and print how near its test pixels lie to the training pixels."""
@@ -40,7 +41,8 @@ def command(
 
     labelled = opt.labels_to_split([scene], label_paths, output, recipe)
     labelling = Labelling(class_names, label_field, all_touched)
-    _, (split,) = split_scenes([open_scene(scene)], labelled, recipe, seed, labelling)
+    scenes = [open_scene(scene, nodata=nodata)]
+    _, (split,) = split_scenes(scenes, labelled, recipe, seed, labelling)
     write_split(Path(out), split, overwrite=overwrite)
     for warning in split.warnings:
         output.message(f"warning: {warning}")

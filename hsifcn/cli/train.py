@@ -53,7 +53,7 @@ REMOVED = {
 @opt.seed
 @click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps, if not the default.")
 @click.option("--inductive", is_flag=True, help="See no spectrum but the training pixels'.")
-@opt.options(opt.refine, opt.max_memory, opt.device, opt.wavelengths, opt.class_names)
+@opt.options(opt.refine, opt.max_memory, opt.device, opt.wavelengths, opt.nodata, opt.class_names)
 @opt.options(opt.bands, opt.keep_bad_bands)
 @click.option("-o", "--out", metavar="DIR", help="Run directory; runs/<scene> by default.")
 @click.option("--resume", is_flag=True, help="Go on with an unfinished run.")
@@ -146,6 +146,7 @@ def open_dataset(
         asked["recipe"],
         seed,
         wavelengths=asked["wavelengths"],
+        nodata=asked["nodata"],
         labelling=dataset.Labelling(
             asked["class_names"], asked["label_field"], asked["all_touched"]
         ),
@@ -162,7 +163,7 @@ def record(
     recipe: str,
 ) -> dict[str, Any]:
     """What was asked for, for ``config.json``."""
-    kept = ("label_field", "all_touched", "bands", "keep_bad_bands", "refine", "device")
+    kept = ("nodata", "label_field", "all_touched", "bands", "keep_bad_bands", "refine", "device")
     return {
         "command": opt.command_line(),
         "scenes": [opt.absolute(path) for path in scenes],

@@ -65,6 +65,7 @@ def compare(
             recipe,
             experiment.first_seed,
             wavelengths=experiment.wavelengths,
+            nodata=experiment.nodata,
             labelling=labelling,
             bands=experiment.bands,
             keep_bad_bands=experiment.keep_bad_bands,

@@ -38,6 +38,8 @@ class Experiment:
         with the first seed.
     wavelengths, class_names : str or None
         Text files.
+    nodata : float or None
+        Of ``open_scene``.
     bands, keep_bad_bands
         Of ``data.bands.with_chosen_bands``.
     label_field, all_touched
@@ -64,6 +66,7 @@ class Experiment:
     seeds: int = 3
     first_seed: int = 0
     wavelengths: str | None = None
+    nodata: float | None = None
     class_names: str | None = None
     bands: str | None = None
     keep_bad_bands: bool = False

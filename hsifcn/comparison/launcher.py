@@ -129,6 +129,7 @@ def run_seed(
         steps=experiment.steps_of(contender),
         max_memory=experiment.max_memory,
         wavelengths=experiment.wavelengths and str(Path(experiment.wavelengths).absolute()),
+        nodata=experiment.nodata,
         bands=experiment.bands,
         keep_bad_bands=experiment.keep_bad_bands,
         class_names=tuple(inputs.measured_names),

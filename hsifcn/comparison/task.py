@@ -27,7 +27,7 @@ class Task:
         bundle only shows what it costs.
     map, logits : str
         Where labels (rows, cols) and, if named, logits (classes, rows, cols) are written, ``.npy``.
-    seed, steps, max_memory, wavelengths, bands, keep_bad_bands
+    seed, steps, max_memory, wavelengths, nodata, bands, keep_bad_bands
         Of the experiment.
     class_names, colours : tuple
         Of classes 1, 2, ...
@@ -46,6 +46,7 @@ class Task:
     steps: int | None = None
     max_memory: int | None = None
     wavelengths: str | None = None
+    nodata: float | None = None
     bands: str | None = None
     keep_bad_bands: bool = False
     class_names: tuple[str, ...] = ()

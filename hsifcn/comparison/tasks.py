@@ -37,7 +37,7 @@ Result = dict[str, Any]
 
 def do_task(task: Task) -> Result:
     """Open the scene of a task and do it; gives its measurements, ready for JSON."""
-    scene = open_scene(task.scene, wavelengths=task.wavelengths)
+    scene = open_scene(task.scene, wavelengths=task.wavelengths, nodata=task.nodata)
     scene = with_chosen_bands(scene, task.bands, keep_bad=task.keep_bad_bands)
     work = {"train": train_task, "predict": predict_task, "classical": classical_task}[task.kind]
     return work(task, scene)

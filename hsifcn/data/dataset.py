@@ -115,6 +115,7 @@ def open_dataset(
     seed: int,
     *,
     wavelengths: str | None = None,
+    nodata: float | None = None,
     labelling: Labelling = DEFAULT_LABELLING,
     bands: str | None = None,
     keep_bad_bands: bool = False,
@@ -133,6 +134,8 @@ def open_dataset(
         Of the split.
     wavelengths : str, optional
         A text file.
+    nodata : float, optional
+        Of ``open_scene``.
     labelling : Labelling
     bands, keep_bad_bands
         Of ``bands.with_chosen_bands``.
@@ -152,7 +155,11 @@ def open_dataset(
         There is one class only.
     """
     opened = tuple(
-        with_chosen_bands(open_scene(path, wavelengths=wavelengths), bands, keep_bad=keep_bad_bands)
+        with_chosen_bands(
+            open_scene(path, wavelengths=wavelengths, nodata=nodata),
+            bands,
+            keep_bad=keep_bad_bands,
+        )
         for path in scenes
     )
     maps, splits = split_scenes(opened, labels, recipe, seed, labelling)

@@ -31,16 +31,23 @@ class Targets:
         The map to write of each scene.
     wavelengths : str or None
         Text file with the wavelengths of the scenes.
+    nodata : float or None
+        Of ``open_scene``.
     """
 
     model: Path
     scenes: tuple[str, ...]
     maps: tuple[Path, ...]
     wavelengths: str | None
+    nodata: float | None = None
 
 
 def choose_targets(
-    paths: Sequence[str], out: str | None, suffix: str | None, wavelengths: str | None
+    paths: Sequence[str],
+    out: str | None,
+    suffix: str | None,
+    wavelengths: str | None,
+    nodata: float | None = None,
 ) -> Targets:
     """Make out model, scenes and maps from what was given.
 
@@ -53,6 +60,7 @@ def choose_targets(
     suffix : str or None
         Of the format asked for.
     wavelengths : str or None
+    nodata : float or None
 
     Raises
     ------
@@ -75,6 +83,7 @@ def choose_targets(
         config = run_config(model.parent)
         scenes = config["scenes"]
         wavelengths = wavelengths or config["wavelengths"]
+        nodata = config.get("nodata") if nodata is None else nodata
         if out is None:
             folder, name = model.parent, "map" if len(scenes) == 1 else None
     if out and len(scenes) == 1 and not folder.is_dir():
@@ -86,7 +95,7 @@ def choose_targets(
         raise SettingError("two scenes have the same name", "predict them one by one with -o")
     for scene, map_path in zip(scenes, maps, strict=True):
         require_apart(scene, map_path)
-    return Targets(model, tuple(scenes), tuple(maps), wavelengths)
+    return Targets(model, tuple(scenes), tuple(maps), wavelengths, nodata)
 
 
 def is_model(path: str) -> bool:
