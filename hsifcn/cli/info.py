@@ -94,6 +94,7 @@ def facts_of(scene: FileScene, labels: LabelMap | None, labels_path: str | None)
         "shape": list(scene.shape),
         "dtype": scene.dtype.name,
         "interleave": scene.interleave,
+        "axes_told": scene.axes_told,
         "wavelengths": None if scene.wavelengths is None else scene.wavelengths.tolist(),
         "fwhm": None if scene.fwhm is None else scene.fwhm.tolist(),
         "scale_factor": scene.scale_factor,
@@ -140,7 +141,7 @@ def oddities(values: dict[str, Any]) -> list[str]:
     if values["grid"] is not None and values["grid"]["crs"] is None:
         found.append("the georeference names no coordinate system")
     rows, cols, bands = values["shape"]
-    if bands > max(rows, cols):
+    if bands > max(rows, cols) and not values["axes_told"]:
         found.append(f"{bands} bands and {rows} x {cols} pixels: are the axes in order?")
     faulty = set(itertools.chain.from_iterable(values["band_faults"].values()))
     if len(faulty) == bands:

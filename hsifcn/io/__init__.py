@@ -19,8 +19,9 @@ from hsifcn.core.errors import AmbiguousInputError, LabelError, SettingError, Un
 from hsifcn.core.scene import Grid, LabelMap, Scene
 from hsifcn.io import envi, hdf5, mat, npy, png, points, tiff, vectors, zarr_store
 from hsifcn.io.alignment import Target, target_of
+from hsifcn.io.axes import axes_by_wavelengths, turned
 from hsifcn.io.classes import read_class_names
-from hsifcn.io.files import atomic_write, cannot_read
+from hsifcn.io.files import atomic_write, cannot_read, read_text
 from hsifcn.io.formats import (
     FileScene,
     Format,
@@ -99,6 +100,8 @@ def open_scene(
     file, variable = split_variable(path)
     with _reading(file):
         scene = _format_of(file).open_scene(file, variable)
+        if wavelengths is not None:
+            scene = _with_wavelengths(scene, wavelengths)
         if nodata is not None:
             scene = declare_nodata(scene, nodata)
         scene = find_nodata(scene)
@@ -113,9 +116,19 @@ def open_scene(
             stacklevel=2,
         )
         scene = dataclasses.replace(scene, scale_factor=None)
-    if wavelengths is None:
-        return scene
-    return dataclasses.replace(scene, wavelengths=read_wavelengths(wavelengths, scene.shape[2]))
+    elif scene.scale_factor is not None:
+        # Of 1e-4 stored as float32 the reciprocal is 9999.9997: six digits are what is meant.
+        scene = dataclasses.replace(scene, scale_factor=float(f"{scene.scale_factor:.6g}"))
+    return scene
+
+
+def _with_wavelengths(scene: FileScene, path: str | os.PathLike[str]) -> FileScene:
+    """The scene with wavelengths of a text file, which may tell which of its axes holds the bands."""
+    if not scene.axes_told:
+        count = sum(bool(line.strip()) for line in read_text(path).splitlines())
+        axes = axes_by_wavelengths(scene.shape, count)
+        scene = turned(scene, axes) if axes else scene
+    return dataclasses.replace(scene, wavelengths=read_wavelengths(path, scene.shape[2]))
 
 
 def open_labels(

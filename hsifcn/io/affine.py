@@ -11,6 +11,8 @@ import numpy.typing as npt
 from hsifcn.core.scene import Window
 from hsifcn.io.formats import FileScene, Voxels
 
+_NO_UNITS = {"", "1", "-", "none", "unitless", "dimensionless", "reflectance", "ratio", "nan"}
+_PERCENT = {"%", "percent"}
 _PIECE_VOXELS = 1_000_000  # converted at once; bounds the memory that it adds
 
 
@@ -108,3 +110,23 @@ def as_reflectances(scene: FileScene, gains: npt.ArrayLike, offsets: npt.ArrayLi
     if offsets.any() or np.any(gains != gains[0]) or gains[0] < 0:
         return calibrated(scene, gains, offsets, scale_factor=1.0)
     return replace(scene, scale_factor=None if gains[0] == 1 else float(1 / gains[0]))
+
+
+def unpacked(
+    scene: FileScene, gains: npt.ArrayLike, offsets: npt.ArrayLike, units: str
+) -> FileScene:
+    """The scene whose values are gain * voxel + offset in some units: reflectances, if in none.
+
+    Radiances and the like have no scale factor. Their gains are applied, since they differ between
+    scenes of one sensor.
+    """
+    gains, offsets = np.atleast_1d(gains), np.atleast_1d(offsets)
+    kind = units.strip().casefold()
+    if kind in _PERCENT:
+        return as_reflectances(scene, gains / 100, offsets / 100)
+    if kind in _NO_UNITS:
+        return as_reflectances(scene, gains, offsets)
+    told = np.isfinite(gains).all() and gains.all() and np.isfinite(offsets).all()
+    if not told or (np.all(gains == 1) and not offsets.any()):
+        return replace(scene, scale_factor=None)
+    return calibrated(scene, gains, offsets, scale_factor=None)

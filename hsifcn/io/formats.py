@@ -37,6 +37,8 @@ class FileScene:
         Full widths at half maximum, nm.
     scale_factor : float or None
         Voxels divided by it are reflectances; reading does not divide.
+    axes_told : bool
+        Whether the file tells which axis holds the bands, by its format or by wavelengths.
     """
 
     path: str
@@ -50,6 +52,7 @@ class FileScene:
     grid: Grid | None = None
     fwhm: npt.NDArray[np.float64] | None = None
     scale_factor: float | None = None
+    axes_told: bool = True
 
     def read(self, window: Window) -> npt.NDArray[Any]:
         """Read all bands of a window: (window.rows, window.cols, bands), native, C order."""

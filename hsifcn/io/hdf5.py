@@ -8,7 +8,6 @@ wanted goes into the cache as raw voxels, once, as with MATLAB v7.3.
 from __future__ import annotations
 
 import json
-import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,15 @@ import numpy as np
 
 from hsifcn.core.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
 from hsifcn.io import cache
-from hsifcn.io.affine import as_reflectances
+from hsifcn.io.affine import unpacked
+from hsifcn.io.axes import refuse_small_cube
 from hsifcn.io.cache import UnpackedArray
 from hsifcn.io.child import run_child
+from hsifcn.io.coordinates import plain_cube, read_grid
 from hsifcn.io.formats import FileScene, Format, GivenLabels, not_a_cube, refuse_lying_size
-from hsifcn.io.hdf5_coordinates import axis_meanings, read_grid, scales_of
-from hsifcn.io.hdf5_products import Cube, Listing, Numbers, Part, find_product
-from hsifcn.io.wavelengths import NAMES, are_wavelengths, to_nanometres
+from hsifcn.io.hdf5_products import find_product, with_lookup_table
+from hsifcn.io.listing import Cube, Listing, Part
+from hsifcn.io.nodata import declare_nodata
 from hsifcn.io.writer import RasterSpec, RasterWriter
 
 _CHILD = "hsifcn.io.hdf5_child"
@@ -42,7 +43,9 @@ def open_scene(path: str, variable: str | None) -> FileScene:
         cube, name = product, product.parts[0].dataset
     else:
         name = _named(listing, name) if name else _only(listing)
-        cube, joined = _plain_cube(listing, name), False
+        cube, joined = plain_cube(listing, name), False
+    if cube.glt is None:
+        cube = with_lookup_table(listing, cube)
     if placed and cube.glt is None:
         raise SettingError(f"{path}:{name} has no lookup table to place it", f"leave out '{_GLT}'")
     voxels = _array(listing, cube, name + _GLT * placed, placed)
@@ -61,8 +64,11 @@ def open_scene(path: str, variable: str | None) -> FileScene:
         grid=cube.glt_grid if placed else cube.grid,
         fwhm=cube.fwhm,
         scale_factor=cube.scale_factor,
+        axes_told=cube.axes_told,
     )
-    return scene if cube.packing is None else as_reflectances(scene, *cube.packing)
+    low, high = cube.limits
+    scene = declare_nodata(scene, None, fills=cube.fills, low=low, high=high)
+    return scene if cube.packing is None else unpacked(scene, *cube.packing, cube.units)
 
 
 def read_labels(path: str, variable: str | None) -> GivenLabels:
@@ -82,10 +88,8 @@ def read_labels(path: str, variable: str | None) -> GivenLabels:
     else:
         name = maps[0]
     labels = _array(listing, Cube((Part(name, (0, 1, 2)),)), name, False).read_map()
-    attributes = listing.datasets[name]["attributes"]
-    nodata = listing.number(attributes, "_FillValue")
-    if nodata is not None:
-        labels[labels == np.float64(nodata)] = 0
+    for fill in listing.fills(name):
+        labels[labels == np.float64(fill)] = 0
     return GivenLabels(labels, grid=read_grid(listing, name, 0, 1))
 
 
@@ -207,79 +211,10 @@ def _only(listing: Listing) -> str:
     if len(cubes) > 1:
         names = ", ".join(f"{listing.path}:{name}" for name in cubes[:12])
         raise AmbiguousInputError(f"{listing.path} holds several cubes: {names}", "name one")
+    numeric = {
+        name: tuple(described["shape"])
+        for name, described in listing.datasets.items()
+        if _is_numeric(described, "iuf")
+    }
+    refuse_small_cube(listing.path, cubes[0], numeric)
     return cubes[0]
-
-
-def _plain_cube(listing: Listing, name: str) -> Cube:
-    """Any dataset as a scene, with what its coordinates and attributes tell."""
-    described = listing.datasets[name]
-    shape, attributes = described["shape"], described["attributes"]
-    wavelengths, fwhm = _spectrum(listing, name)
-    band_axis = _band_axis(listing, name, wavelengths)
-    rows, cols = (axis for axis in range(3) if axis != band_axis)
-    if wavelengths is not None and len(wavelengths) != shape[band_axis]:
-        wavelengths = fwhm = None
-    nodata = listing.number(attributes, "_FillValue")
-    scale = listing.number(attributes, "scale_factor")
-    offset = listing.number(attributes, "add_offset")
-    return Cube(
-        parts=(Part(name, (rows, cols, band_axis)),),
-        wavelengths=wavelengths,
-        fwhm=fwhm if fwhm is not None and len(fwhm) == shape[band_axis] else None,
-        nodata=listing.number(attributes, "missing_value") if nodata is None else nodata,
-        grid=read_grid(listing, name, rows, cols),
-        packing=(1.0 if scale is None else scale, offset or 0.0),
-    )
-
-
-def _band_axis(listing: Listing, name: str, wavelengths: Numbers | None) -> int:
-    """The axis with wavelengths as coordinates, or that is neither x nor y.
-
-    Without coordinates it is the one that is as long as the wavelengths, else the last.
-    """
-    shape, meanings = listing.datasets[name]["shape"], axis_meanings(listing, name)
-    if meanings.count("wavelength") == 1:
-        return meanings.index("wavelength")
-    if {"x", "y"} <= set(meanings) and meanings.count("") == 1:
-        return meanings.index("")
-    if wavelengths is not None and shape.count(len(wavelengths)) == 1:
-        return int(shape.index(len(wavelengths)))
-    return 2
-
-
-def _spectrum(listing: Listing, name: str) -> tuple[Numbers | None, Numbers | None]:
-    """Wavelengths and widths that fit an axis: its coordinates, attributes, the nearest dataset."""
-    shape, attributes = (listing.datasets[name][key] for key in ("shape", "attributes"))
-    meanings = zip(scales_of(listing, name), axis_meanings(listing, name), strict=False)
-    scales = [listing.datasets[scale] for scale, meaning in meanings if meaning == "wavelength"]
-    group = name.rpartition("/")[0]
-    near = sorted(listing.datasets, key=lambda other: other.rpartition("/")[0] != group)
-    found: dict[str, tuple[Numbers, str]] = {}
-    misfits = []
-    for kind, wanted in (("wavelengths", NAMES), ("fwhm", ("fwhm", "fwhm_nm"))):
-        sources = [(key, value, attributes) for key, value in attributes.items()]
-        if kind == "wavelengths":
-            sources = [(NAMES[0], s.get("value"), s["attributes"]) for s in scales] + sources
-        for other in near:
-            described = listing.datasets[other]
-            key = other.rpartition("/")[2]
-            sources.append((key, described.get("value"), described["attributes"]))
-        for key, value, about in sources:
-            numbers = listing.numbers(value) if key.casefold() in wanted else None
-            if numbers is None:
-                continue
-            if len(numbers) in shape and np.all(numbers > 0):
-                units = str(about.get("units", about.get("wavelength_units", "")))
-                found.setdefault(kind, (numbers, units))
-            else:
-                misfits.append(kind)
-    if "wavelengths" in misfits and "wavelengths" not in found:
-        warnings.warn(
-            f"the wavelengths in {listing.path} are not one a band: not used", stacklevel=2
-        )
-    if "wavelengths" not in found or not are_wavelengths(*found["wavelengths"]):
-        return None, None
-    numbers, units = found["wavelengths"]
-    wavelengths = to_nanometres(numbers, units)
-    fwhm = found["fwhm"][0] * (wavelengths[0] / numbers[0]) if "fwhm" in found else None
-    return wavelengths, fwhm

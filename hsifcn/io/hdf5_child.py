@@ -17,12 +17,12 @@ import numpy.typing as npt
 
 from hsifcn.core.errors import HsifcnError, UnreadableFileError
 from hsifcn.io.child import limit_process
+from hsifcn.io.listing import MOST_VALUES, axis_values
 
 _BLOCK_BYTES = 64 * 2**20  # read and written at a time, at least a row of chunks
 _CHUNK_CACHE = 256 * 2**20  # bytes, so that a compressed chunk is unpacked once
 _LARGEST_CHUNK = 2**30  # bytes
 _MOST_MEMBERS = 10_000  # groups and datasets
-_MOST_VALUES = 4096  # of a list or attribute that is printed; no sensor has so many bands
 _LONGEST_AXIS = 10**6  # whose coordinates are looked at
 
 
@@ -96,7 +96,7 @@ def _describe(path: str, name: str, dataset: Any) -> dict[str, Any]:
         "dtype": dataset.dtype.newbyteorder("=").name if dataset.shape is not None else "empty",
         "attributes": _attributes(dataset),
     }
-    if dataset.shape is not None and len(shape) < 2 and size <= _MOST_VALUES:
+    if dataset.shape is not None and len(shape) < 2 and size <= MOST_VALUES:
         value = _plain(dataset[()])
         if value is not None:
             description["value"] = value
@@ -105,7 +105,7 @@ def _describe(path: str, name: str, dataset: Any) -> dict[str, Any]:
         description["scales"] = scales
     numeric = len(shape) == 1 and dataset.dtype.kind in "iuf"
     if numeric and dataset.is_scale and 2 <= size <= _LONGEST_AXIS:
-        description["steps"] = _steps(dataset[()].astype(np.float64))
+        description["steps"] = axis_values(dataset[()].astype(np.float64))["steps"]
     return description
 
 
@@ -119,19 +119,12 @@ def _scales(dataset: Any) -> list[str]:
         return []
 
 
-def _steps(values: npt.NDArray[np.float64]) -> tuple[float, float, float]:
-    """First value, mean step, and how far values are off a straight line at most."""
-    line = np.linspace(values[0], values[-1], len(values))
-    step = (values[-1] - values[0]) / (len(values) - 1)
-    return float(values[0]), float(step), float(np.abs(values - line).max())
-
-
 def _attributes(member: Any) -> dict[str, Any]:
     """Attributes that are short lists of numbers, or texts."""
     found = {}
     for name in member.attrs:
         shape = member.attrs.get_id(name).shape
-        if shape is not None and np.prod(shape, dtype=object) <= _MOST_VALUES:
+        if shape is not None and np.prod(shape, dtype=object) <= MOST_VALUES:
             try:
                 value = _plain(member.attrs[name])
             except (TypeError, OSError):  # a type that NumPy has not

@@ -1,141 +1,115 @@
-"""What is known of HDF5 files that need more than their only cube: EMIT, PRISMA, NEON AOP.
+"""What is known of HDF5 files that need more than their only cube: EMIT, PRISMA, NEON, Tanager.
 
 Each is told by the paths of its datasets. Relied on are:
 
-- EMIT L2A reflectance (NASA LP DAAC, "EMIT L2A Product User Guide"): ``/reflectance`` (downtrack,
-  crosstrack, bands), ``/sensor_band_parameters/wavelengths``, ``fwhm`` and ``good_wavelengths``,
-  ``/location/glt_x`` and ``glt_y``, the attributes ``geotransform`` and ``spatial_ref``.
+- EMIT L2A reflectance and L1B radiance (NASA LP DAAC, "EMIT L2A Product User Guide"):
+  ``/reflectance`` or ``/radiance`` (downtrack, crosstrack, bands),
+  ``/sensor_band_parameters/wavelengths``, ``fwhm`` and ``good_wavelengths``, ``/location/glt_x``
+  and ``glt_y``, the attributes ``geotransform`` and ``spatial_ref``.
 - PRISMA L2 (ASI, "PRISMA Products Specification Document"): ``VNIR_Cube`` and ``SWIR_Cube`` (rows,
   bands, cols), the attributes ``List_Cw_Vnir``, ``List_Fwhm_Vnir``, ``L2ScaleVnirMin``,
   ``L2ScaleVnirMax`` and the same with ``Swir``, ``Epsg_Code``, ``Product_ULcorner_easting`` etc.
 - NEON AOP (NEON DP1.30006, DP3.30006): ``/SITE/Reflectance/Reflectance_Data``, its attributes
   ``Data_Ignore_Value`` and ``Scale_Factor``, ``Metadata/Spectral_Data`` and
   ``Metadata/Coordinate_System``, the attributes ``Band_Window_1_Nanometers`` and ``..._2_...``.
+- Tanager (Planet, "Tanager Product Specification"): ``surface_reflectance`` or ``toa_radiance``
+  (bands, rows, cols) in ``/HDFEOS/SWATHS/HYP/Data Fields`` or ``/HDFEOS/GRIDS/...``, its attributes
+  ``wavelengths``, ``fwhm`` and ``good_wavelengths``; of a grid the corners in ``StructMetadata.0``
+  and the attribute ``epsg_code``.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from hsifcn.core.scene import Grid
+from hsifcn.io.coordinates import plain_cube
 from hsifcn.io.crs import known_wkt
 from hsifcn.io.envi_header import EnviHeader
 from hsifcn.io.envi_map import read_grid
+from hsifcn.io.listing import Cube, Listing, Part
 from hsifcn.io.wavelengths import to_nanometres
-
-Numbers = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Part:
-    """A dataset, or some of its bands.
-
-    Attributes
-    ----------
-    dataset : str
-        Its path in the file.
-    axes : tuple of int
-        Which of its axes are rows, columns and bands.
-    bands : tuple of int or None
-        Those taken, in this order; None for all.
-    """
-
-    dataset: str
-    axes: tuple[int, int, int]
-    bands: tuple[int, ...] | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Cube:
-    """What is read as a scene: parts joined along their bands, and what is known of them.
-
-    Attributes as in ``FileScene``; ``glt`` names the lookup tables of rows and columns that place
-    the pixels on ``glt_grid``; ``packing`` is what voxels are multiplied by and then added (CF
-    conventions, section 8.1), None where ``scale_factor`` tells.
-    """
-
-    parts: tuple[Part, ...]
-    wavelengths: Numbers | None = None
-    fwhm: Numbers | None = None
-    good_bands: npt.NDArray[np.bool_] | None = None
-    nodata: float | None = None
-    scale_factor: float | None = None
-    packing: tuple[float, float] | None = None
-    grid: Grid | None = None
-    glt: tuple[str, str] | None = None
-    glt_grid: Grid | None = None
-
-
-class Listing:
-    """The datasets and attributes of a file, as ``hdf5_child`` lists them."""
-
-    def __init__(self, path: str, answer: dict[str, Any]) -> None:
-        self.path = path
-        self.datasets: dict[str, dict[str, Any]] = answer["datasets"]
-        self.groups: dict[str, dict[str, Any]] = answer["groups"]
-
-    def numbers(self, value: Any) -> Numbers | None:
-        """A list of finite numbers, or None."""
-        if not isinstance(value, list) or not value:
-            return None
-        array = np.array(value, np.float64)
-        return array if np.isfinite(array).all() else None
-
-    def values(self, dataset: str, count: int) -> Numbers | None:
-        """A short dataset of ``count`` numbers, or None."""
-        found = self.numbers(self.datasets.get(dataset, {}).get("value"))
-        return found if found is not None and len(found) == count else None
-
-    def text(self, dataset: str) -> str:
-        """A dataset that is a text, or one number; empty where there is none."""
-        return str(self.datasets.get(dataset, {}).get("value", ""))
-
-    def number(self, attributes: dict[str, Any], name: str) -> float | None:
-        """An attribute that is one finite number, or None."""
-        value = attributes.get(name)
-        found = isinstance(value, int | float) and np.isfinite(value)
-        return float(value) if found else None  # type: ignore[arg-type]
 
 
 def find_product(listing: Listing) -> Cube | None:
     """The scene of a product that is known, or None."""
-    for find in (_emit, _prisma, _neon):
+    for find in (_emit, _prisma, _neon, _tanager):
         cube = find(listing)
         if cube is not None:
             return cube
     return None
 
 
+def with_lookup_table(listing: Listing, cube: Cube) -> Cube:
+    """The cube with the lookup table by which EMIT places every dataset of a swath on the map."""
+    root, place = listing.groups["/"], "/location"
+    transform = listing.numbers(root.get("geotransform"))
+    glt = (f"{place}/glt_y", f"{place}/glt_x")
+    if transform is None or len(transform) != 6 or not set(glt) <= set(listing.datasets):
+        return cube
+    c, a, b, f, d, e = transform.tolist()  # in GDAL's order
+    grid = Grid(str(root.get("spatial_ref", "")) or None, (a, b, c, d, e, f))
+    return dataclasses.replace(cube, glt=glt, glt_grid=grid)
+
+
 def _emit(listing: Listing) -> Cube | None:
-    data = listing.datasets.get("/reflectance", {})
+    name = next((name for name in ("/reflectance", "/radiance") if name in listing.datasets), "")
+    data = listing.datasets.get(name, {})
     bands = (data.get("shape") or [0])[-1]
-    sensor, place = "/sensor_band_parameters", "/location"
+    sensor = "/sensor_band_parameters"
     wavelengths = listing.values(f"{sensor}/wavelengths", bands)
     if len(data.get("shape", ())) != 3 or wavelengths is None:
         return None
     good = listing.values(f"{sensor}/good_wavelengths", bands)
-    root = listing.groups["/"]
-    transform = listing.numbers(root.get("geotransform"))
-    glt = (f"{place}/glt_y", f"{place}/glt_x")
-    placed = transform is not None and len(transform) == 6 and set(glt) <= set(listing.datasets)
-    glt_grid = None
-    if placed and transform is not None:
-        c, a, b, f, d, e = transform.tolist()  # in GDAL's order
-        glt_grid = Grid(str(root.get("spatial_ref", "")) or None, (a, b, c, d, e, f))
-    return Cube(
-        parts=(Part("/reflectance", (0, 1, 2)),),
+    fills = listing.fills(name)
+    cube = Cube(
+        parts=(Part(name, (0, 1, 2)),),
         wavelengths=to_nanometres(wavelengths, "nm"),
         fwhm=listing.values(f"{sensor}/fwhm", bands),
         good_bands=None if good is None else good > 0,
-        nodata=listing.number(data["attributes"], "_FillValue"),
-        glt=glt if placed else None,
-        glt_grid=glt_grid,
+        nodata=fills[0] if fills else None,
+        fills=fills[1:],
     )
+    return with_lookup_table(listing, cube)
+
+
+def _tanager(listing: Listing) -> Cube | None:
+    """Bands come first; wavelengths, widths and good bands are attributes of the cube."""
+    pattern = r"/HDFEOS/(SWATHS|GRIDS)/HYP/Data[ _]Fields/(surface_reflectance|toa_radiance)"
+    name = next((name for name in listing.datasets if re.fullmatch(pattern, name)), None)
+    if name is None or len(listing.datasets[name]["shape"]) != 3:
+        return None
+    bands, rows, cols = listing.datasets[name]["shape"]
+    wavelengths = listing.numbers(listing.datasets[name]["attributes"].get("wavelengths"))
+    if wavelengths is None or len(wavelengths) != bands:
+        return None
+    cube = plain_cube(listing, name)
+    return dataclasses.replace(
+        cube,
+        parts=(Part(name, (1, 2, 0)),),
+        wavelengths=to_nanometres(wavelengths, "nm"),
+        grid=_eos_grid(listing, rows, cols),
+        axes_told=True,
+    )
+
+
+def _eos_grid(listing: Listing, rows: int, cols: int) -> Grid | None:
+    """Corners of an HDF-EOS grid in metres, and the code of its CRS beside it."""
+    text = listing.text("/HDFEOS INFORMATION/StructMetadata.0")
+    epsg = listing.number(listing.groups.get("/HDFEOS/GRIDS/HYP", {}), "epsg_code")
+    number = r"\(([-+.\deE]+),([-+.\deE]+)\)"
+    corners = [
+        re.search(rf"{name}={number}", text) for name in ("UpperLeftPointMtrs", "LowerRightMtrs")
+    ]
+    if epsg is None or None in corners:
+        return None
+    (left, top), (right, bottom) = (map(float, corner.groups()) for corner in corners if corner)
+    transform = ((right - left) / cols, 0.0, left, 0.0, (bottom - top) / rows, top)
+    return Grid(known_wkt(f"EPSG:{int(epsg)}"), transform)
 
 
 def _prisma(listing: Listing) -> Cube | None:

@@ -6,7 +6,9 @@ So a child process parses the file, and the variable wanted goes into the cache 
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import numpy.typing as npt
 
 from hsifcn.core.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
 from hsifcn.io import cache
+from hsifcn.io.axes import axes_by_wavelengths, refuse_small_cube, turned
 from hsifcn.io.cache import UnpackedArray
 from hsifcn.io.child import run_child
 from hsifcn.io.classes import is_integral
@@ -26,6 +29,11 @@ from hsifcn.io.writer import RasterSpec, RasterWriter
 Listed = tuple[str, tuple[int, ...], str]  # name, shape, dtype or MATLAB class
 
 _CHILD = "hsifcn.io.mat_child"
+# What numbers of rows and columns are called beside a matrix of spectra.
+_SIZES = (
+    *(("nrow", "ncol"), ("nrows", "ncols"), ("rows", "cols"), ("lines", "cols")),
+    *(("lines", "samples"), ("height", "width"), ("h", "w")),
+)
 _VARIABLE_LIMIT = 2**31 - 1  # bytes of a variable in a v5 file
 
 
@@ -69,18 +77,72 @@ def open_scene(path: str, variable: str | None) -> FileScene:
         if found not in cubes:
             raise UnreadableFileError(f"{path}:{variable} is {found[2]}, or empty; not numbers")
     else:
+        matrix = _matrix_of_spectra(path, listed, cubes)
+        if matrix is not None:
+            return matrix
         found = _only(path, listed, cubes)
+        refuse_small_cube(path, found[0], {item[0]: item[1] for item in listed})
+    return _scene(path, listed, found)
+
+
+def _scene(path: str, listed: list[Listed], found: Listed) -> FileScene:
+    """A cube as a scene, with the wavelengths beside it, which may tell its axes."""
     voxels = _array(path, found)
     voxels.check_room()
-    return FileScene(
+    scene = FileScene(
         path=f"{path}:{found[0]}",
         shape=voxels.shape,
         dtype=voxels.dtype,
         interleave="bip",
         voxels=voxels,
         good_bands=np.ones(voxels.shape[2], dtype=np.bool_),
-        wavelengths=_wavelengths(path, listed, found),
+        axes_told=False,
     )
+    beside = _beside(listed, found[0], NAMES)
+    if beside is None:
+        return scene
+    count = max(beside[1]) if len(beside[1]) == 2 and min(beside[1]) == 1 else None
+    axes = axes_by_wavelengths(scene.shape, count)
+    scene = turned(scene, axes) if axes else scene
+    return dataclasses.replace(scene, wavelengths=_wavelengths(path, beside, scene.shape[2]))
+
+
+def _matrix_of_spectra(path: str, listed: list[Listed], cubes: list[Listed]) -> FileScene | None:
+    """A matrix of (bands, pixels) or (pixels, bands), with numbers of rows and columns beside it.
+
+    So unmixing benchmarks are stored. Pixels are counted down the columns, as MATLAB's ``reshape``
+    does. None where there is no such matrix larger than every cube.
+    """
+    largest = max((math.prod(item[1]) for item in cubes), default=1)
+    for item in listed:
+        if len(item[1]) != 2 or not _is_numeric(item) or math.prod(item[1]) <= largest:
+            continue
+        size = _size_beside(path, listed, item[0])
+        if size is None or math.prod(size) not in item[1]:
+            continue
+        pixels_first = item[1][0] == math.prod(size)
+        bands = item[1][1 if pixels_first else 0]
+        # Stored in MATLAB's order of pixels: the columns of the scene are the slower axis.
+        shape = (size[1], size[0], bands) if pixels_first else (bands, size[1], size[0])
+        axes = (1, 0, 2) if pixels_first else (2, 1, 0)
+        scene = turned(_scene(path, [], (item[0], shape, item[2])), axes)
+        beside = _beside(listed, item[0], NAMES)
+        if beside is not None:
+            scene = dataclasses.replace(scene, wavelengths=_wavelengths(path, beside, bands))
+        return scene
+    return None
+
+
+def _size_beside(path: str, listed: list[Listed], name: str) -> tuple[int, int] | None:
+    """Numbers of rows and columns that lie beside a variable."""
+    for names in _SIZES:
+        found = [_beside(listed, name, (wanted,)) for wanted in names]
+        items = [item for item in found if item is not None and math.prod(item[1]) == 1]
+        if len(items) == 2:
+            rows, cols = (int(_array(path, item).read_map()[0, 0]) for item in items)
+            if rows > 0 and cols > 0:
+                return rows, cols
+    return None
 
 
 def read_labels(path: str, variable: str | None) -> GivenLabels:
@@ -161,16 +223,19 @@ def _array(path: str, item: Listed) -> UnpackedArray:
     )
 
 
-def _wavelengths(path: str, listed: list[Listed], cube: Listed) -> npt.NDArray[np.float64] | None:
-    """Wavelengths in a vector beside the cube, or in the same struct."""
-    struct = cube[0].rpartition(".")[0]
+def _beside(listed: list[Listed], name: str, wanted: tuple[str, ...]) -> Listed | None:
+    """The variable of one of some names that lies beside another, or in the same struct."""
+    struct = name.rpartition(".")[0]
     for item in listed:
-        place, _, name = item[0].rpartition(".")
-        if place == struct and name.casefold() in NAMES and _is_numeric(item):
-            fits = len(item[1]) == 2 and item[1][0] * item[1][1] == cube[1][2]
-            values = _array(path, item).read_map() if fits else ()
-            return listed_wavelengths(path, values, cube[1][2])
+        place, _, last = item[0].rpartition(".")
+        if place == struct and last.casefold() in wanted and _is_numeric(item):
+            return item
     return None
+
+
+def _wavelengths(path: str, item: Listed, bands: int) -> npt.NDArray[np.float64] | None:
+    fits = len(item[1]) == 2 and math.prod(item[1]) == bands
+    return listed_wavelengths(path, _array(path, item).read_map() if fits else (), bands)
 
 
 def _unpack(array: UnpackedArray, target: Path) -> None:

@@ -24,6 +24,7 @@ from numpy.lib import format as npy_format
 from hsifcn.core.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
 from hsifcn.core.scene import Window
 from hsifcn.io import cache
+from hsifcn.io.axes import axes_by_wavelengths, refuse_small_cube, turned
 from hsifcn.io.cache import UnpackedArray
 from hsifcn.io.formats import (
     FileScene,
@@ -90,11 +91,18 @@ def open_archived_scene(path: str, variable: str | None) -> FileScene:
     headers = _archived_headers(path)
     if variable is None:
         variable = _only(path, headers, 3)
+        refuse_small_cube(path, variable, {name: header.shape for name, header in headers.items()})
     header = _named(path, headers, variable)
-    _cube_shape(f"{path}:{variable}", header)
+    shape = _cube_shape(f"{path}:{variable}", header)
     voxels = _archived(path, variable, header)
     voxels.check_room()
     scene = _scene(f"{path}:{variable}", voxels, header)
+    name = next((name for name in headers if name.casefold() in NAMES), None)
+    if name is None:
+        return scene
+    count = headers[name].shape[0] if len(headers[name].shape) == 1 else None
+    axes = axes_by_wavelengths(shape, count)
+    scene = turned(scene, axes) if axes else scene
     return dataclasses.replace(scene, wavelengths=_wavelengths(path, headers, scene.shape[2]))
 
 
@@ -203,6 +211,7 @@ def _scene(name: str, voxels: RawArray | UnpackedArray, header: Header) -> FileS
         interleave=header.order[:3],
         voxels=voxels,
         good_bands=np.ones(voxels.shape[2], dtype=np.bool_),
+        axes_told=False,
     )
 
 

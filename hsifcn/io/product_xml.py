@@ -1,6 +1,8 @@
 """Metadata of EnMAP and DESIS scenes: an XML file beside the GeoTIFF of the spectral image.
 
-``NAME-SPECTRAL_IMAGE.TIF`` belongs to ``NAME-METADATA.XML``. Of it, these elements are relied on:
+``NAME-SPECTRAL_IMAGE.TIF`` belongs to ``NAME-METADATA.XML``, also with ``_COG`` as the archives
+deliver it, or with ``_VNIR`` or ``_SWIR`` of level 1B, where each detector has a file of its own.
+These elements are relied on:
 
 - EnMAP L1B to L2A ("EnMAP HSI Level 1B, 1C, 2A Product Specification", EN-PCV-ICD-2009):
   ``specific/bandCharacterisation/bandID`` with the attribute ``number`` and the children
@@ -10,7 +12,7 @@
   ``bandNumber``, ``wavelengthCenterOfBand``, ``wavelengthWidthOfBand``, ``gainOfBand`` and
   ``offsetOfBand``; ``backgroundValue``.
 
-A voxel times gain, plus offset, is the reflectance.
+A voxel times gain, plus offset, is the reflectance; of levels 1A to 1C it is the radiance.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ import numpy.typing as npt
 from hsifcn.core.errors import UnreadableFileError
 from hsifcn.io.xml_file import parse_xml
 
-_NAME = re.compile(r"(.+)-SPECTRAL_IMAGE\.TIFF?", re.IGNORECASE)
+_NAME = re.compile(r"(.+)-SPECTRAL_IMAGE(?:_COG)?(?:_(VNIR|SWIR))?(?:_COG)?\.TIFF?", re.IGNORECASE)
+_RADIANCE = re.compile(r"L?1[ABC]", re.IGNORECASE)
 _ENMAP = ("wavelengthCenterOfBand", "FWHMOfBand", "GainOfBand", "OffsetOfBand")
 _DESIS = ("wavelengthCenterOfBand", "wavelengthWidthOfBand", "gainOfBand", "offsetOfBand")
 
@@ -41,6 +44,8 @@ class Product:
     wavelengths, fwhm : ndarray, (bands,), float64, nm
     gains, offsets : ndarray, (bands,), float64
     nodata : float or None
+    units : str
+        Of what gains and offsets make of voxels; empty for reflectances.
     """
 
     wavelengths: npt.NDArray[np.float64]
@@ -48,6 +53,7 @@ class Product:
     gains: npt.NDArray[np.float64]
     offsets: npt.NDArray[np.float64]
     nodata: float | None
+    units: str = ""
 
 
 def read_product(path: str, bands: int) -> Product | None:
@@ -73,6 +79,8 @@ def read_product(path: str, bands: int) -> Product | None:
         return None
     root = parse_xml(str(found[0]))
     table = _bands(root, str(found[0]))
+    if match[2] and len(table) > bands:  # VNIR comes first in the list, SWIR last
+        table = table[:bands] if match[2].upper() == "VNIR" else table[-bands:]
     if len(table) != bands:
         warnings.warn(
             f"{found[0]} describes {len(table)} bands where {path} has {bands}: not used",
@@ -86,7 +94,16 @@ def read_product(path: str, bands: int) -> Product | None:
         gains=gains,
         offsets=offsets,
         nodata=_number(next(root.iter("backgroundValue"), None)),
+        units="radiance" if _is_radiance(root, match[1]) else "",
     )
+
+
+def _is_radiance(root: ElementTree.Element, name: str) -> bool:
+    """Whether a product is of level 1, by its metadata or else by its name."""
+    level = next((element.text for element in root.iter("level") if element.text), None)
+    if level:
+        return _RADIANCE.fullmatch(level.strip()) is not None
+    return re.search(r"[-_]L1[ABC][-_]", name) is not None
 
 
 def _bands(root: ElementTree.Element, path: str) -> npt.NDArray[np.float64]:

@@ -7,7 +7,9 @@ virtual raster that reads other files. GDAL is loaded when the first GeoTIFF is 
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +21,10 @@ import numpy.typing as npt
 
 from hsifcn.core.errors import LabelError, UnreadableFileError
 from hsifcn.core.scene import Grid, Window
-from hsifcn.io.affine import as_reflectances
+from hsifcn.io.affine import unpacked
+from hsifcn.io.files import printable
 from hsifcn.io.formats import FileScene, Format, GivenLabels, refuse_lying_size, refuse_variable
+from hsifcn.io.nodata import declare_nodata
 from hsifcn.io.product_xml import read_product
 from hsifcn.io.tiff_classes import read_classes
 from hsifcn.io.tiff_tags import read_spectrum
@@ -29,6 +33,7 @@ from hsifcn.io.tiff_writer import create
 _BUFFER_BYTES = 32 * 2**20  # what a read holds besides its result and GDAL's blocks
 _LEAST_CACHE = 64 * 2**20  # bytes for GDAL's blocks; each is unpacked once in a read
 _MOST_CACHE = 2**30
+_OFF_GRID = 0.5  # of a pixel, that ground control points may be off an even grid
 _BLOCKS_CHECKED = 20_000  # of a band, when a file is checked to be whole
 
 
@@ -43,7 +48,13 @@ class TiffArray:
     shape : tuple of int
         Rows, columns, bands.
     dtype : dtype
-        Native type of the voxels.
+        Native type of the voxels that are given.
+    stored : dtype
+        Native type of those in the file.
+    bands : tuple of int
+        Numbers of the bands in the file, from 1; an alpha band is none of them.
+    nodata : float or None
+        What masked pixels become: NaN in floats. None where there is no mask.
     block_rows : int
         Rows of a block on disk, which are unpacked together.
     cache : int
@@ -53,6 +64,9 @@ class TiffArray:
     path: str
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
+    stored: np.dtype[Any]
+    bands: tuple[int, ...]
+    nodata: float | None
     block_rows: int
     cache: int
 
@@ -64,13 +78,17 @@ class TiffArray:
             raise ValueError(f"{window} reaches out of an array of {self.shape}")
         result = np.empty((window.rows, window.cols, bands), self.dtype)
         with _dataset(self.path, self.cache) as dataset:
-            found = (dataset.height, dataset.width, dataset.count)
-            if found != self.shape or np.dtype(dataset.dtypes[0]) != self.dtype:
+            size = (dataset.height, dataset.width)
+            found = _dtype(dataset, self.path)
+            if size != (rows, cols) or dataset.count < max(self.bands) or found != self.stored:
                 raise UnreadableFileError(f"{self.path} changed since it was opened", "run again")
             for part in self._parts(window):
-                block = dataset.read(window=((part.row, part.row_stop), (part.col, part.col_stop)))
-                row = part.row - window.row
-                result[row : row + part.rows] = block.transpose(1, 2, 0)
+                place = ((part.row, part.row_stop), (part.col, part.col_stop))
+                target = result[part.row - window.row :][: part.rows]
+                target[:] = dataset.read(list(self.bands), window=place).transpose(1, 2, 0)
+                if self.nodata is not None:
+                    masks = dataset.read_masks(list(self.bands), window=place)
+                    target[(masks == 0).any(axis=0)] = self.nodata
         return result
 
     def _parts(self, window: Window) -> Iterator[Window]:
@@ -90,8 +108,8 @@ def open_scene(path: str, variable: str | None) -> FileScene:
     refuse_variable(path, variable)
     with _dataset(path) as dataset:
         voxels = _voxels(dataset, path)
-        spectrum = read_spectrum(dataset, path)
-        product = read_product(path, dataset.count)
+        spectrum = read_spectrum(dataset, voxels.bands, path)
+        product = read_product(path, len(voxels.bands))
         scene = FileScene(
             path=path,
             shape=voxels.shape,
@@ -101,19 +119,20 @@ def open_scene(path: str, variable: str | None) -> FileScene:
             good_bands=spectrum.good_bands,
             wavelengths=spectrum.wavelengths,
             nodata=_nodata(dataset),
-            grid=_grid(dataset),
+            grid=_grid(dataset, path),
             fwhm=spectrum.fwhm,
         )
-        gains, offsets = dataset.scales, dataset.offsets
+        chosen = np.array(voxels.bands) - 1
+        gains, offsets = np.array(dataset.scales)[chosen], np.array(dataset.offsets)[chosen]
+        units = dataset.units[0] or ""
+        values = {value for value in dataset.nodatavals if value is not None}
+    scene = declare_nodata(scene, None, fills=tuple(filter(np.isfinite, values)))
     if product is None:
-        return as_reflectances(scene, gains, offsets)
-    scene = dataclasses.replace(
-        scene,
-        wavelengths=product.wavelengths,
-        fwhm=product.fwhm,
-        nodata=product.nodata if scene.nodata is None else scene.nodata,
-    )
-    return as_reflectances(scene, product.gains, product.offsets)
+        return unpacked(scene, gains, offsets, units)
+    scene = dataclasses.replace(scene, wavelengths=product.wavelengths, fwhm=product.fwhm)
+    if product.nodata is not None:
+        scene = declare_nodata(scene, product.nodata)
+    return unpacked(scene, product.gains, product.offsets, product.units)
 
 
 def read_labels(path: str, variable: str | None) -> GivenLabels:
@@ -124,7 +143,7 @@ def read_labels(path: str, variable: str | None) -> GivenLabels:
         rows, cols, bands = voxels.shape
         if bands != 1:
             raise LabelError(f"{path} has {bands} bands", "a label map has one")
-        nodata, grid = _nodata(dataset), _grid(dataset)
+        nodata, grid = _nodata(dataset), _grid(dataset, path)
         try:
             palette = dataset.colormap(1)
         except ValueError:  # it has none
@@ -166,8 +185,9 @@ def _dataset(path: str, cache: int = _LEAST_CACHE) -> Iterator[Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with (
+                _utf8_path(absolute) as readable,
                 rasterio.Env(GDAL_CACHEMAX=cache),
-                rasterio.open(absolute, driver="GTiff") as dataset,
+                rasterio.open(readable, driver="GTiff") as dataset,
             ):
                 yield dataset
     except RasterioError as error:
@@ -180,20 +200,68 @@ def _dataset(path: str, cache: int = _LEAST_CACHE) -> Iterator[Any]:
         ) from error
 
 
+@contextmanager
+def _utf8_path(path: str) -> Iterator[str]:
+    """A path that rasterio takes: one of other bytes than UTF-8 is linked to from a folder."""
+    if printable(path) == path:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="hsifcn-") as folder:
+        for suffix in ("", ".aux.xml", ".msk", ".ovr"):
+            if os.path.exists(path + suffix):
+                os.symlink(path + suffix, os.path.join(folder, f"scene.tif{suffix}"))
+        yield os.path.join(folder, "scene.tif")
+
+
 def _voxels(dataset: Any, path: str) -> TiffArray:
     """Describe the voxels, and check that the file holds all of them."""
-    dtype = np.dtype(dataset.dtypes[0])
-    if dtype.kind not in "iuf":
-        raise UnreadableFileError(f"{path} holds {dtype}, not integers or floats")
-    shape = (dataset.height, dataset.width, dataset.count)
-    refuse_lying_size(path, int(np.prod(shape, dtype=object)) * dtype.itemsize)
+    from rasterio.enums import ColorInterp, MaskFlags
+
+    stored = _dtype(dataset, path)
+    bands = [
+        band
+        for band, meaning in enumerate(dataset.colorinterp, start=1)
+        if meaning != ColorInterp.alpha or dataset.count == 1
+    ]
+    flags = {flag for band in bands for flag in dataset.mask_flag_enums[band - 1]}
+    masked = not flags <= {MaskFlags.all_valid, MaskFlags.nodata} or any(
+        not dataset.mask_flag_enums[band - 1] for band in bands
+    )
+    dtype, nodata = stored, None
+    if masked:
+        nodata = _nodata(dataset)
+        if stored.kind == "f" or nodata is None:
+            # Any integer may be a measurement; floats twice as wide hold all of them.
+            dtype = stored if stored.kind == "f" else np.promote_types(stored, np.float32)
+            nodata = np.nan
+    shape = (dataset.height, dataset.width, len(bands))
+    refuse_lying_size(path, int(np.prod(shape, dtype=object)) * stored.itemsize)
     _require_all_blocks(dataset, path)
     block_rows, block_cols = dataset.block_shapes[0]
     blocks_across = -(-shape[1] // block_cols)
-    bands = shape[2] if _is_pixel_interleaved(dataset) else 1
-    needed = 2 * block_rows * block_cols * blocks_across * bands * dtype.itemsize
+    unpacked_bands = dataset.count if _is_pixel_interleaved(dataset) else 1
+    needed = 2 * block_rows * block_cols * blocks_across * unpacked_bands * stored.itemsize
     cache = min(max(needed, _LEAST_CACHE), _MOST_CACHE)
-    return TiffArray(os.path.abspath(path), shape, dtype, block_rows, cache)
+    return TiffArray(
+        path=os.path.abspath(path),
+        shape=shape,
+        dtype=dtype,
+        stored=stored,
+        bands=tuple(bands),
+        nodata=nodata,
+        block_rows=block_rows,
+        cache=cache,
+    )
+
+
+def _dtype(dataset: Any, path: str) -> np.dtype[Any]:
+    """Type of the voxels; UnreadableFileError where they are no real numbers."""
+    name = str(dataset.dtypes[0])
+    if name.startswith("complex") or np.dtype(name).kind not in "iuf":
+        raise UnreadableFileError(
+            f"{path} holds {name}, not integers or floats", "save real numbers"
+        )
+    return np.dtype(name)
 
 
 def _require_all_blocks(dataset: Any, path: str) -> None:
@@ -227,9 +295,37 @@ def _nodata(dataset: Any) -> float | None:
     return None if value is None or np.isnan(value) else float(value)
 
 
-def _grid(dataset: Any) -> Grid | None:
+def _grid(dataset: Any, path: str) -> Grid | None:
+    """Where the pixels lie, by the file's transform or by its ground control points.
+
+    Warns
+    -----
+    UserWarning
+        The points lie on no even grid, or there are only coefficients of a sensor model.
+    """
     crs = dataset.crs.to_wkt() if dataset.crs else None
-    a, b, c, d, e, f = tuple(dataset.transform)[:6]
-    if crs is None and (a, b, c, d, e, f) == (1, 0, 0, 0, 1, 0):
-        return None  # what rasterio gives where the file does not tell
-    return Grid(crs, (a, b, c, d, e, f))
+    transform = tuple(dataset.transform)[:6]
+    if crs is not None or transform != (1, 0, 0, 0, 1, 0):
+        return Grid(crs, transform)
+    points, points_crs = dataset.gcps
+    if not points:
+        if dataset.rpcs is not None:
+            _warn_of_no_grid(path, "rational polynomial coefficients (RPC) only")
+        return None
+    pixels = np.array([(point.col, point.row, 1.0) for point in points])
+    places = np.array([(point.x, point.y) for point in points])
+    solution, _, rank, _ = np.linalg.lstsq(pixels, places, rcond=None)
+    (a, d), (b, e), (c, f) = solution.tolist()
+    pixel = math.sqrt(abs(a * e - b * d))
+    off = np.abs(pixels @ solution - places).max()
+    if rank < 3 or not pixel > 0 or off > _OFF_GRID * pixel:
+        _warn_of_no_grid(path, f"{len(points)} ground control points that lie on no even grid")
+        return None
+    return Grid(points_crs.to_wkt() if points_crs else None, (a, b, c, d, e, f))
+
+
+def _warn_of_no_grid(path: str, has: str) -> None:
+    warnings.warn(
+        f"{path} has {has}: no georeference; gdalwarp gives it one",
+        stacklevel=2,
+    )

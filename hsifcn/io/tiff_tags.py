@@ -39,12 +39,14 @@ class Spectrum:
     fwhm: npt.NDArray[np.float64] | None = None
 
 
-def read_spectrum(dataset: Any, path: str) -> Spectrum:
+def read_spectrum(dataset: Any, bands: Sequence[int], path: str) -> Spectrum:
     """Read what an open rasterio dataset tells of its bands.
 
     Parameters
     ----------
     dataset : rasterio.DatasetReader
+    bands : sequence of int
+        Numbers of its bands that are meant, from 1.
     path : str
         Its file, for messages.
 
@@ -53,12 +55,9 @@ def read_spectrum(dataset: Any, path: str) -> Spectrum:
     UserWarning
         Wavelengths are given for some bands only, or are no positive numbers: they are not used.
     """
-    count = dataset.count
-    imagery = [_lower(dataset.tags(band, ns="IMAGERY")) for band in range(1, count + 1)]
-    plain = [
-        _lower(dataset.tags(band, ns="ENVI")) | _lower(dataset.tags(band))
-        for band in range(1, count + 1)
-    ]
+    count = len(bands)
+    imagery = [_lower(dataset.tags(band, ns="IMAGERY")) for band in bands]
+    plain = [_lower(dataset.tags(band, ns="ENVI")) | _lower(dataset.tags(band)) for band in bands]
     whole = _lower(dataset.tags(ns="ENVI")) | _lower(dataset.tags())
     bbl = _numbers([tags.get("bbl") for tags in plain])
     if bbl is None:
@@ -72,7 +71,7 @@ def read_spectrum(dataset: Any, path: str) -> Spectrum:
             _items(whole.get("fwhm", ""), count),
             _units(whole),
         ),
-        (_described(dataset.descriptions), [None] * count, "nm"),
+        (_described([dataset.descriptions[band - 1] for band in bands]), [None] * count, "nm"),
     ):
         wavelengths = _numbers(given)
         if (

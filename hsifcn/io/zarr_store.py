@@ -19,10 +19,13 @@ import numpy.typing as npt
 
 from hsifcn.core.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
 from hsifcn.core.scene import Window
-from hsifcn.io.affine import as_reflectances
+from hsifcn.io.affine import unpacked
+from hsifcn.io.axes import refuse_small_cube
+from hsifcn.io.coordinates import plain_cube
 from hsifcn.io.files import read_text
 from hsifcn.io.formats import FileScene, Format, GivenLabels, not_a_cube, refuse_lying_size
-from hsifcn.io.wavelengths import NAMES, listed_wavelengths
+from hsifcn.io.listing import Listing, axis_values
+from hsifcn.io.nodata import declare_nodata
 from hsifcn.io.writer import RasterSpec, RasterWriter
 
 _CODECS = {
@@ -31,13 +34,14 @@ _CODECS = {
 }
 _LARGEST_CHUNK = 2**30  # bytes
 _MOST_CHUNKS = 1_000_000  # that are looked for one by one
+_LONGEST_AXIS = 10**6  # whose coordinates are looked at
 _DEEPEST = 8  # groups within groups
 _FAULTS = (OSError, ValueError, TypeError, KeyError, RuntimeError, NotImplementedError)
 
 
 @dataclass(frozen=True)
 class ZarrArray:
-    """An array in a store, of (rows, cols, bands) or (rows, cols).
+    """An array in a store, of rows, columns and bands in any order, or of (rows, cols).
 
     Attributes
     ----------
@@ -47,12 +51,15 @@ class ZarrArray:
         Rows, columns, bands.
     dtype : dtype
         Native type of the voxels.
+    axes : tuple of int
+        Which axes of the array rows, columns and bands are.
     """
 
     path: str
     name: str
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
+    axes: tuple[int, int, int] = (0, 1, 2)
 
     def read(self, window: Window) -> npt.NDArray[Any]:
         """Read all bands of a window, as ``RawArray.read`` does."""
@@ -62,40 +69,73 @@ class ZarrArray:
             or window.col_stop > self.shape[1]
         ):
             raise ValueError(f"{window} reaches out of an array of {self.shape}")
+        index = [slice(None)] * 3
+        index[self.axes[0]], index[self.axes[1]] = window.slices
         try:
-            block = np.asarray(_open(self.path, self.name)[window.slices])
+            array = _open(self.path, self.name)
+            block = np.asarray(array[tuple(index[: array.ndim])])
         except _FAULTS as error:
             raise _unreadable(self.path, error) from error
-        result: npt.NDArray[Any] = np.array(block, self.dtype, order="C")
-        return result.reshape(window.rows, window.cols, self.shape[2])
+        block = block.reshape((*block.shape, 1)[:3]).transpose(self.axes)
+        return np.array(block, self.dtype, order="C")
 
 
 def open_scene(path: str, variable: str | None) -> FileScene:
-    """Open the array that was named, or else the only cube; bands are its last axis."""
+    """Open the array that was named, or else the only cube.
+
+    Which axis holds the bands is told as in NetCDF, by the names of axes that xarray writes; else
+    it is the last.
+    """
     found = _arrays(path)
     name = _choose(path, found, variable, 3)
     array = found[name]
     if len(array.shape) != 3:
         raise not_a_cube(f"{path}:{name}" if name else path, tuple(array.shape))
-    voxels = _voxels(path, name, array)
+    cube = plain_cube(_listing(path, found), f"/{name}")
+    voxels = _voxels(path, name, array, cube.parts[0].axes)
     _warn_of_missing_chunks(voxels, array)
     fill = array.fill_value
     fill = float(fill) if fill is not None and np.isfinite(fill) and fill != 0 else None
-    nodata = array.attrs.get("_FillValue", array.attrs.get("nodata", fill))
+    bands = voxels.shape[2]
     scene = FileScene(
         path=f"{path}:{name}" if name else path,
         shape=voxels.shape,
         dtype=voxels.dtype,
-        interleave="bip",
+        interleave={2: "bip", 1: "bil", 0: "bsq"}[voxels.axes[2]],
         voxels=voxels,
-        good_bands=np.ones(voxels.shape[2], dtype=np.bool_),
-        wavelengths=_wavelengths(path, name, found),
-        nodata=float(nodata) if isinstance(nodata, int | float) else None,
+        good_bands=np.ones(bands, np.bool_) if cube.good_bands is None else cube.good_bands,
+        wavelengths=cube.wavelengths,
+        fwhm=cube.fwhm,
+        nodata=fill if cube.nodata is None else cube.nodata,
+        grid=cube.grid,
+        axes_told=cube.axes_told,
     )
-    gain, offset = array.attrs.get("scale_factor", 1), array.attrs.get("add_offset", 0)
-    if not isinstance(gain, int | float) or not isinstance(offset, int | float):
-        return scene
-    return as_reflectances(scene, gain, offset)  # as the CF conventions have it, section 8.1
+    low, high = cube.limits
+    scene = declare_nodata(scene, None, fills=cube.fills, low=low, high=high)
+    return unpacked(scene, *(cube.packing or (1.0, 0.0)), cube.units)
+
+
+def _listing(path: str, found: dict[str, Any]) -> Listing:
+    """The arrays of a store as ``hdf5_child`` lists those of a file."""
+    datasets = {}
+    for name, array in found.items():
+        about = dict(array.attrs)
+        folder = f"/{name}".rpartition("/")[0]
+        names = about.get("_ARRAY_DIMENSIONS") or getattr(array.metadata, "dimension_names", None)
+        described: dict[str, Any] = {"shape": list(array.shape), "attributes": about}
+        if isinstance(names, list | tuple) and len(names) == array.ndim:
+            described["scales"] = [f"{folder}/{axis}" if axis else "" for axis in names]
+        if array.ndim == 1 and array.dtype.kind in "iuf" and 0 < array.size <= _LONGEST_AXIS:
+            described |= axis_values(_values(path, array))
+        datasets[f"/{name}"] = described
+    return Listing(path, {"datasets": datasets, "groups": {"/": {}}})
+
+
+def _values(path: str, array: Any) -> npt.NDArray[np.float64]:
+    try:
+        return np.asarray(array[:], np.float64)
+    except _FAULTS as error:
+        raise _unreadable(path, error) from error
 
 
 def read_labels(path: str, variable: str | None) -> GivenLabels:
@@ -215,20 +255,24 @@ def _choose(path: str, found: dict[str, Any], variable: str | None, dimensions: 
     if len(names) > 1:
         listed = ", ".join(f"{path}:{name}" for name in names)
         raise AmbiguousInputError(f"{path} holds several {what}s: {listed}", "name one of these")
+    if dimensions == 3:
+        numeric = {name: array.shape for name, array in found.items() if array.dtype.kind in "iuf"}
+        refuse_small_cube(path, names[0], numeric)
     return names[0]
 
 
-def _voxels(path: str, name: str, array: Any) -> ZarrArray:
+def _voxels(path: str, name: str, array: Any, axes: tuple[int, int, int] = (0, 1, 2)) -> ZarrArray:
     dtype = np.dtype(array.dtype)
     if dtype.kind not in "iuf" or dtype.itemsize > 8 or min(array.shape) < 1:
         raise UnreadableFileError(f"{path}:{name} holds {dtype}, or nothing; not numbers")
     chunk = int(np.prod(array.chunks, dtype=object)) * dtype.itemsize
     if chunk > _LARGEST_CHUNK:
         raise UnreadableFileError(f"{path}:{name} is stored in chunks of {chunk / 1e9:.1f} GB")
-    rows, cols, bands = (*array.shape, 1)[:3]
+    rows, cols, bands = ((*array.shape, 1)[axis] for axis in axes)
     inside = (file.stat().st_size for file in Path(path).rglob("*") if file.is_file())
     refuse_lying_size(path, rows * cols * bands * dtype.itemsize, sum(inside))
-    return ZarrArray(os.path.abspath(path), name, (rows, cols, bands), dtype.newbyteorder("="))
+    native = dtype.newbyteorder("=")
+    return ZarrArray(os.path.abspath(path), name, (rows, cols, bands), native, axes)
 
 
 def _warn_of_missing_chunks(voxels: ZarrArray, array: Any) -> None:
@@ -242,22 +286,6 @@ def _warn_of_missing_chunks(voxels: ZarrArray, array: Any) -> None:
             f"{array.fill_value}",
             stacklevel=2,
         )
-
-
-def _wavelengths(path: str, name: str, found: dict[str, Any]) -> npt.NDArray[np.float64] | None:
-    """Wavelengths in an attribute of the array, or in an array beside it, as xarray writes them."""
-    count = found[name].shape[2]
-    folder = name.rpartition("/")[0]
-    about = found[name].attrs
-    for key in NAMES:
-        if key in about:
-            return listed_wavelengths(path, about[key], count)
-    for key in NAMES:
-        array = found.get(f"{folder}/{key}".lstrip("/"))
-        if array is not None:
-            values = array[:] if array.shape == (count,) else ()
-            return listed_wavelengths(path, values, count, str(array.attrs.get("units", "")))
-    return None
 
 
 def _unreadable(path: str, error: Exception) -> UnreadableFileError:

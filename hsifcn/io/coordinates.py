@@ -8,13 +8,17 @@ conventions 1.11 (sections 4.1, 4.2 and 5.6); the CRS by the well-known text of 
 
 from __future__ import annotations
 
+import re
 import warnings
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from hsifcn.core.scene import Grid
 from hsifcn.io.crs import known_wkt
-from hsifcn.io.hdf5_products import Listing
-from hsifcn.io.wavelengths import NAMES, is_length_of_waves
+from hsifcn.io.listing import Cube, Listing, Numbers, Part
+from hsifcn.io.wavelengths import NAMES, are_wavelengths, is_length_of_waves, to_nanometres
 
 _MEANINGS = {
     "x": ({"projection_x_coordinate", "longitude"}, {"x", "lon", "longitude", "easting"}),
@@ -22,6 +26,8 @@ _MEANINGS = {
 }
 _EAST = {"degrees_east", "degree_east", "degree_e", "degrees_e", "degreee", "degreese"}
 _NORTH = {"degrees_north", "degree_north", "degree_n", "degrees_n", "degreen", "degreesn"}
+# As PACE calls those of its detectors and products; that one is meant which is as long as an axis.
+_WAVELENGTHS = re.compile(r"(blue|red|swir)_wavelengths?|wavelengths?_3d", re.IGNORECASE)
 _METRES = {"", "m", "metre", "metres", "meter", "meters"}
 _KILOMETRES = {"km", "kilometre", "kilometres", "kilometer", "kilometers"}
 _UNEVEN = 0.1  # of a pixel; what rounding to float32 makes of large coordinates is less
@@ -38,6 +44,110 @@ def axis_meanings(listing: Listing, name: str) -> tuple[str, ...]:
 def scales_of(listing: Listing, name: str) -> list[str]:
     """Paths of the coordinates of each axis, empty for those that have none."""
     return [str(scale) for scale in listing.datasets[name].get("scales", ())]
+
+
+def plain_cube(listing: Listing, name: str) -> Cube:
+    """Any dataset as a scene, with what its coordinates and attributes tell."""
+    described = listing.datasets[name]
+    shape, attributes = described["shape"], described["attributes"]
+    wavelengths, fwhm = _spectrum(listing, name)
+    band_axis, told = _band_axis(listing, name, wavelengths)
+    rows, cols = (axis for axis in range(3) if axis != band_axis)
+    if wavelengths is not None and len(wavelengths) != shape[band_axis]:
+        wavelengths = fwhm = None
+    scale = listing.number(attributes, "scale_factor")
+    offset = listing.number(attributes, "add_offset")
+    packing = (1.0 if scale is None else scale, offset or 0.0)
+    if scale is None and "scale_factor" in attributes:
+        packing = (1.0, 0.0)  # it is no number
+    fills = listing.fills(name)
+    units = str(attributes.get("units", ""))
+    if not units and "radiance" in name.rpartition("/")[2].casefold():
+        units = "radiance"
+    return Cube(
+        parts=(Part(name, (rows, cols, band_axis)),),
+        wavelengths=wavelengths,
+        fwhm=fwhm if fwhm is not None and len(fwhm) == shape[band_axis] else None,
+        good_bands=_good_bands(listing, name, shape[band_axis]),
+        nodata=fills[0] if fills else None,
+        grid=read_grid(listing, name, rows, cols),
+        packing=packing,
+        units=units,
+        fills=fills[1:],
+        # Of packed values the limits may be meant before or after unpacking: files disagree.
+        limits=listing.limits(name) if packing == (1.0, 0.0) else (-np.inf, np.inf),
+        axes_told=told,
+    )
+
+
+def _good_bands(listing: Listing, name: str, bands: int) -> npt.NDArray[np.bool_] | None:
+    """Which bands an attribute or a dataset beside calls good."""
+    group = name.rpartition("/")[0]
+    for key in ("good_wavelengths", "good_bands", "bbl"):
+        value = listing.datasets[name]["attributes"].get(key)
+        for numbers in (listing.numbers(value), listing.values(f"{group}/{key}", bands)):
+            if numbers is not None and len(numbers) == bands:
+                return np.asarray(numbers > 0)
+    return None
+
+
+def _band_axis(listing: Listing, name: str, wavelengths: Numbers | None) -> tuple[int, bool]:
+    """The axis with wavelengths as coordinates, or that is neither x nor y; whether that is told.
+
+    Without coordinates it is the one that is as long as the wavelengths, else the last.
+    """
+    shape, meanings = listing.datasets[name]["shape"], axis_meanings(listing, name)
+    if meanings.count("wavelength") == 1:
+        return meanings.index("wavelength"), True
+    if {"x", "y"} <= set(meanings) and meanings.count("") == 1:
+        return meanings.index(""), True
+    if wavelengths is not None and shape.count(len(wavelengths)) == 1:
+        return int(shape.index(len(wavelengths))), True
+    return 2, False
+
+
+def _spectrum(listing: Listing, name: str) -> tuple[Numbers | None, Numbers | None]:
+    """Wavelengths and widths that fit an axis: its coordinates, attributes, the nearest dataset."""
+    shape, attributes = (listing.datasets[name][key] for key in ("shape", "attributes"))
+    meanings = zip(scales_of(listing, name), axis_meanings(listing, name), strict=False)
+    scales = [
+        listing.datasets[scale]
+        for scale, meaning in meanings
+        if meaning == "wavelength" and scale in listing.datasets
+    ]
+    group = name.rpartition("/")[0]
+    near = sorted(listing.datasets, key=lambda other: other.rpartition("/")[0] != group)
+    found: dict[str, tuple[Numbers, str]] = {}
+    misfits = []
+    for kind, wanted in (("wavelengths", NAMES), ("fwhm", ("fwhm", "fwhm_nm"))):
+        sources = [(key, value, attributes) for key, value in attributes.items()]
+        if kind == "wavelengths":
+            sources = [(NAMES[0], s.get("value"), s["attributes"]) for s in scales] + sources
+        for other in near:
+            described = listing.datasets[other]
+            key = other.rpartition("/")[2]
+            if kind == "wavelengths" and _WAVELENGTHS.fullmatch(key):
+                key = NAMES[0]
+            sources.append((key, described.get("value"), described["attributes"]))
+        for key, value, about in sources:
+            numbers = listing.numbers(value) if key.casefold() in wanted else None
+            if numbers is None:
+                continue
+            if len(numbers) in shape and np.all(numbers > 0):
+                units = str(about.get("units", about.get("wavelength_units", "")))
+                found.setdefault(kind, (numbers, units))
+            else:
+                misfits.append(kind)
+    if "wavelengths" in misfits and "wavelengths" not in found:
+        warnings.warn(
+            f"the wavelengths in {listing.path} are not one a band: not used", stacklevel=2
+        )
+    if "wavelengths" not in found or not are_wavelengths(*found["wavelengths"]):
+        return None, None
+    numbers, units = found["wavelengths"]
+    wavelengths = to_nanometres(numbers, units)
+    fwhm = found["fwhm"][0] * (wavelengths[0] / numbers[0]) if "fwhm" in found else None
+    return wavelengths, fwhm
 
 
 def read_grid(listing: Listing, name: str, rows: int, cols: int) -> Grid | None:
@@ -132,7 +242,7 @@ def _crs(listing: Listing, name: str, geographic: bool) -> str | None:
 def _line(listing: Listing, scale: str) -> tuple[float, float] | None:
     """Where the first pixel of an axis begins, and its step; None where steps are uneven."""
     about = _attributes(listing, scale)
-    known = listing.datasets[scale].get("steps")
+    known = listing.datasets.get(scale, {}).get("steps")
     units = _units(about)
     if known is None or not (units in _METRES | _KILOMETRES or units.startswith("degree")):
         return None
