@@ -241,3 +241,25 @@ def test_bad_input(bad_folder, arguments, parts):
     before = snapshot(bad_folder)
     assert_refused(command(bad_folder, "info", *arguments, "-q"), *parts)
     assert snapshot(bad_folder) == before
+
+
+def test_what_is_told_while_the_file_is_opened_is_in_the_json(tmp_path):
+    """Warnings, and apart from them what only informs."""
+    cube = np.random.default_rng(0).random((12, 10, 6), np.float32)
+    cube[3:6, 3:6] = -9999
+    raster = write_envi(tmp_path / "a.img", cube, byte_order=None)
+    with open(raster, "ab") as file:
+        file.write(bytes(7))
+    done = command(tmp_path, "info", "a.img", "--json")
+    lines = [line.removeprefix("warning: ") for line in done.err.splitlines()]
+    assert done.json["warnings"] == lines
+    for words in ("7 bytes more", "no 'byte order'", "are -9999, far from all others"):
+        assert sum(words in line for line in lines) == 1
+    sizes = {"nRow": 4.0, "nCol": 5.0}
+    scipy.io.savemat(tmp_path / "b.mat", {"Y": np.random.default_rng(0).random((9, 20)), **sizes})
+    done = command(tmp_path, "info", "b.mat", "--json")
+    (note,) = done.json["notes"]
+    assert "Y (9, 20) is read as 4 x 5 pixels" in note
+    assert note in done.err.splitlines()
+    assert not any("Y (9, 20)" in warning for warning in done.json["warnings"])
+    assert command(tmp_path, "info", "b.mat", "--json", "-q").err == ""

@@ -215,7 +215,7 @@ FAULTS = {
         (lambda f: zarr_store(f, nm=NM[:2]), "x.zarr are not one a band"),
         (lambda f: npz(f, cube=CUBE, wavelengths=NM[:2]), "x.npz are not one a band"),
         (lambda f: mat(f, cube=CUBE, wavelength=NM[:2]), "x.mat are not one a band"),
-        (lambda f: v73(f, s={"cube": CUBE, "wl": np.array([NM + NM])}), "x.mat are not one a band"),
+        (lambda f: v73(f, s={"cube": CUBE, "wl": np.array([NM * 3])}), "x.mat are not one a band"),
     ],
     "claimed size": [
         (lambda f: envi(f, lines=10**9), "x.img is truncated"),

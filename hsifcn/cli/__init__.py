@@ -13,7 +13,7 @@ from types import TracebackType
 
 import click
 
-from hsifcn.core.errors import HsifcnError
+from hsifcn.core.errors import HsifcnError, Notice
 from hsifcn.core.process import spin_briefly
 
 COMMANDS = (
@@ -66,7 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     quiet = "-q" in arguments or "--quiet" in arguments
-    warnings.showwarning = lambda message, *_, **__: None if quiet else _say(f"warning: {message}")
+    warnings.showwarning = lambda message, kind, *_, **__: (
+        None if quiet else _say(warning_line(message, kind))
+    )
     if not debug:
         sys.excepthook = _report_bug
     spin_briefly()  # before a command loads PyTorch, and for the processes that it starts
@@ -90,6 +92,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _leave(f"{type(error).__name__}: {error}", 1, debug)
     except (MemoryError, RuntimeError) as error:
         _leave(f"{type(error).__name__}: {error}", 1, debug)
+
+
+def warning_line(message: Warning | str, kind: type[Warning]) -> str:
+    """What is told of a Python warning: one line, that of a ``Notice`` as it is."""
+    text = " ".join(str(message).split())
+    return text if issubclass(kind, Notice) else f"warning: {text}"
 
 
 def _say(text: str) -> None:

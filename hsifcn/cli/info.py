@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import re
+import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +15,7 @@ from hsifcn.cli import options as opt
 
 if TYPE_CHECKING:
     from hsifcn.core.scene import Grid, LabelMap
+    from hsifcn.data.dataset import Labelling
     from hsifcn.io.formats import FileScene
 
 NO_WAVELENGTHS = "not given; name a file of them with --wavelengths"
@@ -48,23 +51,27 @@ def command(
     overwrite: bool,
 ) -> None:
     """Show shape, type, wavelengths, bad bands, no-data, georeference and class counts."""
-    from hsifcn.core.errors import HsifcnError, MismatchError, SettingError
+    from hsifcn.core.errors import Notice, SettingError
     from hsifcn.data.dataset import Labelling
-    from hsifcn.io import find_labels, open_scene
 
-    scene = open_scene(scene_path, wavelengths=wavelengths, nodata=nodata)
-    labels_path = label_paths[0] if label_paths else None
-    if labels_path is None:
-        try:
-            labels_path = find_labels(scene_path)
-        except HsifcnError as error:
-            output.detail(str(error))
-    labels = None
-    if labels_path is not None:
-        try:
-            labels = Labelling(class_names, label_field, all_touched).open(labels_path, scene)
-        except MismatchError as error:
-            output.message(f"warning: {error}")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        scene, labels, labels_path = opened(
+            scene_path,
+            label_paths,
+            wavelengths,
+            nodata,
+            Labelling(class_names, label_field, all_touched),
+            output,
+        )
+        values = facts_of(scene, labels, labels_path)
+    texts = {" ".join(str(item.message).split()): item.category for item in told}
+    values["notes"] = [text for text, kind in texts.items() if issubclass(kind, Notice)]
+    values["warnings"] = [text for text in texts if text not in values["notes"]] + oddities(values)
+    for note in values["notes"]:
+        output.message(note)
+    for warning in values["warnings"]:
+        output.message(f"warning: {warning}")
     if quicklook is not None:
         from hsifcn.io import write_rgb_png
         from hsifcn.report.quicklook import rgb_quicklook
@@ -78,11 +85,37 @@ def command(
             raise SettingError("--spectra needs labels", "give them with -l")
         draw_spectra(spectra, scene, labels, overwrite=overwrite)
         output.message(f"spectra: {spectra}")
-    values = facts_of(scene, labels, labels_path)
-    values["warnings"] = oddities(values)
-    for warning in values["warnings"]:
-        output.message(f"warning: {warning}")
     output.result(summary(values), values)
+
+
+def opened(
+    scene_path: str,
+    label_paths: Sequence[str],
+    wavelengths: str | None,
+    nodata: float | None,
+    labelling: Labelling,
+    output: opt.Output,
+) -> tuple[FileScene, LabelMap | None, str | None]:
+    """Open the scene and, where there are any, its labels, with their path.
+
+    Labels that do not fit the scene are told by a warning.
+    """
+    from hsifcn.core.errors import HsifcnError, MismatchError
+    from hsifcn.io import find_labels, open_scene
+
+    scene = open_scene(scene_path, wavelengths=wavelengths, nodata=nodata)
+    path = label_paths[0] if label_paths else None
+    if path is None:
+        try:
+            path = find_labels(scene_path)
+        except HsifcnError as error:
+            output.detail(str(error))
+            return scene, None, None
+    try:
+        return scene, labelling.open(path, scene), path
+    except MismatchError as error:
+        warnings.warn(str(error), stacklevel=2)
+        return scene, None, path
 
 
 def facts_of(scene: FileScene, labels: LabelMap | None, labels_path: str | None) -> dict[str, Any]:

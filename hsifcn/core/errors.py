@@ -66,3 +66,7 @@ class FailedError(HsifcnError):
     """The input was good but the work failed: disk full, training diverged, child killed."""
 
     exit_code = 1
+
+
+class Notice(UserWarning):
+    """What was chosen or taken for granted, and is as it should be: told, but no warning."""

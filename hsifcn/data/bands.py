@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.core.errors import SettingError
+from hsifcn.core.errors import Notice, SettingError
 from hsifcn.core.scene import Scene, Window
 from hsifcn.data.standardise import strips
 
@@ -70,6 +70,7 @@ def with_chosen_bands(
             warnings.warn(
                 f"bands {format_bands(dark)} of {scene.path} hold no signal, in windows of water "
                 "vapour: left out",
+                Notice,
                 stacklevel=2,
             )
         good &= scene.good_bands & ~dark

@@ -123,7 +123,7 @@ def open_scene(
 
 
 def _with_wavelengths(scene: FileScene, path: str | os.PathLike[str]) -> FileScene:
-    """The scene with wavelengths of a text file, which may tell which of its axes holds the bands."""
+    """The scene with wavelengths of a text file, which may tell the axis of the bands."""
     if not scene.axes_told:
         count = sum(bool(line.strip()) for line in read_text(path).splitlines())
         axes = axes_by_wavelengths(scene.shape, count)

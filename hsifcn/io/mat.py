@@ -10,13 +10,20 @@ import dataclasses
 import json
 import math
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.core.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
+from hsifcn.core.errors import (
+    AmbiguousInputError,
+    LabelError,
+    Notice,
+    SettingError,
+    UnreadableFileError,
+)
 from hsifcn.io import cache
 from hsifcn.io.axes import axes_by_wavelengths, refuse_small_cube, turned
 from hsifcn.io.cache import UnpackedArray
@@ -126,6 +133,12 @@ def _matrix_of_spectra(path: str, listed: list[Listed], cubes: list[Listed]) -> 
         shape = (size[1], size[0], bands) if pixels_first else (bands, size[1], size[0])
         axes = (1, 0, 2) if pixels_first else (2, 1, 0)
         scene = turned(_scene(path, [], (item[0], shape, item[2])), axes)
+        warnings.warn(
+            f"{path}:{item[0]} {item[1]} is read as {size[0]} x {size[1]} pixels, counted down the "
+            f"columns, with {bands} bands",
+            Notice,
+            stacklevel=2,
+        )
         beside = _beside(listed, item[0], NAMES)
         if beside is not None:
             scene = dataclasses.replace(scene, wavelengths=_wavelengths(path, beside, bands))
