@@ -222,6 +222,26 @@ def test_workers_end_with_the_command(folder, number):
 
 
 @pytest.mark.slow
+def test_both_regimes_side_by_side(folder):
+    arguments = ["--models", "patch,hsifcn", "--learn-from", "both", "--json", "-q"]
+    done = hsifcn(folder, *SHORT, *arguments, timeout=300)
+    assert done.code == 0, done.err
+    regimes = {split["name"]: split["regime"] for split in done.json["splits"]}
+    assert regimes == {
+        "random:0.2": "labels-alone",
+        "random:0.2, pseudo-labels": "pseudo-labels",
+    }
+    assert [row["status"] for row in done.json["contenders"]] == ["done"] * 4
+    for name in ("patch", "hsifcn"):
+        alone, pseudo = (
+            load_model(folder / f"out/jobs/split-{number}/{name}-0.safetensors")
+            for number in (0, 1)
+        )
+        assert (alone.settings["propagation"], pseudo.settings["propagation"]) == (0, 1)
+        assert any((alone.weights[key] != pseudo.weights[key]).any() for key in alone.weights)
+
+
+@pytest.mark.slow
 def test_bands_are_chosen_by_wavelengths_from_a_file(folder):
     np.savetxt(folder / "nm.txt", np.linspace(400, 950, 12))
     chosen = ["--models", "svm,fcn32s", "--bands", "400nm-650nm", "--wavelengths", "nm.txt"]

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from cli_helpers import finished_comparison
 
+from hsifcn.inference.bundle import load_model
+from hsifcn.models import DEFAULT_MODEL
+
 pytestmark = pytest.mark.slow  # the comparison, made once, takes several processes
 
 KEYS = {"scene", "environment", "splits", "contenders", "equivalence", "differences", "scaling"}
@@ -64,6 +67,17 @@ def test_accuracies_have_a_value_a_seed(rows):
             assert len(row[key]["values"]) == 1
             assert row[key]["mean"] == pytest.approx(row[key]["values"][0])
             assert -1 <= row[key]["mean"] <= 1
+
+
+def test_what_networks_learn_from_and_how_long_is_told(comparison, rows):
+    assert "4 steps" in comparison["steps"]
+    assert {split["regime"] for split in comparison["splits"]} == {"labels-alone"}
+    for row in rows.values():
+        if row["kind"] != "classical":
+            assert (row["steps"], row["stopped_by"]) == (4, "steps")
+            assert row["flops_train"] == 4 * row["flops_train_step"]
+    bundle = load_model(finished_comparison() / f"out/jobs/split-0/{DEFAULT_MODEL}-0.safetensors")
+    assert bundle.settings["propagation"] == 0
 
 
 def test_costs_are_measured(rows):

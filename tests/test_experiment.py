@@ -6,7 +6,9 @@ import json
 import os
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from scenes import write_field_scene
@@ -17,17 +19,85 @@ from hsifcn.comparison.experiment import Experiment, contenders
 from hsifcn.comparison.tables import patch_store_bytes
 from hsifcn.comparison.task import Task
 from hsifcn.core.errors import MemoryCeilingError
+from hsifcn.training.settings import default_options
 
 
 def test_patches_are_stored_on_the_first_split_only():
     splits = {"random": "random:0.2", "disjoint": "checkerboard:5:gap=1"}
     experiment = Experiment("cube.npy", "cube_gt.npy", splits, patch=5)
-    known = contenders(5)
-    assert why_skipped(known["materialised"], "random", experiment) is None
-    reason = why_skipped(known["materialised"], "disjoint", experiment)
+    known, (random, disjoint) = contenders(5), experiment.cases
+    assert why_skipped(known["materialised"], random, experiment) is None
+    reason = why_skipped(known["materialised"], disjoint, experiment)
     assert "windowed form" in reason
     assert "measured on split random" in reason
-    assert why_skipped(known["patch"], "disjoint", experiment) is None
+    assert why_skipped(known["patch"], disjoint, experiment) is None
+
+
+def test_each_split_is_compared_in_each_regime():
+    splits = {"random": "random:0.2", "disjoint": "checkerboard:5:gap=1"}
+    both = Experiment("a", "b", splits, regimes=("labels-alone", "pseudo-labels"))
+    assert [case.name for case in both.cases] == [
+        *("random", "disjoint", "random, pseudo-labels", "disjoint, pseudo-labels")
+    ]
+    known = contenders(15)
+    assert why_skipped(known["svm"], both.cases[0], both) is None
+    assert "labels alone" in why_skipped(known["svm"], both.cases[2], both)
+    alone = Experiment("a", "b", splits, regimes=("pseudo-labels",))
+    assert why_skipped(known["svm"], alone.cases[0], alone) is None
+
+
+@pytest.mark.parametrize(("regime", "weight"), [("labels-alone", 0.0), ("pseudo-labels", 1.0)])
+@pytest.mark.parametrize("model", ["patch5", "hsifcn"])
+def test_all_networks_learn_from_the_same(regime, weight, model):
+    task = Task("train", "cube.npy", "scene", "cpu", model=model, regime=regime)
+    options = tasks.comparable_options(task)
+    assert options.propagation == weight
+    assert not options.learn_validation
+
+
+@pytest.mark.parametrize(
+    ("losses", "kept", "stopped_by"),
+    [
+        ([0.5, 0.4, 0.3], 40, "cap"),
+        ([0.5, 0.4, 0.397], 20, "validation"),
+        ([0.5, 0.499, 0.1], 10, "validation"),
+        ([0.5, 0.6, 0.1], 10, "validation"),
+    ],
+)
+def test_steps_double_until_the_validation_loss_no_longer_falls(
+    monkeypatch, losses, kept, stopped_by
+):
+    asked = []
+
+    def train(dataset, options):
+        asked.append(options.steps)
+        return SimpleNamespace(bundle=None, seconds=1.0, log=[{"step": options.steps}])
+
+    monkeypatch.setattr(tasks, "train", train)
+    monkeypatch.setattr(tasks, "validation_loss", lambda *given: losses[len(asked) - 1])
+    options = replace(default_options("hsifcn"), steps=10)
+    trained, trials, why = tasks.train_until_no_gain(None, options)
+    assert (trained.log[-1]["step"], why) == (kept, stopped_by)
+    assert [trial["steps"] for trial in trials] == asked == [10, 20, 40][: len(asked)]
+
+
+def test_the_validation_loss_is_that_of_the_validation_pixels(monkeypatch):
+    logits = np.zeros((2, 1, 3), np.float32)
+    logits[1, 0, 1] = np.log(3)  # probability 3/4 of class 2 at the validation pixel
+
+    class Fixed:
+        def __init__(self, bundle, device):
+            pass
+
+        def whole_scene_logits(self, scene, max_memory):
+            return logits
+
+    monkeypatch.setattr(tasks, "Predictor", Fixed)
+    labels = np.array([[1, 2, 1]])
+    split = SimpleNamespace(labels=labels, validation=np.array([[False, True, False]]))
+    dataset = SimpleNamespace(scenes=[None], splits=[split])
+    loss = tasks.validation_loss(None, dataset, default_options("hsifcn"))
+    assert loss == pytest.approx(-np.log(0.75))
 
 
 def test_the_patches_of_indian_pines():

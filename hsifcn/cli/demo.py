@@ -45,6 +45,7 @@ def command(output: opt.Output, seed: int, out: str, overwrite: bool) -> None:
         contenders=("patch", "cast", DEFAULT_MODEL),
         seeds=1,
         first_seed=seed,
+        fixed_steps=True,  # else it takes far longer than five minutes
         command=opt.command_line(),
     )
     beside = folder / "comparison"

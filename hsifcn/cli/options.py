@@ -114,7 +114,7 @@ GROUPS = {
         *("label_paths", "label_field", "all_touched", "wavelengths", "class_names", "bands"),
         *("keep_bad_bands", "nodata", "resample"),
     ),
-    "Split": ("recipe", "recipes", "split_path", "seed", "folds"),
+    "Split": ("recipe", "recipes", "learn_from", "split_path", "seed", "folds"),
     "Model": (
         *(
             "model",

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from hsifcn.comparison.experiment import Contender, Experiment, choose_contenders
+from hsifcn.comparison.experiment import Case, Contender, Experiment, choose_contenders
 from hsifcn.comparison.growth import by_patch, by_scene
-from hsifcn.comparison.launcher import run_seed
-from hsifcn.comparison.tables import Entry, assemble, images, split_folder
+from hsifcn.comparison.launcher import OpenCase, run_seed
+from hsifcn.comparison.tables import Entry, assemble, case_folder, images
 from hsifcn.core.errors import ExistingOutputError, FailedError, MemoryCeilingError, SplitError
-from hsifcn.data.dataset import Dataset, Labelling, open_dataset
+from hsifcn.data.dataset import Labelling, open_dataset
 from hsifcn.data.splits import write_split
 from hsifcn.io.cache import state_of
 from hsifcn.io.files import make_folder, write_json
@@ -58,11 +58,11 @@ def compare(
     """
     chosen = choose_contenders(experiment.contenders, experiment.patch)
     labelling = Labelling(experiment.class_names, experiment.label_field, experiment.all_touched)
-    inputs = {
-        name: open_dataset(
+    datasets = {
+        case.name: open_dataset(
             [experiment.scene],
             [experiment.labels],
-            recipe,
+            case.recipe,
             experiment.first_seed,
             wavelengths=experiment.wavelengths,
             nodata=experiment.nodata,
@@ -70,40 +70,41 @@ def compare(
             bands=experiment.bands,
             keep_bad_bands=experiment.keep_bad_bands,
         )
-        for name, recipe in experiment.splits.items()
+        for case in experiment.cases
     }
-    for name, given in inputs.items():
-        if not given.splits[0].n_test:
+    for name, dataset in datasets.items():
+        if not dataset.splits[0].n_test:
             raise SplitError(f"split {name} tests nothing", "compare on a split with test pixels")
     prepare_folder(out, experiment, resume=resume, overwrite=overwrite)
     entries: list[Entry] = []
-    for name, given in inputs.items():
-        folder = split_folder(out, experiment, name)
+    for case in experiment.cases:
+        folder = case_folder(out, experiment, case.name)
         folder.mkdir(parents=True, exist_ok=True)
-        write_split(folder / "split.npz", given.splits[0], overwrite=True)
-        entries += run_split(chosen, name, given, experiment, folder, say)
-    comparison = assemble(experiment, inputs, entries, out)
+        opened = OpenCase(case, experiment, datasets[case.name], folder)
+        write_split(folder / "split.npz", opened.dataset.splits[0], overwrite=True)
+        entries += run_case(chosen, opened, say)
+    comparison = assemble(experiment, datasets, entries, out)
     if experiment.budget_seconds:
-        comparison["scaling"] = growth(experiment, next(iter(inputs.values())), entries, out, say)
+        case = experiment.cases[0]
+        folder = case_folder(out, experiment, case.name)
+        opened = OpenCase(case, experiment, datasets[case.name], folder)
+        comparison["scaling"] = growth(opened, entries, out / "jobs" / "mosaics", say)
     write_json(out / "comparison.json", comparison)
     write_comparison_report(
-        out / "report.html", comparison=comparison, images=images(inputs, entries, comparison)
+        out / "report.html", comparison=comparison, images=images(datasets, entries, comparison)
     )
     return comparison
 
 
-def growth(
-    experiment: Experiment, inputs: Dataset, entries: list[Entry], out: Path, say: Say
-) -> dict[str, Any]:
-    """How cost and accuracy grow with the patch and with the scene, on the first split."""
-    name = entries[0].split_name
+def growth(opened: OpenCase, entries: list[Entry], mosaics: Path, say: Say) -> dict[str, Any]:
+    """How cost and accuracy grow with the patch and with the scene, in the first case."""
+    name, experiment = opened.case.name, opened.experiment
     done = [e for e in entries if e.split_name == name and e.status == "done"]
-    folder = split_folder(out, experiment, name)
-    bundles = {e.contender: folder / bundle_name(e.contender, experiment) for e in done}
+    bundles = {e.contender: opened.folder / bundle_name(e.contender, experiment) for e in done}
     half = experiment.budget_seconds / 2
     return {
-        "by_patch": by_patch(experiment, inputs, folder, half, say),
-        "by_scene": by_scene(experiment, inputs, bundles, out / "jobs" / "mosaics", half, say),
+        "by_patch": by_patch(opened, half, say),
+        "by_scene": by_scene(experiment, opened.dataset, bundles, mosaics, half, say),
     }
 
 
@@ -137,55 +138,57 @@ def prepare_folder(out: Path, experiment: Experiment, *, resume: bool, overwrite
     write_json(record, wanted)
 
 
-def run_split(
-    contenders: Sequence[Contender],
-    split_name: str,
-    inputs: Dataset,
-    experiment: Experiment,
-    folder: Path,
-    say: Say,
-) -> list[Entry]:
-    """Train and predict every contender on one split; one that fails leaves the others standing."""
+def run_case(contenders: Sequence[Contender], opened: OpenCase, say: Say) -> list[Entry]:
+    """Train and predict every contender in one case; one that fails leaves the others standing."""
     entries: dict[str, Entry] = {}
+    case = opened.case
     for contender in contenders:
-        entry = entries[contender.name] = Entry(contender, split_name)
+        entry = entries[contender.name] = Entry(contender, case.name)
         source = entries.get(contender.weights_of or "")
         if source is not None and source.status != "done":
             entry.status, entry.reason = source.status, f"it takes the weights of {source.name}"
         else:
-            reason = why_skipped(contender, split_name, experiment)
+            reason = why_skipped(contender, case, opened.experiment)
             entry.status, entry.reason = ("skipped", reason) if reason else ("done", None)
         if entry.status == "done":
-            run_contender(entry, inputs, experiment, folder, say)
+            run_contender(entry, opened, say)
         if entry.status != "done":
-            say(f"{split_name}: {contender.label} {entry.status}: {entry.reason}")
+            say(f"{case.name}: {contender.label} {entry.status}: {entry.reason}")
     return list(entries.values())
 
 
-def run_contender(
-    entry: Entry, inputs: Dataset, experiment: Experiment, folder: Path, say: Say
-) -> None:
-    """Train and predict with every seed; fills ``entry`` with results, or with a reason."""
+def run_contender(entry: Entry, opened: OpenCase, say: Say) -> None:
+    """Train and predict with every seed; fills ``entry`` with results, or with a reason.
+
+    The first seed finds out after how many steps a network no longer gains; the others take these.
+    """
+    contender, experiment = entry.contender, opened.experiment
+    steps = experiment.steps_of(contender)
     try:
-        for seed in seeds_of(entry.contender, experiment):
-            say(f"{entry.split_name}, seed {seed}: {entry.contender.label}")
+        for seed in seeds_of(contender, experiment):
+            say(f"{entry.split_name}, seed {seed}: {contender.label}")
             stem = f"{entry.name}-{seed}"
-            entry.results.append(run_seed(entry.contender, stem, seed, inputs, experiment, folder))
-            entry.maps.append(np.load(folder / f"{stem}-map.npy"))
+            result = run_seed(contender, stem, seed, opened, steps)
+            steps = result.get("steps", steps)
+            entry.results.append(result)
+            entry.maps.append(np.load(opened.folder / f"{stem}-map.npy"))
     except MemoryCeilingError as error:
         entry.status, entry.reason = "skipped", str(error)
     except FailedError as error:
         entry.status, entry.reason = "failed", error.message
 
 
-def why_skipped(contender: Contender, split_name: str, experiment: Experiment) -> str | None:
-    """Why a contender is left out on a split; None where it takes part."""
-    measured_on = next(iter(experiment.splits))
-    if contender.storage == "materialised" and split_name != measured_on:
+def why_skipped(contender: Contender, case: Case, experiment: Experiment) -> str | None:
+    """Why a contender is left out in a case; None where it takes part."""
+    first = experiment.cases[0]
+    if contender.storage == "materialised" and case != first:
         return (
             "the weights and labels of the windowed form, whose row holds; what storing the "
-            f"patches costs was measured on split {measured_on}"
+            f"patches costs was measured on split {first.name}"
         )
+    alone = next((c for c in experiment.cases if c.regime == "labels-alone"), None)
+    if contender.kind == "classical" and case.regime != "labels-alone" and alone is not None:
+        return "it learns from labels alone, so its rows without pseudo-labels hold"
     return None
 
 

@@ -15,9 +15,32 @@ CLASSICAL = {
     "rf": "random forest, single spectra",
     "rf7x7": "random forest, 7x7 means",
 }
+REGIMES = {
+    "labels-alone": "labels alone",
+    "pseudo-labels": "labels, and pseudo-labels that a random walker propagates from them",
+}
 DEFAULT_SPLITS = {"random": "random:0.1", "disjoint": "checkerboard:14:gap=3"}
 QUICK_CONTENDERS = ("svm7x7", "patch", "cast", DEFAULT_MODEL)
 DEFAULT_CONTENDERS = (*CLASSICAL, "patch", "materialised", "cast", "fcn8s", DEFAULT_MODEL)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A split on which contenders learn in one regime: what one table of results is about.
+
+    Attributes
+    ----------
+    name : str
+        Of the split, and of the regime where it is not labels alone.
+    recipe : str
+        Of ``splits.make_split``.
+    regime : str
+        Key of ``REGIMES``: what networks learn from.
+    """
+
+    name: str
+    recipe: str
+    regime: str
 
 
 @dataclass(frozen=True)
@@ -30,6 +53,8 @@ class Experiment:
         Paths.
     splits : dict of str to str
         Recipe by name.
+    regimes : tuple of str
+        Of ``REGIMES``; each split is compared in each.
     contenders : tuple of str
     patch : int
         Side of the patches.
@@ -45,9 +70,12 @@ class Experiment:
     label_field, all_touched
         Of ``data.dataset.Labelling``.
     steps : int or None
-        Optimiser steps, if not the default.
+        Optimiser steps of every network. By default each is trained until it no longer gains, see
+        ``tasks.train_until_no_gain``.
+    fixed_steps : bool
+        Take the default steps of each network, and do not look whether more would gain.
     quick : bool
-        Half the steps.
+        Take half of these.
     budget_seconds : float
         Time for measuring how cost grows with patch and scene; 0 leaves that out.
     device : str
@@ -61,6 +89,7 @@ class Experiment:
     scene: str
     labels: str
     splits: dict[str, str] = field(default_factory=lambda: dict(DEFAULT_SPLITS))
+    regimes: tuple[str, ...] = ("labels-alone",)
     contenders: tuple[str, ...] = DEFAULT_CONTENDERS
     patch: int = 15
     seeds: int = 3
@@ -73,17 +102,29 @@ class Experiment:
     label_field: str | None = None
     all_touched: bool = False
     steps: int | None = None
+    fixed_steps: bool = False
     quick: bool = False
     budget_seconds: float = 0.0
     device: str = "cpu"
     max_memory: int | None = None
     command: str = ""
 
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """Every split in every regime."""
+        return tuple(
+            Case(name if regime == "labels-alone" else f"{name}, {regime}", recipe, regime)
+            for regime in self.regimes
+            for name, recipe in self.splits.items()
+        )
+
     def steps_of(self, contender: Contender) -> int | None:
-        """Optimiser steps of a contender, None for its default."""
-        if self.steps is None and self.quick and contender.kind != "classical":
-            return default_options(contender.model).steps // 2
-        return self.steps
+        """Optimiser steps of a contender; None until it no longer gains."""
+        if contender.kind == "classical" or self.steps is not None:
+            return self.steps
+        if self.quick or self.fixed_steps:
+            return default_options(contender.model).steps // (2 if self.quick else 1)
+        return None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hsifcn.comparison.experiment import Contender, Experiment, contenders
-from hsifcn.comparison.launcher import run_seed, run_task
+from hsifcn.comparison.launcher import OpenCase, run_seed, run_task
 from hsifcn.comparison.tables import patch_store_bytes, used_shape
 from hsifcn.comparison.task import Task
 from hsifcn.core.errors import FailedError, MemoryCeilingError
@@ -38,21 +38,19 @@ Say = Callable[[str], None]
 Row = dict[str, Any]
 
 
-def by_patch(
-    experiment: Experiment, inputs: Dataset, folder: Path, budget: float, say: Say
-) -> list[Row]:
+def by_patch(opened: OpenCase, budget: float, say: Say) -> list[Row]:
     """Windowed patch CNNs of several sides, one seed each: time, memory, OA and AA.
 
     The experiment's own side was measured already and costs nothing; the others follow from the
     smallest on, as long as the seconds expected from their FLOPs fit into the budget.
     """
-    scene, n_classes = inputs.scenes[0], len(inputs.class_names)
-    split = inputs.splits[0]
+    experiment, dataset = opened.experiment, opened.dataset
+    scene, n_classes, split = dataset.scenes[0], dataset.n_classes, dataset.splits[0]
     truth = np.where(split.test, split.labels, 0)
     rows: list[Row] = []
     spent = 0.0
     per_flop = 0.0
-    own = experiment.patch
+    own, steps = experiment.patch, experiment.steps_of(contenders(experiment.patch)["patch"])
     for patch in sorted({*PATCHES, own}, key=lambda side: (side != own, side)):
         contender = contenders(patch)["patch"]
         spec = default_spec(contender.model, used_shape(scene)[2], n_classes)
@@ -66,15 +64,18 @@ def by_patch(
         if patch != own:
             say(f"growth with the patch: {patch}x{patch}")
         try:
-            result = run_seed(contender, stem, experiment.first_seed, inputs, experiment, folder)
+            result = run_seed(contender, stem, experiment.first_seed, opened, steps)
         except (FailedError, MemoryCeilingError) as error:
             say(f"growth with the patch: {patch}x{patch} left out: {error}")
             continue
+        steps = result["steps"]  # of all patches those of the first, the experiment's own
         seconds = result["train_seconds"] + result["predict_seconds"]
         per_flop = seconds / flops
         spent += seconds if patch != own else 0.0
-        labels = np.load(folder / f"{stem}-map.npy")
-        accuracy = Accuracy.from_confusion(confusion_matrix(truth, labels, n_classes))
+        labels = np.load(opened.folder / f"{stem}-map.npy")
+        accuracy = Accuracy.from_confusion(
+            confusion_matrix(truth, labels, len(dataset.measured_names))
+        )
         row |= {key: result[key] for key in measured_keys(FITTED_BY_PATCH)}
         row |= {"measured": True, "oa": accuracy.oa, "aa": accuracy.aa}
     rows.sort(key=lambda row: int(row["patch"]))
@@ -84,14 +85,14 @@ def by_patch(
 
 def by_scene(
     experiment: Experiment,
-    inputs: Dataset,
+    dataset: Dataset,
     bundles: Mapping[Contender, Path],
     folder: Path,
     budget: float,
     say: Say,
 ) -> list[Row]:
     """Prediction of mosaics of the scene by networks trained on it: time and memory."""
-    scene = inputs.scenes[0]
+    scene = dataset.scenes[0]
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     networks = {c: bundle for c, bundle in bundles.items() if c.model in MODELS}

@@ -12,11 +12,11 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hsifcn.comparison.experiment import Contender, Experiment
+from hsifcn.comparison.experiment import Case, Contender, Experiment
 from hsifcn.comparison.task import INTERRUPTED, NO_ROOM, Task
 from hsifcn.core.errors import FailedError, MemoryCeilingError
 from hsifcn.data.dataset import Dataset
@@ -24,6 +24,16 @@ from hsifcn.io.files import write_json
 from hsifcn.training.settings import default_options
 
 PROBE_STEPS = 50  # of training with materialised patches: as far as to the first evaluation
+
+
+@dataclass(frozen=True)
+class OpenCase:
+    """A case of an experiment with its data set, and the folder of its tasks."""
+
+    case: Case
+    experiment: Experiment
+    dataset: Dataset
+    folder: Path
 
 
 def result_path(stem: Path) -> Path:
@@ -96,17 +106,13 @@ def module_folders() -> str:
 
 
 def run_seed(
-    contender: Contender,
-    name: str,
-    seed: int,
-    inputs: Dataset,
-    experiment: Experiment,
-    folder: Path,
+    contender: Contender, name: str, seed: int, opened: OpenCase, steps: int | None
 ) -> dict[str, Any]:
     """Train and predict with one seed; gives what both workers measured.
 
-    The contender whose weights it takes, if any, must have run before.
-    Files in ``folder`` are called ``<name>.safetensors``, ``<name>-map.npy``, ...
+    The contender whose weights it takes, if any, must have run before. Without ``steps`` it trains
+    until there is no gain. Files in the case's folder are called ``<name>.safetensors``,
+    ``<name>-map.npy``, ...
 
     Raises
     ------
@@ -115,10 +121,10 @@ def run_seed(
     FailedError
         A worker failed or was killed.
     """
-    folder = folder.absolute()
+    experiment, dataset, folder = opened.experiment, opened.dataset, opened.folder.absolute()
     task = Task(
         kind="predict",
-        scene=str(Path(inputs.scenes[0].path).absolute()),
+        scene=str(Path(dataset.scenes[0].path).absolute()),
         storage=contender.storage,
         device=experiment.device,
         model=contender.model,
@@ -126,14 +132,15 @@ def run_seed(
         map=str(folder / f"{name}-map.npy"),
         logits=str(folder / f"{name}-logits.npy"),
         seed=seed,
-        steps=experiment.steps_of(contender),
+        regime=opened.case.regime,
+        steps=steps,
         max_memory=experiment.max_memory,
         wavelengths=experiment.wavelengths and str(Path(experiment.wavelengths).absolute()),
         nodata=experiment.nodata,
         bands=experiment.bands,
         keep_bad_bands=experiment.keep_bad_bands,
-        class_names=tuple(inputs.measured_names),
-        colours=tuple(inputs.label_colours),
+        class_names=tuple(dataset.measured_names),
+        colours=tuple(dataset.label_colours),
     )
     if contender.kind == "classical":
         return run_task(replace(task, kind="classical"), folder / name)
@@ -145,6 +152,7 @@ def run_seed(
     else:
         trained = json.loads(result_path(stem).read_text("utf-8"))
     if contender.storage == "materialised":
+        task = replace(task, steps=trained["steps"])
         trained |= run_probe(task, folder / f"{name}-train")
     return {**trained, **run_task(task, folder / f"{name}-predict")}
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.comparison.experiment import Contender, Experiment
+from hsifcn.comparison.experiment import REGIMES, Case, Contender, Experiment
+from hsifcn.comparison.task import LEAST_GAIN, MOST_DOUBLINGS
 from hsifcn.core import formats
 from hsifcn.core.process import FLOAT, machine, versions
 from hsifcn.core.scene import Scene
@@ -29,9 +30,11 @@ from hsifcn.training.patches import PATCH_BATCH
 
 ACCURACIES = ("oa", "aa", "kappa")
 DETAILS = ("per_class_recall", "confusion", "train_oa_curve")
-FLOPS = ("flops_train_step", "flops_predict")
+FLOPS = ("flops_train_step", "flops_train", "flops_predict")
 COSTS = (
     "params",
+    "steps",
+    "train_search_seconds",
     "train_seconds",
     "train_seconds_to_best",
     "predict_seconds",
@@ -73,24 +76,25 @@ def patch_store_bytes(contender: Contender, shape: tuple[int, int, int]) -> int:
     return rows * cols * patch * patch * bands * FLOAT
 
 
-def split_folder(out: Path, experiment: Experiment, split_name: str) -> Path:
-    """Where the jobs on one split keep their files."""
-    return out / "jobs" / f"split-{list(experiment.splits).index(split_name)}"
+def case_folder(out: Path, experiment: Experiment, name: str) -> Path:
+    """Where the tasks of one case keep their files."""
+    names = [case.name for case in experiment.cases]
+    return out / "jobs" / f"split-{names.index(name)}"
 
 
 def assemble(
-    experiment: Experiment, inputs: dict[str, Dataset], entries: Sequence[Entry], out: Path
+    experiment: Experiment, datasets: dict[str, Dataset], entries: Sequence[Entry], out: Path
 ) -> dict[str, Any]:
     """What ``comparison.json`` holds."""
-    first = next(iter(inputs.values()))
-    splits = [split_row(name, given.splits[0]) for name, given in inputs.items()]
+    first = next(iter(datasets.values()))
+    splits = [split_row(case, datasets[case.name].splits[0]) for case in experiment.cases]
     rows = [
-        contender_row(entry, scored_by(entry, entries), inputs[entry.split_name])
+        contender_row(entry, scored_by(entry, entries), datasets[entry.split_name])
         for entry in entries
     ]
     differences = [
         row
-        for name, given in inputs.items()
+        for name, given in datasets.items()
         if (row := difference_row(name, given, entries)) is not None
     ]
     equivalence = equivalence_row(experiment, entries, out)
@@ -101,6 +105,7 @@ def assemble(
         "scene": Path(first.scenes[0].path).name,
         "command": experiment.command,
         "seeds": experiment.seeds,
+        "steps": steps_sentence(experiment),
         "class_names": list(first.measured_names),
         "class_codes": list(first.class_codes),
         "colours": [list(colour) for colour in first.label_colours],
@@ -118,11 +123,30 @@ def assemble(
     }
 
 
-def split_row(name: str, split: Split) -> dict[str, Any]:
+def steps_sentence(experiment: Experiment) -> str:
+    """How long every network was trained."""
+    if experiment.steps is not None:
+        return f"Every network was trained for {experiment.steps:,} steps."
+    if experiment.quick or experiment.fixed_steps:
+        share = "half of " if experiment.quick else ""
+        return (
+            f"Every network was trained for {share}its default number of steps, whether or not "
+            "more steps would have gained."
+        )
+    return (
+        "Every network was trained until it no longer gained: with twice the steps as long as the "
+        f"loss of the validation pixels fell by {100 * LEAST_GAIN:.0f} % or more, at most "
+        f"{2**MOST_DOUBLINGS} times its default number of steps. The first seed decides."
+    )
+
+
+def split_row(case: Case, split: Split) -> dict[str, Any]:
     """A split and its leakage, against the default model's receptive field."""
     spec = default_spec(DEFAULT_MODEL, 1, 1)
     return {
-        "name": name,
+        "name": case.name,
+        "regime": case.regime,
+        "learns_from": REGIMES[case.regime],
         "recipe": split.recipe,
         "digest": split.digest,
         "n_train": split.n_train,
@@ -144,7 +168,7 @@ def scored_by(entry: Entry, entries: Sequence[Entry]) -> Entry:
     return entry
 
 
-def contender_row(entry: Entry, scored: Entry, inputs: Dataset) -> dict[str, Any]:
+def contender_row(entry: Entry, scored: Entry, dataset: Dataset) -> dict[str, Any]:
     """The figures of one contender on one split: accuracies over seeds, costs as medians."""
     contender = entry.contender
     row: dict[str, Any] = {
@@ -155,31 +179,32 @@ def contender_row(entry: Entry, scored: Entry, inputs: Dataset) -> dict[str, Any
         "split": entry.split_name,
         "status": entry.status,
         "reason": entry.reason,
-        "patch_store_bytes": patch_store_bytes(contender, used_shape(inputs.scenes[0])) or None,
+        "patch_store_bytes": patch_store_bytes(contender, used_shape(dataset.scenes[0])) or None,
     }
     row |= dict.fromkeys((*ACCURACIES, *DETAILS, *COSTS, *FLOPS, "pixels_per_second"))
     if entry.status != "done":
         return row
-    row |= accuracy_figures(scored, inputs)
+    row |= accuracy_figures(scored, dataset)
     if scored is not entry:
         row["accuracy_of"] = scored.contender.name
         row["labels_equal"] = int((entry.maps[0] == scored.maps[0]).sum())
         row["labels_compared"] = entry.maps[0].size
-    for key in ("train_oa_curve", "train_seconds_from_steps"):
+    for key in ("train_oa_curve", "train_seconds_from_steps", "trials", "stopped_by"):
         row[key] = entry.results[0].get(key)
     for key in COSTS:
         values = [value for result in entry.results if (value := result.get(key)) is not None]
         row[key] = float(np.median(values)) if values else None
-    scene = inputs.scenes[0]
+    scene = dataset.scenes[0]
     row["pixels_per_second"] = scene.shape[0] * scene.shape[1] / row["predict_seconds"]
     if contender.kind != "classical":
-        row |= network_flops(contender, scene, len(inputs.class_names))
+        row |= network_flops(contender, scene, len(dataset.class_names))
+        row["flops_train"] = row["flops_train_step"] * row["steps"]
     return row
 
 
-def accuracy_figures(entry: Entry, inputs: Dataset) -> dict[str, Any]:
+def accuracy_figures(entry: Entry, dataset: Dataset) -> dict[str, Any]:
     """OA, AA and kappa over the seeds, recall a class, and the first seed's confusion matrix."""
-    split, n_classes = inputs.splits[0], len(inputs.measured_names)
+    split, n_classes = dataset.splits[0], len(dataset.measured_names)
     truth = np.where(split.test, split.labels, 0)
     measured = [
         Accuracy.from_confusion(confusion_matrix(truth, labels, n_classes)) for labels in entry.maps
@@ -192,7 +217,7 @@ def accuracy_figures(entry: Entry, inputs: Dataset) -> dict[str, Any]:
     recalls = np.array([accuracy.recall for accuracy in measured])
     figures["per_class_recall"] = {
         name: None if np.isnan(recalls[:, i]).all() else float(np.nanmean(recalls[:, i]))
-        for i, name in enumerate(inputs.measured_names)
+        for i, name in enumerate(dataset.measured_names)
     }
     return figures
 
@@ -210,14 +235,14 @@ def network_flops(contender: Contender, scene: Scene, n_classes: int) -> dict[st
     }
 
 
-def difference_row(name: str, inputs: Dataset, entries: Sequence[Entry]) -> dict[str, Any] | None:
+def difference_row(name: str, dataset: Dataset, entries: Sequence[Entry]) -> dict[str, Any] | None:
     """The default FCN against the patch CNN on one split; None where one of them is missing."""
     done = {e.name: e for e in entries if e.split_name == name and e.status == "done"}
     patch = done.get("patch") or done.get("cast")
     fcn = done.get(DEFAULT_MODEL)
     if patch is None or fcn is None:
         return None
-    split, n_classes = inputs.splits[0], len(inputs.measured_names)
+    split, n_classes = dataset.splits[0], len(dataset.measured_names)
     truth = np.where(split.test, split.labels, 0)
     numbers = fields(split.labels)
     seeds = min(len(fcn.maps), len(patch.maps))
@@ -236,7 +261,7 @@ def difference_row(name: str, inputs: Dataset, entries: Sequence[Entry]) -> dict
         "mcnemar_p": mcnemar(truth, fcn.maps[0], patch.maps[0]),
         "per_class": {
             class_name: {"difference": row["recall_difference"], "interval": row["interval"]}
-            for class_name, row in zip(inputs.measured_names, found["per_class"], strict=True)
+            for class_name, row in zip(dataset.measured_names, found["per_class"], strict=True)
         },
     }
 
@@ -248,7 +273,7 @@ def equivalence_row(
     done = {(e.name, e.split_name): e for e in entries if e.status == "done"}
     pairs = [
         (done["cast", split], done["patch", split])
-        for split in experiment.splits
+        for split in (case.name for case in experiment.cases)
         if ("cast", split) in done and ("patch", split) in done
     ]
     if not pairs:
@@ -261,7 +286,7 @@ def equivalence_row(
             patch.maps,
             strict=True,
         ):
-            folder = split_folder(out, experiment, cast.split_name)
+            folder = case_folder(out, experiment, cast.split_name)
             a, b = (np.load(folder / f"{name}-{seed}-logits.npy") for name in ("cast", "patch"))
             largest = max(largest, float(np.abs(a - b).max()))
             equal += int((ours == theirs).sum())
@@ -329,20 +354,20 @@ def leakage_warning(split: dict[str, Any]) -> str | None:
 
 
 def images(
-    inputs: dict[str, Dataset], entries: Sequence[Entry], comparison: dict[str, Any]
+    datasets: dict[str, Dataset], entries: Sequence[Entry], comparison: dict[str, Any]
 ) -> dict[str, npt.NDArray[np.uint8]]:
     """Pictures of the page: the scene, the ground truth, maps of the first seed, differences."""
-    first = next(iter(inputs.values()))
+    first = next(iter(datasets.values()))
     pictures = {
         "quicklook": rgb_quicklook(first.scenes[0]),
         "truth": label_image(first.labels[0].labels, first.label_colours),
     }
     maps = {(e.split_name, e.name): e.maps[0] for e in entries if e.maps}
     for (split_name, name), labels in maps.items():
-        colours = inputs[split_name].label_colours
+        colours = datasets[split_name].label_colours
         pictures[f"map/{split_name}/{name}"] = label_image(labels, colours)
     for row in comparison["differences"]:
-        split = inputs[row["split"]].splits[0]
+        split = datasets[row["split"]].splits[0]
         right = [maps[row["split"], row[side]] == split.labels for side in ("a", "b")]
         codes = np.select(
             [right[0] & right[1], right[0] & ~right[1], ~right[0] & right[1]], [1, 2, 3], default=4

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 NO_ROOM = 3  # the task does not fit into memory
 INTERRUPTED = 130
+LEAST_GAIN = 0.02  # share of the validation loss that doubled steps must save
+MOST_DOUBLINGS = 2  # of the default number of steps
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,11 @@ class Task:
         bundle only shows what it costs.
     map, logits : str
         Where labels (rows, cols) and, if named, logits (classes, rows, cols) are written, ``.npy``.
-    seed, steps, max_memory, wavelengths, nodata, bands, keep_bad_bands
+    regime : str
+        What a network learns from.
+    steps : int or None
+        Optimiser steps; None until the network no longer gains.
+    seed, max_memory, wavelengths, nodata, bands, keep_bad_bands
         Of the experiment.
     class_names, colours : tuple
         Of classes 1, 2, ...
@@ -42,6 +48,7 @@ class Task:
     bundle: str = ""
     map: str = ""
     logits: str = ""
+    regime: str = "labels-alone"
     seed: int = 0
     steps: int | None = None
     max_memory: int | None = None

@@ -14,21 +14,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.special import log_softmax
 
 from hsifcn.comparison.baselines import PatchPredictor, fit, spectral_features
-from hsifcn.comparison.task import Task
+from hsifcn.comparison.task import LEAST_GAIN, MOST_DOUBLINGS, Task
 from hsifcn.core.errors import MemoryCeilingError
 from hsifcn.core.process import FLOAT, Stopwatch, free_memory, peak_bytes, rss_bytes, start_peak
 from hsifcn.core.scene import LabelMap, Scene, labels_of
 from hsifcn.data.bands import with_chosen_bands
-from hsifcn.data.dataset import make_dataset
+from hsifcn.data.dataset import Dataset, make_dataset
 from hsifcn.data.splits import read_split
-from hsifcn.inference.bundle import load_model
+from hsifcn.inference.bundle import Bundle, load_model
 from hsifcn.inference.predictor import Predictor
 from hsifcn.io import open_scene
 from hsifcn.training.scenes import read_standardised, scene_scaling, usable_bands
-from hsifcn.training.settings import default_options
-from hsifcn.training.train import train
+from hsifcn.training.settings import TrainOptions, default_options
+from hsifcn.training.train import Trained, train
 
 MEMORY_SHARE = 0.8  # of the free memory that arrays over all pixels may take
 
@@ -46,27 +47,95 @@ def do_task(task: Task) -> Result:
 def train_task(task: Task, scene: Scene) -> Result:
     """Train a network and save its bundle, unless it is only to show what training costs."""
     split = read_split(Path(task.split))
-    options = default_options(
-        task.model, task.seed, steps=task.steps, device=task.device, max_memory=task.max_memory
-    )
-    # All contenders learn from the labels alone: what unlabelled pixels add is another question.
-    options = replace(options, materialised=task.storage == "materialised", propagation=0.0)
+    options = comparable_options(task)
     colours = tuple((red, green, blue) for red, green, blue in task.colours)
     labels = LabelMap(split.labels, tuple(task.class_names), colours)
+    dataset = make_dataset([scene], [labels], [split])
     baseline = start_peak(task.device)
-    trained = train(make_dataset([scene], [labels], [split]), options)
-    peak = peak_bytes(task.device)
+    if task.steps is None and split.validation.any():
+        trained, trials, stopped_by = train_until_no_gain(dataset, options)
+        peak = max(trial["peak_bytes"] for trial in trials)
+    else:
+        trained, trials, stopped_by = train(dataset, options), [], "steps"
+        peak = peak_bytes(task.device)
     if task.bundle:
         trained.bundle.save(Path(task.bundle), overwrite=True)
     seconds = [row["seconds"] for row in trained.log if row["step"] <= trained.best_step]
     return {
         "params": sum(tensor.numel() for tensor in trained.bundle.network().parameters()),
+        "steps": trained.log[-1]["step"],
+        "stopped_by": stopped_by,
+        "trials": trials,
         "train_seconds": trained.seconds,
+        "train_search_seconds": sum(trial["seconds"] for trial in trials) or trained.seconds,
         "train_seconds_to_best": max(seconds, default=trained.seconds),
         "peak_train_bytes": peak,
         "train_baseline_bytes": baseline,
         "train_oa_curve": [[row["seconds"], row["validation_oa"]] for row in trained.log],
     }
+
+
+def comparable_options(task: Task) -> TrainOptions:
+    """How a contender is trained: in the regime of all, validation pixels held back to the end."""
+    options = default_options(
+        task.model, task.seed, steps=task.steps, device=task.device, max_memory=task.max_memory
+    )
+    return replace(
+        options,
+        materialised=task.storage == "materialised",
+        propagation=1.0 if task.regime == "pseudo-labels" else 0.0,
+        learn_validation=False,
+    )
+
+
+def train_until_no_gain(
+    dataset: Dataset, options: TrainOptions
+) -> tuple[Trained, list[Result], str]:
+    """Train with twice the steps as long as the loss of the validation pixels falls.
+
+    The learning rate follows one cycle over all steps, so longer training starts afresh.
+
+    Returns
+    -------
+    trained : Trained
+        Of the steps that gained last.
+    trials : list of dict
+        ``steps``, ``validation_loss``, ``seconds`` and ``peak_bytes`` of each training.
+    stopped_by : str
+        ``validation`` where more steps did not gain, ``cap`` where they were not tried.
+    """
+    kept: Trained | None = None
+    trials: list[Result] = []
+    least = float("inf")
+    for doubling in range(MOST_DOUBLINGS + 1):
+        steps = options.steps * 2**doubling
+        start_peak(options.device)
+        trained = train(dataset, replace(options, steps=steps))
+        peak = peak_bytes(options.device)
+        loss = validation_loss(trained.bundle, dataset, options)
+        trials.append(
+            {
+                "steps": steps,
+                "validation_loss": loss,
+                "seconds": trained.seconds,
+                "peak_bytes": peak,
+            }
+        )
+        if kept is not None and loss > (1 - LEAST_GAIN) * least:
+            return kept, trials, "validation"
+        kept, least = trained, loss
+    assert kept is not None
+    return kept, trials, "cap"
+
+
+def validation_loss(bundle: Bundle, dataset: Dataset, options: TrainOptions) -> float:
+    """Mean cross-entropy of a model at the validation pixels of the scene."""
+    scene, split = dataset.scenes[0], dataset.splits[0]
+    predictor = Predictor(bundle, options.device)
+    logits = predictor.whole_scene_logits(scene, max_memory=options.max_memory)
+    scores = logits[:, split.validation].T.astype(np.float64)
+    classes = split.labels[split.validation].astype(np.int64) - 1
+    return float(-log_softmax(scores, axis=1)[np.arange(len(classes)), classes].mean())
 
 
 def predict_task(task: Task, scene: Scene) -> Result:

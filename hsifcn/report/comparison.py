@@ -119,6 +119,8 @@ def _split_title(split: Values) -> str:
             f": {formats.count(split['n_train'])} training and "
             f"{formats.count(split['n_test'])} test pixels"
         )
+    if split.get("learns_from"):
+        title += f". Networks learn from {split['learns_from']}"
     return f"{title}. {page.leakage_sentence(split.get('leakage'))}".strip()
 
 
@@ -136,6 +138,7 @@ def _table(contenders: Sequence[Values], splits: Sequence[Values]) -> Table | No
         Column("AA", lambda row: formats.mean_sd(row.get("aa")), "accuracy, %"),
         Column("kappa", lambda row: formats.mean_sd(row.get("kappa")), "accuracy, %"),
         Column("parameters", lambda row: formats.count(row.get("params"))),
+        Column("steps", lambda row: formats.count(row.get("steps"))),
         Column("training", _training_seconds, "time, s"),
         Column(
             "to best state",
@@ -184,8 +187,10 @@ def _notes(done: Sequence[Values], comparison: Values) -> list[str]:
         "Every contender trains and predicts in fresh processes on the same pixels. Memory is the "
         f"peak of {meter} in that process, less what it held after its imports. Time, memory: "
         "median of the seeds. Training leaves reading the scene out, prediction does not. "
-        "To best state: until the look at the validation pixels whose weights were kept."
+        "To best state: until the evaluation of the validation pixels whose weights were kept."
     ]
+    if isinstance(comparison.get("steps"), str):
+        notes.append(comparison["steps"])
     labels = labels_of(done)
     first: dict[str, Values] = {}
     for row in done:

@@ -110,6 +110,7 @@ def operations(done: Sequence[Values], splits: Sequence[Values]) -> Table | None
     columns = [Column("contender", lambda row: row.get("label") or row["name"], numeric=False)]
     columns += [
         Column("a training step", _giga("flops_train_step"), "GFLOP"),
+        Column("the whole training", _giga("flops_train"), "GFLOP"),
         Column("prediction of the scene", _giga("flops_predict"), "GFLOP"),
     ]
     known = [row for row in rows if formats.finite(row.get("flops_predict")) is not None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from hsifcn.training.augment import (
 from hsifcn.training.objectives import (
     class_weights,
 )
-from hsifcn.training.scenes import WholeScenes
+from hsifcn.training.scenes import TrainingScene, WholeScenes
 
 PATCH_BATCH = 64  # patches a step
 PATCH_CHUNK = 256  # patches scored at once where no gradient is needed
@@ -37,6 +37,9 @@ class PatchObjective:
         Side of the patches.
     materialised : bool
         Store every patch, as most code does, instead of gathering each batch from the scene.
+    propagation : float
+        Of ``settings.TrainOptions``: weight of the loss of a second batch, round pixels with
+        pseudo-labels, which are drawn by their weights.
     """
 
     def __init__(
@@ -47,9 +50,12 @@ class PatchObjective:
         jitter: float,
         patch: int,
         materialised: bool,
+        propagation: float = 0.0,
     ) -> None:
         self.label_smoothing, self.jitter = label_smoothing, jitter
+        self.propagation = propagation
         scenes = source.scenes
+        self.pseudo = PseudoPatches(scenes, patch) if propagation else None
         self.targets = torch.cat([scene.targets for scene in scenes])
         weights = torch.from_numpy(class_weights(source.counts(classes)))
         self.weights = weights.to(self.targets.device)
@@ -74,6 +80,11 @@ class PatchObjective:
             weight=self.weights,
             label_smoothing=self.label_smoothing,
         )
+        if self.pseudo is not None:
+            patches, classes = self.pseudo.draw(rng)
+            logits = network(jitter_bands(channels_last(transform(patches, symmetry)), self.jitter))
+            pseudo_loss = F.cross_entropy(logits[:, :, 0, 0], classes)
+            loss = loss + self.propagation * pseudo_loss
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.item()
 
@@ -88,6 +99,34 @@ class PatchObjective:
         """Run over all training patches."""
         for patches in self.patches.chunks():
             network(patches)
+
+
+class PseudoPatches:
+    """Batches of patches round pixels with pseudo-labels, each drawn as often as it counts.
+
+    Parameters
+    ----------
+    scenes : sequence of TrainingScene
+        With pseudo-labels.
+    patch : int
+        Side of the patches.
+    """
+
+    def __init__(self, scenes: Sequence[TrainingScene], patch: int) -> None:
+        labelled = [(scene, scene.pseudo_labels) for scene in scenes if scene.pseudo_labels]
+        counted = [pseudo.weights.nonzero()[:, 0] for _, pseudo in labelled]
+        pairs = list(zip(labelled, counted, strict=True))
+        self.patches = Patches([(scene.cube, pixels) for (scene, _), pixels in pairs], patch, False)
+        self.classes = torch.cat([pseudo.classes[pixels] for (_, pseudo), pixels in pairs])
+        weights = torch.cat([pseudo.weights[pixels] for (_, pseudo), pixels in pairs])
+        self.upper = np.cumsum(weights.cpu().numpy().astype(np.float64))
+
+    def draw(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Patches (n, bands, patch, patch) and their classes (n,), from 0."""
+        where = rng.uniform(0, self.upper[-1], PATCH_BATCH)
+        which = np.searchsorted(self.upper, where).clip(max=len(self.upper) - 1)
+        chosen = torch.from_numpy(which)
+        return self.patches.gather(chosen), self.classes[chosen]
 
 
 class Patches:

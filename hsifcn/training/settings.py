@@ -36,7 +36,7 @@ class TrainOptions:
         Standard deviation of the random gain and offset of each band, in standard deviations.
     propagation : float
         Weight of the loss on pseudo-labels (``propagation.random_walker``), that of the labels
-        being 1; 0 leaves propagation out. Whole-scene networks only.
+        being 1; 0 leaves propagation out, as patch CNNs do by default.
     learn_validation : bool
         Train on the validation pixels, too, in the last steps, where labels are propagated over
         whole scenes: ``train.HELD_BACK`` says when.

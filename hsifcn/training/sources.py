@@ -54,9 +54,17 @@ def open_source(
 
 def propagate_labels(scenes: Source, spec: ModelSpec, options: TrainOptions) -> Source:
     """The scenes with pseudo-labels; as they are where none are wanted."""
-    if MODELS[spec.name].patch is not None or not options.propagation:
+    if not options.propagation:
         return scenes
     return scenes.with_pseudo_labels(spec.classes)
+
+
+def has_pseudo_labels(scenes: WholeScenes) -> bool:
+    """Whether a pixel of the scenes has a pseudo-label that counts."""
+    return any(
+        scene.pseudo_labels is not None and bool(scene.pseudo_labels.weights.any())
+        for scene in scenes.scenes
+    )
 
 
 def make_objective(scenes: Source, spec: ModelSpec, options: TrainOptions) -> Objective:
@@ -66,7 +74,7 @@ def make_objective(scenes: Source, spec: ModelSpec, options: TrainOptions) -> Ob
         assert isinstance(scenes, WholeScenes)  # no plan gives patch CNNs crops
         return PatchObjective(
             scenes, spec.classes, options.label_smoothing, options.spectral_jitter, patch,
-            options.materialised,
+            options.materialised, options.propagation if has_pseudo_labels(scenes) else 0.0,
         )  # fmt: skip
     return SceneObjective[Any](
         scenes, spec.classes, options.label_smoothing, options.spectral_jitter, options.propagation
