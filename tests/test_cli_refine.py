@@ -50,6 +50,16 @@ def test_metrics_tell_of_both_maps(refined_run):
     assert refined["oa"] > metrics["oa"] - 0.002
 
 
+def test_validation_pixels_choose_the_weights_and_are_never_learnt(refined_run):
+    folder, _ = refined_run
+    config = json.loads((folder / "runs/cube/config.json").read_text())
+    assert config["settings"]["learn_validation"] is False
+    rows = (folder / "runs/cube/log.csv").read_text().splitlines()
+    columns = rows[0].split(",")
+    last = dict(zip(columns, rows[-1].split(","), strict=True))
+    assert last["validation_oa"] != ""  # of the last step too: they were held back to the end
+
+
 def test_another_back_end_is_another_map(refined_run):
     folder, method = refined_run
     given = ["predict", "cube.npy", "-o", "same.npy", "--refine"]

@@ -184,6 +184,27 @@ def test_crops_hold_the_pseudo_labels_of_the_scene():
             assert (own == truth)[~learnt & (truth > 0)].mean() > 0.8
 
 
+def test_windows_see_the_labels_around_their_cores(monkeypatch):
+    """Labels spread about 32 pixels, so a window reads so far beyond its core."""
+    seen = []
+    monkeypatch.setattr(
+        training_crops, "propagate_over_windows", lambda windows, *_: seen.extend(windows) or []
+    )
+    scene, split = pair(100, 100)
+    cropped([(scene, split)], replace(SMALL, window=20)).with_pseudo_labels(3)
+    assert len(seen) > 20
+    for window in seen:
+        core, read = window.tile.core, window.tile.read
+        assert read.row == max(0, core.row - 32)
+        assert read.col == max(0, core.col - 32)
+        assert (read.row_stop, read.col_stop) == (
+            min(100, core.row_stop + 32),
+            min(100, core.col_stop + 32),
+        )
+        part = split.train[read.slices]
+        np.testing.assert_array_equal(window.labels, np.where(part, split.labels[read.slices], 0))
+
+
 def test_no_pseudo_labels_where_no_window_fits():
     source = cropped([pair()], SMALL).with_pseudo_labels(3)
     (crops, *_) = source.draw(np.random.default_rng(1))
