@@ -495,3 +495,71 @@ def test_counts_and_reflectances_of_one_scene_give_one_map(tmp_path):
             maps.append(np.load(tmp_path / out))
         np.testing.assert_array_equal(*maps)
         assert (maps[0] == labels)[labels > 0].mean() > 0.6
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+
+rename = Path.replace
+left = int(sys.argv.pop(1))
+
+
+def replace(source, target):
+    global left
+    rename(source, target)
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+Path.replace = replace
+from hsifcn.cli import main
+
+main()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills with a signal")
+@pytest.mark.parametrize("suffix", [".img", ".tif"])
+def test_killed_between_renames_it_is_made_again(folder, suffix):
+    given = ["predict", "scene.npy", "-o", f"m{suffix}", "--probabilities", "-q"]
+    before = snapshot(folder)
+    for number in range(1, 9):
+        process = subprocess.run(
+            [sys.executable, "-c", KILLED, str(number), *given], cwd=folder, env=ENVIRONMENT
+        )
+        if process.returncode != -signal.SIGKILL:
+            break
+        again = command(folder, *given)
+        assert again.code == 0, again.err
+        assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+        assert (open_labels(folder / f"m{suffix}").labels > 0).all()
+        for path in folder.glob("m*"):
+            path.unlink()
+        assert snapshot(folder) == before
+    assert number > 3
+    assert process.returncode == 0
+
+
+def test_another_command_keeps_what_was_left_unfinished(folder):
+    given = ["predict", "scene.npy", "-o", "m.npy"]
+    assert command(folder, *given).code == 0
+    record = json.loads((folder / "m.npy.json").read_text())
+    unfinished = {"request": record["request"], "files": {}, "unfinished": True}
+    (folder / "m.npy.json").write_text(json.dumps(unfinished))
+    assert_refused(command(folder, *given, "--probabilities", "-q"), "m.npy exists", "--overwrite")
+    done = command(folder, *given, "--json")
+    assert "m.npy was left unfinished and is made again" in done.err
+    assert done.json["unchanged"] is False
+    assert command(folder, *given, "--json").json["unchanged"] is True
+
+
+def test_a_failure_keeps_the_earlier_map_and_its_record(folder):
+    given = ["predict", "scene.npy", "-o", "m.npy"]
+    assert command(folder, *given).code == 0
+    before = [(folder / name).read_bytes() for name in ("m.npy", "m.npy.json")]
+    failed = command(folder, *given, "--overwrite", "--max-memory", "1K", "-q")
+    assert_refused(failed, "--max-memory")
+    assert [(folder / name).read_bytes() for name in ("m.npy", "m.npy.json")] == before
+    assert "nothing to do" in command(folder, *given).err

@@ -1,5 +1,7 @@
 import errno
 import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -334,6 +336,30 @@ def test_atomic_write_replaces_at_the_end(tmp_path):
         replace_until_interrupted()
     assert path.read_text() == "new"
     assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    path = tmp_path / "a.json"
+    with atomic_write(path) as mine:
+        mine.write_text("1")
+        computer, process, token = mine.name.split(".")[2].split("-")
+        assert int(process) == os.getpid()
+        left = tmp_path / f".a.{computer}-{ended.pid}-{token}.json"
+        kept = [
+            tmp_path / f".a.{'0' * 8}-{ended.pid}-{token}.json",  # of another computer
+            tmp_path / f".b.{computer}-{ended.pid}-{token}.json",  # of another file
+            tmp_path / ".a.mine-1-2.json",
+        ]
+        for file in (left, left.with_name(f"{left.name}.aux.xml"), *kept):
+            file.touch()
+        with atomic_write(path) as second:
+            second.write_text("2")
+        assert mine.exists()
+        assert not list(tmp_path.glob(f"{left.name}*"))
+        path.unlink()
+    assert sorted(tmp_path.iterdir()) == sorted([*kept, path])
 
 
 def test_atomic_write_names_what_it_cannot_write(tmp_path):

@@ -5,7 +5,10 @@ from __future__ import annotations
 import glob
 import json
 import os
+import platform
+import re
 import secrets
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,8 +102,40 @@ def make_folder(path: Path) -> None:
 
 
 def temporary_beside(path: Path) -> Path:
-    """Give a free name in the folder of ``path``, hidden, with the same suffix."""
-    return path.with_name(f".{path.stem}.{secrets.token_hex(6)}{path.suffix}")
+    """Give a free name in the folder of ``path``, hidden, with the same suffix.
+
+    The name tells the computer and the process that writes. What killed processes left of the same
+    file is removed.
+    """
+    remove_abandoned(path)
+    name = f".{path.stem}.{_computer()}-{os.getpid()}-{secrets.token_hex(4)}{path.suffix}"
+    return path.with_name(name)
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove temporary files of ``path`` whose process on this computer no longer runs."""
+    for left in path.parent.glob(f".{glob.escape(path.stem)}.*-*-*"):
+        rest = left.name.removeprefix(f".{path.stem}")
+        mark = re.match(r"\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}(?:\.|$)", rest)
+        if mark and mark[1] == _computer() and not _runs(int(mark[2])):
+            left.unlink(missing_ok=True)
+
+
+def _computer() -> str:
+    return f"{zlib.crc32(platform.node().encode()):08x}"
+
+
+def _runs(process: int) -> bool:
+    """Whether a process of that number runs; Windows cannot ask without ending it."""
+    if os.name == "nt":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it belongs to somebody else
+        return True
+    return True
 
 
 def remove_temporary(path: Path) -> None:
