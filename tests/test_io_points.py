@@ -73,6 +73,14 @@ def test_coordinates(tmp_path, scene):
             read(tmp_path, "\n".join([f"{names},class", *lines]))
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-8-sig", "latin-1"])
+def test_encodings(tmp_path, encoding):
+    mark = "\ufeff" if encoding == "utf-16-le" else ""
+    text = f"{mark}row,col,class\n1,2,Wälder\n".encode(encoding)
+    with pytest.warns(UserWarning, match="numbered in order"):
+        assert read(tmp_path, text).class_names == ("Wälder",)
+
+
 def test_names(tmp_path):
     text = "row,col,cover\n0,0,oak\n0,1,\n0,2,corn\n"
     with pytest.warns(UserWarning, match="column 'cover': classes are numbered in order"):

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import warnings
 
 import numpy as np
+import pyogrio.raw
 import pytest
 import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 from io_samples import sample_cube, sample_labels, write_envi
-from vector_samples import DEGREES, EAST, MAP_INFO, NORTH, UTM, block, centre, write_shapes
+from vector_samples import (
+    DEGREES,
+    EAST,
+    MAP_INFO,
+    NORTH,
+    UTM,
+    block,
+    centre,
+    in_crs,
+    write_shapes,
+)
 
 from hsifcn.core.errors import AmbiguousInputError, LabelError, MismatchError, UnreadableFileError
 from hsifcn.core.scene import Grid, LabelMap
@@ -272,6 +284,88 @@ def test_what_is_no_class_number(tmp_path, scene, values, message):
     path = write_shapes(tmp_path / "v.gpkg", FIELDS, label=values)
     with pytest.raises(LabelError, match=message):
         open_labels(path, like=scene)
+
+
+@pytest.mark.parametrize("suffix", [".fgb", ".kml", ".gml"])
+@pytest.mark.parametrize("name", ["fields", "a!b", "k\udce9"])
+def test_further_formats_and_odd_names(tmp_path, scene, suffix, name):
+    kind = {".fgb": "FlatGeobuf", ".kml": "KML", ".gml": "GML"}[suffix]
+    plain = tmp_path / f"f{suffix}"
+    inset = in_crs([shapely.buffer(shape, -2) for shape in FIELDS], DEGREES)
+    values = [np.array([1, 2, 3], np.int32)]
+    pyogrio.raw.write(
+        plain, shapely.to_wkb(inset), values, ["label"], geometry_type="Polygon", crs=DEGREES,
+        driver=kind,
+    )  # fmt: skip
+    (tmp_path / "d").mkdir()
+    path = plain.rename(tmp_path / "d" / f"{name}{suffix}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # KML tells of its fields besides
+        read = open_labels(path, like=scene, field="label")
+    np.testing.assert_array_equal(read.labels, DRAWN)
+    assert list(path.parent.iterdir()) == [path]  # GDAL's driver of GML would leave one beside
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".shp", ".geojson"])
+@pytest.mark.parametrize("name", ["a!b", "a!b/c", "k\udce9"])
+def test_odd_names(tmp_path, scene, suffix, name):
+    plain = write_shapes(tmp_path / f"f{suffix}", FIELDS, DEGREES, label=[1, 2, 3])
+    folder = (tmp_path / f"{name}{suffix}").parent
+    folder.mkdir(exist_ok=True)
+    for file in tmp_path.glob("f.*"):
+        file.rename(tmp_path / f"{name}{file.suffix}")
+    assert open_labels(tmp_path / f"{name}{plain.suffix}", like=scene).n_classes == 3
+
+
+def test_a_shapefile_in_utf8_that_does_not_say_so(tmp_path, scene):
+    path = write_shapes(tmp_path / "u.shp", FIELDS, DEGREES, crop=["Äcker", "Wälder", "草"])
+    (tmp_path / "u.cpg").unlink()
+    assert open_labels(path, like=scene).class_names == ("Wälder", "Äcker", "草")
+
+
+def test_a_view_is_no_layer(tmp_path, scene):
+    """It may be a query without an end."""
+    path = write_shapes(tmp_path / "v.gpkg", FIELDS[:1], layer="v", label=[1])
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("ALTER TABLE v RENAME TO w")
+        database.execute("CREATE VIEW v AS SELECT * FROM w")
+        database.commit()
+    with pytest.raises(UnreadableFileError, match=r"layer 'v' of .* is no table"):
+        open_labels(path, like=scene)
+
+
+def test_one_far_vertex_refuses_no_file(tmp_path, scene):
+    far = shapely.Polygon([(9, 47), (9.001, 47), (400, 95)])
+    near = in_crs([FIELDS[0]], DEGREES)[0]
+    path = tmp_path / "f.gpkg"
+    write = {"geometry_type": "Polygon", "crs": DEGREES, "driver": "GPKG"}
+    pyogrio.raw.write(
+        path, shapely.to_wkb(np.array([near, far], object)), [np.array([1, 2])], ["label"], **write
+    )
+    with warns_of("1 of 2 shapes of"):
+        found = open_labels(path, like=scene)
+    np.testing.assert_array_equal(found.labels, DRAWN == 1)
+
+
+def test_shapes_that_label_nothing_are_named(tmp_path, scene):
+    tiny = block(8, 9, 0.3, 0.3)
+    shapes = [FIELDS[0], tiny, FIELDS[1], block(300, 0, 2, 2)]
+    path = write_shapes(tmp_path / "s.gpkg", shapes, UTM, crop=["Corn", "Oats", "Hay", "Hay"])
+    outside = r"(Hay: feature 4)"
+    empty = "hold no pixel centre and label nothing (Oats: the only one, feature 2); --all-touched"
+    with warns_of("in order of their names", outside, empty):
+        open_labels(path, like=scene)
+
+
+def test_features_are_numbered(tmp_path, scene):
+    shapes = [*FIELDS, centre(9, 9)]
+    path = write_shapes(tmp_path / "s.gpkg", shapes, UTM, label=[7, 7, 5, 5])
+    features = open_labels(path, like=scene).features
+    wanted = DRAWN.astype(int)
+    wanted[9, 9] = 4
+    np.testing.assert_array_equal(features, wanted)
+    np.save(tmp_path / "l.npy", DRAWN)
+    assert open_labels(tmp_path / "l.npy").features is None
 
 
 def test_layers(tmp_path, scene):

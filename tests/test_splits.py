@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from hsifcn.core.errors import LabelError, SplitError
+from hsifcn.core.scene import LabelMap, default_class_names, default_colours
 from hsifcn.data.indian_pines import bundled_file
 from hsifcn.data.splits import (
     DEFAULT_VALIDATION,
@@ -18,7 +21,9 @@ from hsifcn.data.splits import (
     fields,
     leakage_sentence,
     make_split,
+    make_splits,
     parse_split,
+    write_split,
 )
 
 Labels = npt.NDArray[np.uint8]
@@ -485,3 +490,116 @@ def test_the_leakage_sentence() -> None:
         "31.6 % of the test pixels touch a training pixel, 90.1 % lie within 4 px of one, "
         "100.0 % lie in a field with training pixels"
     )
+
+
+# --- features, scenes, all labels, files ------------------------------------------------------
+
+
+def with_features(labels: Labels, size: int = 4) -> LabelMap:
+    """Labels whose features are squares of pixels."""
+    rows, cols = np.indices(labels.shape) // size
+    numbers = (rows * (cols.max() + 1) + cols + 1).astype(np.int32)
+    n = int(labels.max())
+    features = np.where(labels > 0, numbers, 0).astype(np.int32)
+    return LabelMap(labels, default_class_names(n), default_colours(n), features=features)
+
+
+@settings(max_examples=30)
+@given(label_maps(), st.integers(0, 3))
+def test_features_stay_whole(labels: Labels, seed: int) -> None:
+    assume(labels.any())
+    given_labels = with_features(labels)
+    try:
+        split = make_split(given_labels, "features:0.4", seed=seed)
+    except SplitError:
+        assume(False)
+    assert given_labels.features is not None
+    for label in np.unique(labels[labels > 0]).tolist():
+        own = given_labels.features[labels == label]
+        tests = split.test[labels == label]
+        sides = {number: set(tests[own == number]) for number in np.unique(own).tolist()}
+        if len(sides) > 1:
+            assert all(len(side) == 1 for side in sides.values())
+            assert {True, False} == set.union(*sides.values())
+        else:
+            assert np.count_nonzero(~tests) >= min(3, max(1, len(tests) - 1))
+    assert (split.train | split.validation | split.test == (labels > 0)).all()
+
+
+def test_the_share_of_features_that_tests() -> None:
+    labels = np.ones((40, 40), np.uint8)
+    split = make_split(with_features(labels), "features:0.3")
+    assert split.n_test == 30 * 16
+    cut = make_split(with_features(labels, size=40), "features:0.3")
+    assert cut.n_test == round(0.3 * 1600)
+    assert cut.warnings == (
+        "class 1 has one feature only: it is cut, one part trains and the other tests",
+    )
+    with pytest.raises(SplitError, match="needs labels that are polygons or points"):
+        make_split(labels, "features:0.3")
+
+
+def test_a_feature_is_drawn_once_for_all_its_scenes() -> None:
+    labels = np.ones((20, 20), np.uint8)
+    one = with_features(labels)
+    both = make_splits([one, one], "features:0.3", sources=["f.gpkg", "f.gpkg"])
+    assert (both[0].test == both[1].test).all()
+    apart = make_splits([one, one], "features:0.3", sources=["f.gpkg", "g.gpkg"])
+    assert (apart[0].test != apart[1].test).any()
+
+
+@pytest.mark.parametrize(("n_scenes", "n_test"), [(2, 1), (5, 2), (10, 3)])
+def test_whole_scenes_test(n_scenes: int, n_test: int) -> None:
+    rng = np.random.default_rng(0)
+    scenes = [rng.integers(0, 3, (5, 6)) for _ in range(n_scenes)]
+    splits = make_splits(scenes, "scenes:0.3", seed=1)
+    tests = [split.n_test > 0 for split in splits]
+    assert sum(tests) == n_test
+    for split, test, labels in zip(splits, tests, scenes, strict=True):
+        assert (split.test == ((labels > 0) & test)).all()
+        assert ((split.train | split.validation) == ((labels > 0) & (not test))).all()
+    with pytest.raises(SplitError, match="needs several scenes"):
+        make_split(scenes[0], "scenes:0.3")
+
+
+def test_scenes_are_drawn_so_that_every_class_trains_and_tests() -> None:
+    scenes = [np.full((3, 3), label) for label in (1, 1, 2, 2)]
+    for seed in range(5):
+        splits = make_splits(scenes, "scenes:0.5", seed=seed)
+        tested = {int(split.labels[0, 0]) for split in splits if split.n_test}
+        assert tested == {1, 2}
+
+
+def test_all_labels_train() -> None:
+    labels = indian_pines()
+    split = make_split(labels, "all")
+    assert split.n_train + split.n_validation == np.count_nonzero(labels)
+    assert split.n_validation > 0
+    leakage = split.leakage(31)
+    assert leakage["test_touching"] is leakage["test_in_shared_fields"] is None
+    assert set(leakage["test_within"].values()) == {None}
+    assert leakage_sentence(leakage) == "no pixel tests, so there is none"
+    assert split.warnings == ()
+
+
+def test_a_split_from_a_file_is_the_same_split(tmp_path: Path) -> None:
+    codes = (3, 40, 500)
+    labels = LabelMap(np.kron([[1, 2], [3, 0]], np.ones((9, 9), int)), ("a", "b", "c"),
+                      default_colours(3), codes=codes)  # fmt: skip
+    first = make_split(labels, "checkerboard:4:gap=1", seed=3)
+    path = tmp_path / "split.npz"
+    write_split(path, first, overwrite=False)
+    with np.load(path) as arrays:
+        assert set(np.unique(arrays["labels"])) == {0, *codes}
+    again = make_split(labels, str(path))
+    assert (again.digest, again.recipe, again.seed) == (first.digest, first.recipe, first.seed)
+    for name in ("train", "validation", "test"):
+        assert (getattr(again, name) == getattr(first, name)).all()
+    more = make_split(labels, f"{path}:val=0.4")
+    assert (more.test == first.test).all()
+    assert more.n_validation > first.n_validation
+    other = replace(labels, labels=np.where(labels.labels == 2, 3, labels.labels))
+    with pytest.raises(SplitError, match="have another label"):
+        make_split(other, str(path))
+    with pytest.raises(SplitError, match=r"is of \(18, 18\) pixels"):
+        make_split(labels.labels[1:], str(path))

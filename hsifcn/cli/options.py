@@ -92,7 +92,10 @@ def common(command: Command) -> Command:
     @click.option("--debug", is_flag=True, help="A traceback where something fails.")
     @functools.wraps(command)
     def wrapper(quiet: bool, verbose: bool, as_json: bool, debug: bool, **arguments: Any) -> Any:
-        return command(Output(quiet, verbose, as_json), **arguments)
+        from hsifcn.io.files import safe_inputs
+
+        with safe_inputs():
+            return command(Output(quiet, verbose, as_json), **arguments)
 
     return wrapper
 

@@ -244,9 +244,7 @@ def summary(metrics: dict[str, object], folder: Path) -> str:
             "split": f"{split['recipe']}, seed {split['seed']}: {split['n_train']:,} training, "
             f"{split['n_validation']:,} validation, {split['n_test']:,} test pixels",
             "leakage": leakage_sentence(split["leakage"]),
-            "accuracy": f"OA {formats.percent(values['oa'])} %, "
-            f"AA {formats.percent(values['aa'])} %, "
-            f"kappa {formats.percent(values['kappa'])} % (test pixels)",
+            "accuracy": accuracy_fact(values),
             **refined_fact(values.get("refined")),
             "cost": f"trained in {formats.seconds(values['train_seconds'])}, mapped in "
             f"{formats.seconds(values['predict_seconds'])}, peak memory "
@@ -256,6 +254,16 @@ def summary(metrics: dict[str, object], folder: Path) -> str:
     )
     command = shlex.join(["hsifcn", "predict", str(folder)])
     return f"{tables.per_class(values)}\n\n{overview}\n\nnext: {command}"
+
+
+def accuracy_fact(values: dict[str, Any]) -> str:
+    """OA, AA and kappa; a sentence where no pixel tests."""
+    if values["oa"] is None:
+        return "not known: every labelled pixel trains and none tests"
+    return (
+        f"OA {formats.percent(values['oa'])} %, AA {formats.percent(values['aa'])} %, "
+        f"kappa {formats.percent(values['kappa'])} % (test pixels)"
+    )
 
 
 def refined_fact(refined: dict[str, Any] | None) -> dict[str, str]:

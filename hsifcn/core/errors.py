@@ -42,6 +42,10 @@ class LabelError(HsifcnError):
     """Labels that cannot be used: empty, of another size than the scene, negative."""
 
 
+class OutsideError(LabelError):
+    """Labels of which none lies in the scene."""
+
+
 class SplitError(HsifcnError):
     """A split that cannot be made: unknown recipe, no training or no test pixels."""
 

@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hsifcn.core.errors import HsifcnError, SettingError
+from hsifcn.core.errors import HsifcnError, OutsideError, SettingError
 from hsifcn.core.scene import LabelMap, Scene
 from hsifcn.data.bands import with_chosen_bands
 from hsifcn.data.classes import keep_classes, unite_classes
 from hsifcn.data.split_specs import DEFAULT_FOR_FEATURES, DEFAULT_RECIPE, SplitRecipe
 from hsifcn.data.splits import Split, make_splits, parse_split
 from hsifcn.io import find_labels, open_labels, open_scene
+from hsifcn.io.alignment import OutsideWarning
 
 
 @dataclass(frozen=True)
@@ -252,12 +253,45 @@ def split_scenes(
     paths = [path for path in labels if path is not None]
     if len(paths) < len(scenes):
         raise SettingError("a scene has no labels", "name them with -l")
-    opened = [labelling.open(path, scene) for path, scene in zip(paths, scenes, strict=True)]
-    maps = unite_classes(opened, paths)
+    maps = unite_classes(_open_labels(scenes, paths, labelling), paths)
     if parsed is None:
         vectors = all(label_map.features is not None for label_map in maps)
         parsed = parse_split(DEFAULT_FOR_FEATURES if vectors else DEFAULT_RECIPE)
     return maps, make_splits(maps, parsed, seed=seed, sources=paths)
+
+
+def _open_labels(
+    scenes: Sequence[Scene], paths: Sequence[str], labelling: Labelling
+) -> list[LabelMap]:
+    """Read the labels of each scene.
+
+    Of a file for several scenes some shapes lie outside of each, and a scene may have none: that
+    is no error unless all have none. Other warnings of it are told once.
+    """
+    shared = {path for path in paths if paths.count(path) > 1}
+    maps: list[LabelMap] = []
+    empty: list[str] = []
+    told: set[str] = set()
+    for scene, path in zip(scenes, paths, strict=True):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                maps.append(labelling.open(path, scene))
+            except OutsideError as error:
+                if path not in shared or len(empty) == len(scenes) - 1:
+                    raise
+                empty.append(error.message)
+                blank = np.zeros(scene.shape[:2], np.uint8)
+                maps.append(LabelMap(blank, (), (), scene.grid, features=blank.astype(np.int32)))
+        for warning in caught:
+            text = str(warning.message)
+            outside = path in shared and issubclass(warning.category, OutsideWarning)
+            if text not in told and not outside:
+                told.add(text)
+                warnings.warn(text, warning.category, stacklevel=3)
+    for message in empty:
+        warnings.warn(f"{message}: it trains and tests nothing", stacklevel=3)
+    return maps
 
 
 def _fixed_splits(

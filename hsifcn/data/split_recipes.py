@@ -70,7 +70,7 @@ def divide(labels: Labels, recipe: SplitRecipe, seed: int) -> tuple[Mask, Mask]:
     """
     if recipe.size > max(labels.shape):
         raise SplitError(f"blocks of split '{recipe}' exceed the scene", "take smaller blocks")
-    if recipe.kind == "all":
+    if recipe.kind == "all" or not labels.any():
         return labels > 0, np.zeros(labels.shape, bool)
     if recipe.kind == "blocks":
         return _blocks(labels, recipe, seed)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hsifcn.core.errors import SettingError, UnreadableFileError
-from hsifcn.io import FORMATS, scene_stem
+from hsifcn.core.errors import HsifcnError, SettingError, UnreadableFileError
+from hsifcn.io import FORMATS, find_labels, scene_stem
 from hsifcn.io.envi import FORMAT as ENVI
-from hsifcn.io.files import require_folder
+from hsifcn.io.files import mark_input, require_folder
 from hsifcn.io.formats import is_store, split_variable
 
 RUNS = Path("runs")
@@ -95,7 +96,21 @@ def choose_targets(
         raise SettingError("two scenes have the same name", "predict them one by one with -o")
     for scene, map_path in zip(scenes, maps, strict=True):
         require_apart(scene, map_path)
+    mark_inputs_of(model, scenes)
     return Targets(model, tuple(scenes), tuple(maps), wavelengths, nodata)
+
+
+def mark_inputs_of(model: Path, scenes: Sequence[str]) -> None:
+    """Tell of the model and of what it was trained from, and of labels beside the scenes."""
+    mark_input(model)
+    with suppress(HsifcnError):
+        config = run_config(model.parent)
+        for path in [*config["scenes"], *config.get("labels", []), config.get("class_names")]:
+            with suppress(HsifcnError):
+                mark_input(path and split_variable(path)[0])
+    for scene in scenes:
+        with suppress(HsifcnError):
+            mark_input(split_variable(find_labels(scene))[0])
 
 
 def is_model(path: str) -> bool:

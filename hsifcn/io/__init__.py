@@ -21,7 +21,7 @@ from hsifcn.io import envi, hdf5, mat, npy, png, points, tiff, vectors, zarr_sto
 from hsifcn.io.alignment import Target, target_of
 from hsifcn.io.axes import axes_by_wavelengths, turned
 from hsifcn.io.classes import read_class_names
-from hsifcn.io.files import atomic_write, cannot_read, read_text
+from hsifcn.io.files import atomic_write, cannot_read, mark_input, read_text
 from hsifcn.io.formats import (
     FileScene,
     Format,
@@ -63,6 +63,7 @@ FORMATS: tuple[Format, ...] = (
     png.FORMAT,
 )
 # Labels that are no rasters. A .json beside a scene is more often something else.
+_VECTORS = ", ".join(suffix for suffix in vectors.SUFFIXES if suffix != ".json")
 _TABLES = tuple(suffix for suffix in (*vectors.SUFFIXES, *points.SUFFIXES) if suffix != ".json")
 
 
@@ -98,6 +99,7 @@ def open_scene(
         that the file does not declare.
     """
     file, variable = split_variable(path)
+    mark_input(*_files_of(file))
     with _reading(file):
         scene = _format_of(file).open_scene(file, variable)
         if wavelengths is not None:
@@ -184,6 +186,7 @@ def open_labels(
         The file holds several maps, layers or fields; the message names them.
     """
     file, variable = split_variable(path)
+    mark_input(*_files_of(file))
     target = None if like is None else target_of(like)
     names: dict[int, str] = {}
     if class_names is not None:
@@ -200,7 +203,9 @@ def _read_labels(
     """Read labels of any kind; of shapes and tables onto the pixels of the target."""
     kind = Path(file).suffix.lower()
     if kind not in (*vectors.SUFFIXES, *points.SUFFIXES):
-        return _format_of(file).read_labels(file, variable)
+        return _format_of(
+            file, f"labels are polygons or points ({_VECTORS}), a .csv, or one of "
+        ).read_labels(file, variable)
     if target is None:
         raise LabelError(f"{file} is no raster", "it labels the pixels of a scene: name that")
     if kind in points.SUFFIXES:
@@ -319,7 +324,19 @@ def _writing_format(path: Path) -> Format:
     raise SettingError(f"{path} has a suffix of no raster format", f"use one of {known}")
 
 
-def _format_of(file: str) -> Format:
+def _files_of(file: str) -> list[Path]:
+    """A file and those beside it that are read with it."""
+    path = Path(file)
+    beside = [Path(f"{file}.aux.xml")]
+    if path.suffix.lower() == ".shp":
+        beside += [path.with_suffix(suffix) for suffix in vectors.BESIDE_SHAPEFILE]
+    elif path.suffix.lower() in envi.FORMAT.suffixes or envi.FORMAT.accepts(path):
+        suffixes = (".hdr", *envi.FORMAT.suffixes)
+        beside += [Path(f"{file}.hdr"), *(path.with_suffix(suffix) for suffix in suffixes)]
+    return [path, *beside]
+
+
+def _format_of(file: str, remedy: str = "a scene or label map is one of ") -> Format:
     """Tell the format of a file by its suffix, else by what lies beside it."""
     path = Path(file)
     for form in FORMATS:
@@ -330,9 +347,7 @@ def _format_of(file: str) -> Format:
             return form
     readable = (form for form in FORMATS if form is not png.FORMAT)
     known = ", ".join(suffix for form in readable for suffix in form.suffixes)
-    raise UnreadableFileError(
-        f"{file} is of no known format", f"a scene or label map is one of {known}"
-    )
+    raise UnreadableFileError(f"{file} is of no known format", f"{remedy}{known}")
 
 
 @contextmanager

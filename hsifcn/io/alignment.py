@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.core.errors import LabelError, MismatchError
+from hsifcn.core.errors import MismatchError, OutsideError
 from hsifcn.core.scene import Grid, LabelMap, Scene, default_class_name
 from hsifcn.io.crs import reprojected
 
@@ -22,6 +22,10 @@ _BLOCK_ROWS = 256
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.integer[Any]]
+
+
+class OutsideWarning(UserWarning):
+    """Some labels lie outside of a scene, as they must where one file serves several."""
 
 
 @dataclass(frozen=True)
@@ -122,10 +126,10 @@ def align(path: str, labels: Labels, grid: Grid | None, target: Target) -> Label
     return found
 
 
-def outside(path: str, points: tuple[Floats, Floats], target: Target) -> LabelError:
+def outside(path: str, points: tuple[Floats, Floats], target: Target) -> OutsideError:
     """Say that labels, whose points are in the CRS of the scene, lie outside of it."""
     assert target.grid is not None
-    return LabelError(
+    return OutsideError(
         f"{path} labels no pixel of {target.name}: it covers {_extent(points)}, the scene "
         f"{_extent(_corners(target.grid, target.shape))}",
         "check that they belong together, and the CRS of both",

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import json
 import os
 import platform
 import re
 import secrets
+import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,40 @@ from hsifcn.core.errors import (
     UnreadableFileError,
 )
 
+_inputs: set[tuple[int, int]] | None = None  # device and inode of what a command reads
 _TEXT_LIMIT = 16 * 2**20  # bytes; no header or list of names comes near
+
+
+@contextmanager
+def safe_inputs() -> Iterator[None]:
+    """Refuse to write, in the block, over files that ``mark_input`` was told of."""
+    global _inputs
+    before, _inputs = _inputs, set()
+    try:
+        yield
+    finally:
+        _inputs = before
+
+
+def mark_input(*paths: str | os.PathLike[str] | None) -> None:
+    """Tell of files that are read; those that are not there are passed over."""
+    if _inputs is None:
+        return
+    for path in paths:
+        with suppress(OSError, ValueError, TypeError):
+            status = os.stat(path)  # type: ignore[arg-type]
+            _inputs.add((status.st_dev, status.st_ino))
+
+
+def _refuse_input(path: Path) -> None:
+    """Raise where a file that is read would be replaced."""
+    if _inputs:
+        status = path.stat()
+        if (status.st_dev, status.st_ino) in _inputs:
+            raise SettingError(
+                f"{path} would be replaced, and it is an input or belongs to one",
+                "choose another name",
+            )
 
 
 @contextmanager
@@ -66,9 +101,11 @@ def atomic_write(path: str | os.PathLike[str], *, overwrite: bool = False) -> It
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Raise ExistingOutputError where writing ``path`` would lose something."""
+    """Raise where writing ``path`` would lose something: ExistingOutputError, or SettingError."""
     if path.is_dir():
         raise ExistingOutputError(f"{path} is a folder", "name a file")
+    if path.exists():
+        _refuse_input(path)
     if path.exists() and not overwrite:
         raise ExistingOutputError(f"{path} exists", "add --overwrite or choose another name")
 
@@ -166,11 +203,14 @@ def cannot_write(path: Path, error: OSError) -> FailedError:
 def read_text(path: str | os.PathLike[str]) -> str:
     """Read a small text file: UTF-8, with or without a byte order mark, else Latin-1.
 
+    UTF-16 is read where a byte order mark tells it.
+
     Raises
     ------
     UnreadableFileError
         The file is missing, cannot be read, or is far too large for a text file.
     """
+    mark_input(path)
     try:
         with open(path, "rb") as file:
             content = file.read(_TEXT_LIMIT + 1)
@@ -179,6 +219,8 @@ def read_text(path: str | os.PathLike[str]) -> str:
     if len(content) > _TEXT_LIMIT:
         raise UnreadableFileError(f"{os.fspath(path)} is too large for a text file")
     try:
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return content.decode("utf-16")
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         return content.decode("latin-1")
@@ -196,6 +238,24 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write JSON, atomically, replacing what was there."""
     with atomic_write(path, overwrite=True) as temporary:
         temporary.write_text(json.dumps(values, indent=1) + "\n", "utf-8")
+
+
+@contextmanager
+def plain_path(path: str, *, always: bool = False) -> Iterator[Path]:
+    """Give a path to a file that GDAL and its wrappers understand.
+
+    They take ``!`` for the mark of an archive and want names in UTF-8. A file with another name is
+    linked under a plain one, in a folder of its own, and so are those beside it that are called
+    after it; ``always``: every file, for drivers that write beside what they read.
+    """
+    if not always and "!" not in path and printable(path) == path:
+        yield Path(path)
+        return
+    with tempfile.TemporaryDirectory(prefix="hsifcn-") as folder:
+        file = Path(path).absolute()
+        for sibling in file.parent.glob(f"{glob.escape(file.stem)}.*"):
+            Path(folder, f"file{sibling.name[len(file.stem) :]}").symlink_to(sibling)
+        yield Path(folder, f"file{file.suffix}")
 
 
 def printable(name: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hsifcn.core.errors import LabelError, MismatchError, UnreadableFileError
-from hsifcn.io.alignment import Target, how_to_place, outside, pixels_at
+from hsifcn.io.alignment import OutsideWarning, Target, how_to_place, outside, pixels_at
 from hsifcn.io.classes import class_codes, class_field
 from hsifcn.io.crs import reprojected
 from hsifcn.io.files import read_text
@@ -164,6 +164,7 @@ def _pixels(
         warnings.warn(
             f"{np.count_nonzero(~inside)} of {len(inside)} points of {path} lie outside of "
             f"{target.name}",
+            OutsideWarning,
             stacklevel=2,
         )
     rows, cols = np.where(inside, rows, -1), np.where(inside, cols, -1)

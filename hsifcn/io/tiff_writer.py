@@ -22,6 +22,7 @@ import numpy as np
 from hsifcn.core.errors import SettingError
 from hsifcn.core.scene import Grid
 from hsifcn.io.crs import known_wkt
+from hsifcn.io.files import printable
 from hsifcn.io.qgis_style import class_style, xml_text
 from hsifcn.io.writer import RasterSpec, RasterWriter
 
@@ -39,6 +40,8 @@ def create(spec: RasterSpec) -> RasterWriter:
     """Write a raster as GeoTIFF, with a style for QGIS if it is a classified map."""
     if spec.dtype.name not in _GDAL_TYPES:
         raise SettingError(f"a GeoTIFF cannot hold {spec.dtype}", "write .npy instead")
+    if printable(str(spec.path.absolute())) != str(spec.path.absolute()):
+        raise SettingError(f"a GeoTIFF cannot lie at {spec.path}: GDAL wants UTF-8", "write .img")
     wkt = _known_crs(spec.grid)
 
     def convert(raw: Path, target: Path) -> None:

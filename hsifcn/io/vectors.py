@@ -19,11 +19,25 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.core.errors import AmbiguousInputError, LabelError, MismatchError, UnreadableFileError
+from hsifcn.core.errors import (
+    AmbiguousInputError,
+    LabelError,
+    MismatchError,
+    OutsideError,
+    UnreadableFileError,
+)
 from hsifcn.core.scene import Window, default_class_name
-from hsifcn.io.alignment import Target, coordinates_of, how_to_place, outside, pixels_at
+from hsifcn.io.alignment import (
+    OutsideWarning,
+    Target,
+    coordinates_of,
+    how_to_place,
+    outside,
+    pixels_at,
+)
 from hsifcn.io.classes import class_codes, class_field
 from hsifcn.io.crs import reprojected
+from hsifcn.io.files import plain_path
 from hsifcn.io.formats import GivenLabels, refuse_variable
 
 if TYPE_CHECKING:
@@ -34,6 +48,7 @@ _DRIVERS = {
     **{".fgb": "FlatGeobuf", ".kml": "KML", ".gml": "GML"},
 }
 SUFFIXES = tuple(_DRIVERS)
+BESIDE_SHAPEFILE = (".dbf", ".shx", ".prj", ".cpg")
 # GDAL goes by content: a file named .geojson that is none may point at any file of the machine.
 _STARTS = {
     **{"GPKG": b"SQLite format 3\0", "GeoJSON": b"{", "ESRI Shapefile": b"\x00\x00\x27\x0a"},
@@ -135,8 +150,9 @@ def read_labels(
             f"{path} holds map coordinates, and {target.name} has no georeference",
             f"give a label raster, or rows and columns as .csv{how_to_place(target)}",
         )
-    with _reading(path):
-        table = _read(path, _layer(path, layer), field)
+    is_gml = _DRIVERS[Path(path).suffix.lower()] == "GML"
+    with _reading(path), plain_path(path, always=is_gml) as file:
+        table = _read(path, file, _layer(path, file, layer), field)
     classes = class_codes(
         f"{path}, field '{table.field}'",
         table.values,
@@ -151,12 +167,12 @@ def read_labels(
     )
 
 
-def _layer(path: str, wanted: str | None) -> str:
-    """Choose a layer with shapes in it."""
+def _layer(path: str, file: Path, wanted: str | None) -> str:
+    """Choose a layer with shapes in it; GDAL is given ``file``, messages name ``path``."""
     import pyogrio
 
     driver = _require_kind(path)
-    layers = [str(name) for name, kind in pyogrio.list_layers(Path(path)) if kind is not None]
+    layers = [str(name) for name, kind in pyogrio.list_layers(file) if kind is not None]
     if driver not in ("GPKG", "KML", "GML"):
         refuse_variable(path, wanted)
     elif wanted is not None:
@@ -180,7 +196,7 @@ def _require_kind(path: str) -> str:
     with open(path, "rb") as file:
         start = file.read(64)
     if not start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(_STARTS[driver]):
-        raise UnreadableFileError(f"{path} is no {driver}", "export it again")
+        raise UnreadableFileError(f"{path} is no {driver}", "export it again, to .gpkg say")
     if driver == "ESRI Shapefile":  # whose missing shapes GDAL takes for empty ones
         needed = 2 * int.from_bytes(start[24:28], "big")
         if os.path.getsize(path) < needed:
@@ -191,7 +207,7 @@ def _require_kind(path: str) -> str:
     return driver
 
 
-def _read(path: str, layer: str, wanted: str | None) -> _Table:
+def _read(path: str, file: Path, layer: str, wanted: str | None) -> _Table:
     """Read the values of the class field, the shapes, their identifiers and the CRS."""
     import pyogrio
     import shapely
@@ -199,18 +215,18 @@ def _read(path: str, layer: str, wanted: str | None) -> _Table:
     driver = _DRIVERS[Path(path).suffix.lower()]
     options: dict[str, Any] = dict(_OPTIONS.get(driver, {}))
     if driver == "GPKG":
-        _refuse_view(path, layer)
+        _refuse_view(path, file, layer)
     if driver == "ESRI Shapefile":
         options["encoding"] = _dbf_encoding(path)
-    info = pyogrio.read_info(Path(path), layer=layer, **options)
+    info = pyogrio.read_info(file, layer=layer, **options)
     if _SAME_FORMAT.get(info["driver"], info["driver"]) != driver:
-        raise UnreadableFileError(f"{path} is no {driver}", "export it again")
+        raise UnreadableFileError(f"{path} is no {driver}", "export it again, to .gpkg say")
     kinds = {str(n): str(k) for n, k in zip(info["fields"], info["dtypes"], strict=True)}
     fields = [n for n, kind in kinds.items() if kind.startswith(("object", "int", "float", "bool"))]
     integers = [name for name in fields if kinds[name].startswith("int")]
     field = class_field(path, fields, integers, wanted)
     meta, ids, wkb, columns = pyogrio.raw.read(
-        Path(path), layer=layer, columns=[field], force_2d=True, return_fids=True, **options
+        file, layer=layer, columns=[field], force_2d=True, return_fids=True, **options
     )
     if wkb is None:
         raise LabelError(f"{path} holds no shapes", "labels are polygons or points")
@@ -218,11 +234,11 @@ def _read(path: str, layer: str, wanted: str | None) -> _Table:
     return _Table(columns[0], shapes, np.asarray(ids, np.int64), meta["crs"], field)
 
 
-def _refuse_view(path: str, layer: str) -> None:
+def _refuse_view(path: str, file: Path, layer: str) -> None:
     """Refuse a layer that is a query and no table: it may run for ever."""
     try:
         with closing(
-            sqlite3.connect(f"file:{quote(os.path.abspath(path))}?mode=ro", uri=True)
+            sqlite3.connect(f"file:{quote(str(file.absolute()))}?mode=ro", uri=True)
         ) as database:
             query = "SELECT type FROM sqlite_master WHERE lower(name) = lower(?)"
             kinds = [kind for (kind,) in database.execute(query, (layer,))]
@@ -370,11 +386,13 @@ def _tell_of_unused(
         (f"have a vertex without a place in the CRS of {target.name}: left out", ""),
         ("hold no pixel centre and label nothing", "; --all-touched labels what they touch"),
     )
-    for indices, (fault, remedy) in zip(unused, faults, strict=True):
+    kinds = (OutsideWarning, UserWarning, UserWarning)
+    for indices, (fault, remedy), kind in zip(unused, faults, kinds, strict=True):
         if indices:
             warnings.warn(
                 f"{len(indices)} of {len(parts.codes)} shapes of {path} {fault} "
                 f"({parts.listed(indices)}){remedy}",
+                kind,
                 stacklevel=2,
             )
 
@@ -408,7 +426,7 @@ def _mask(shape: Geometry, window: Window, all_touched: bool) -> npt.NDArray[np.
     return drawn > 0
 
 
-def _all_outside(path: str, shapes: Shapes, target: Target) -> LabelError:
+def _all_outside(path: str, shapes: Shapes, target: Target) -> OutsideError:
     import shapely
 
     assert target.grid is not None
