@@ -1,6 +1,7 @@
 import itertools
 import os
 import pickle
+import warnings
 
 import h5py
 import netCDF4
@@ -10,6 +11,7 @@ from io_samples import sample_cube, sample_labels
 
 from hsifcn.core.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
 from hsifcn.core.scene import Window
+from hsifcn.data.standardise import valid_pixels
 from hsifcn.io import find_labels, open_labels, open_scene
 
 WHOLE = Window(0, 0, 4, 5)
@@ -287,3 +289,100 @@ def test_a_truncated_file_is_refused(tmp_path):
     os.truncate(tmp_path / "x.h5", os.path.getsize(tmp_path / "x.h5") // 2)
     with pytest.raises(UnreadableFileError, match="cannot be parsed"):
         open_scene(tmp_path / "x.h5")
+
+
+@pytest.mark.parametrize("variable", ["radiance", "mask"])
+def test_any_variable_of_a_swath_is_placed_by_the_lookup_table(tmp_path, variable):
+    cube, glt_y, glt_x = emit(tmp_path / "e.nc")
+    with h5py.File(tmp_path / "e.nc", "r+") as file:
+        file.move("reflectance", variable)
+    scene = open_scene(f"{tmp_path / 'e.nc'}:{variable}@glt")
+    assert (scene.shape, scene.scale_factor) == ((3, 6, 3), None)
+    expected = np.where(glt_y[..., None] > 0, cube[glt_y - 1, glt_x - 1], -9999)
+    np.testing.assert_array_equal(scene.read(Window(0, 0, 3, 6)), expected)
+    if variable == "radiance":
+        np.testing.assert_array_equal(open_scene(tmp_path / "e.nc").wavelengths, NM)
+
+
+STRUCTURE = """GROUP=GridStructure
+\tGROUP=GRID_1
+\t\tGridName="HYP"
+\t\tUpperLeftPointMtrs=(400000.000000,4500000.000000)
+\t\tLowerRightMtrs=(400150.000000,4499880.000000)
+\tEND_GROUP=GRID_1
+END_GROUP=GridStructure
+END
+"""
+
+
+@pytest.mark.parametrize("kind", ["SWATHS", "GRIDS"])
+@pytest.mark.parametrize("name", ["surface_reflectance", "toa_radiance"])
+def test_a_tanager_scene(tmp_path, kind, name):
+    cube = sample_cube(dtype="f4")
+    with h5py.File(tmp_path / "t.h5", "w") as file:
+        group = file.create_group(f"HDFEOS/{kind}/HYP")
+        data = group.create_dataset(f"Data Fields/{name}", data=cube.transpose(2, 0, 1))
+        data.attrs.update({"wavelengths": NM, "fwhm": [5.0, 6.0, 7.0], "_FillValue": -9999.0})
+        data.attrs["good_wavelengths"] = np.array([1, 1, 0])
+        group[f"Data Fields/{name}_uncertainty"] = cube.transpose(2, 0, 1)
+        group["Data Fields/beta_cloud_mask"] = np.zeros((4, 5), "u1")
+        if kind == "GRIDS":
+            group.attrs["epsg_code"] = np.int64(32618)
+            file["HDFEOS INFORMATION/StructMetadata.0"] = np.bytes_(STRUCTURE)
+    scene = open_scene(tmp_path / "t.h5")
+    assert scene.path.endswith(f"Data Fields/{name}")
+    np.testing.assert_array_equal(scene.read(WHOLE), cube)
+    np.testing.assert_array_equal(scene.wavelengths, NM)
+    np.testing.assert_array_equal(scene.fwhm, [5, 6, 7])
+    assert scene.good_bands.tolist() == [True, True, False]
+    assert (scene.nodata, scene.axes_told) == (-9999, True)
+    if kind == "GRIDS":
+        assert scene.grid.transform == (30, 0, 400000, 0, -30, 4500000)
+        assert "UTM zone 18N" in scene.grid.crs
+    else:
+        assert scene.grid is None
+
+
+@pytest.mark.parametrize(
+    ("names", "dataset"),
+    [
+        (("blue_wavelength", "red_wavelength", "SWIR_wavelength"), "rhot_red"),
+        (("wavelength", "wavelength_3d"), "rhos"),
+    ],
+)
+def test_wavelengths_of_pace(tmp_path, names, dataset):
+    cube = sample_cube((4, 5, 7), "f4")
+    cube = cube.transpose(2, 0, 1) if dataset == "rhot_red" else cube
+    nm = np.linspace(600, 890, 7)
+    with h5py.File(tmp_path / "p.nc", "w") as file:
+        file[f"observation_data/{dataset}"] = cube
+        for i, name in enumerate(names):
+            values = (
+                nm if name in {"red_wavelength", "wavelength_3d"} else np.arange(300.0, 310 + i)
+            )
+            file[f"sensor_band_parameters/{name}"] = values
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scene = open_scene(tmp_path / "p.nc")
+    assert scene.shape == (4, 5, 7)
+    np.testing.assert_array_equal(scene.wavelengths, nm)
+
+
+def test_all_that_attributes_declare_is_no_measurement(tmp_path):
+    cube = np.random.default_rng(0).uniform(0.1, 0.9, (20, 20, 3)).astype("f4")
+    cube[0, 1], cube[2, 3, 1], cube[4, 5, 0], cube[6, 7, 2] = -1, 0.5, 0.95, 0.05
+    with h5py.File(tmp_path / "a.nc", "w") as file:
+        data = file.create_dataset("cube", data=cube)
+        data.attrs.update({"_FillValue": np.float32(-1), "missing_value": np.float32(0.5)})
+        data.attrs["valid_range"] = np.array([0.1, 0.9], "f4")
+    scene = open_scene(tmp_path / "a.nc")
+    valid = valid_pixels(scene.read(Window(0, 0, 20, 20)), scene.nodata)
+    assert np.argwhere(~valid).tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
+
+
+@pytest.mark.parametrize("kind", ["f4", "f8"])
+def test_a_scale_is_what_is_meant_whatever_its_type(tmp_path, kind):
+    with h5py.File(tmp_path / "a.nc", "w") as file:
+        data = file.create_dataset("cube", data=sample_cube(dtype="i2"))
+        data.attrs["scale_factor"] = np.array(0.0001, kind)
+    assert open_scene(tmp_path / "a.nc").scale_factor == 10000

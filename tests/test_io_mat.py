@@ -173,6 +173,17 @@ def test_a_changed_file_is_read_anew(tmp_path, cache_folder):
         old.read(WHOLE)
 
 
+def test_a_file_that_is_replaced_by_one_of_the_same_size_and_time_is_read_anew(tmp_path):
+    path = write_v5(tmp_path / "x.mat", cube=sample_cube())
+    status = path.stat()
+    open_scene(path).read(WHOLE)
+    other = write_v5(tmp_path / "y.mat", cube=sample_cube() + 1)
+    assert other.stat().st_size == status.st_size
+    os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
+    other.replace(path)
+    np.testing.assert_array_equal(open_scene(path).read(WHOLE), sample_cube() + 1)
+
+
 def test_a_scene_can_be_pickled_and_outlives_its_cache(tmp_path, cache_folder):
     scene = open_scene(write_v5(tmp_path / "x.mat", cube=sample_cube()))
     pickled = pickle.dumps(scene)

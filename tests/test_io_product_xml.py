@@ -89,3 +89,59 @@ def test_gains_that_differ_are_applied(tmp_path):
     assert scene.scale_factor == 1
     expected = sample_cube(dtype="i2") * np.array([0.0001, 0.0001, 0.0002])
     np.testing.assert_allclose(scene.read(Window(0, 0, 4, 5)), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "end",
+    ["SPECTRAL_IMAGE_COG.tiff", "SPECTRAL_IMAGE_COG.TIF", "SPECTRAL_IMAGE.tiff"],
+)
+def test_names_under_which_archives_deliver(tmp_path, end):
+    path = write_image(tmp_path / f"ENMAP01-____L2A-DT0001-{end}")
+    (tmp_path / "ENMAP01-____L2A-DT0001-METADATA.XML").write_text(enmap())
+    np.testing.assert_allclose(open_scene(path).wavelengths, [418.4, 430, 435])
+
+
+@pytest.mark.parametrize(
+    ("end", "wavelengths"),
+    [
+        ("SPECTRAL_IMAGE_VNIR.TIF", [418.4, 430, 435]),
+        ("SPECTRAL_IMAGE_SWIR.TIF", [435, 440, 445]),
+        ("SPECTRAL_IMAGE_COG_SWIR.tiff", [435, 440, 445]),
+        ("SPECTRAL_IMAGE_VNIR_COG.tiff", [418.4, 430, 435]),
+    ],
+)
+def test_a_file_of_each_detector(tmp_path, end, wavelengths):
+    path = write_image(tmp_path / f"ENMAP01-____L1B-DT0001-{end}")
+    (tmp_path / "ENMAP01-____L1B-DT0001-METADATA.XML").write_text(enmap(5))
+    scene = open_scene(path)
+    np.testing.assert_allclose(scene.wavelengths, wavelengths)
+    assert scene.scale_factor is None
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "radiance"),
+    [
+        ("ENMAP01-____L1C-DT0001", "", True),
+        ("ENMAP01-____L1C-DT0001", "L1C", True),
+        ("x", "L1B", True),
+        ("x", "L2A", False),
+        ("DESIS-HSI-L1C-DT0002", "", True),
+        ("DESIS-HSI-L2A-DT0002", "", False),
+    ],
+)
+def test_radiances_are_no_reflectances(tmp_path, name, level, radiance):
+    path = write_image(tmp_path / f"{name}-SPECTRAL_IMAGE.TIF")
+    content = enmap(gain="0.002") if name.startswith("ENMAP") or name == "x" else desis()
+    level = f"<base><level>{level}</level></base>" if level else ""
+    (tmp_path / f"{name}-METADATA.XML").write_text(
+        content.replace("<specific>", level + "<specific>")
+    )
+    scene = open_scene(path)
+    gain = 0.0001 if name.startswith("DESIS") else 0.002
+    if radiance:  # the gain is applied, since every scene has its own
+        assert scene.scale_factor is None
+        np.testing.assert_allclose(
+            scene.read(Window(0, 0, 4, 5)), sample_cube(dtype="i2") * gain, rtol=1e-6
+        )
+    else:
+        assert scene.scale_factor == pytest.approx(1 / gain)

@@ -1,4 +1,5 @@
 import itertools
+import os
 import pickle
 import subprocess
 import sys
@@ -7,10 +8,13 @@ import numpy as np
 import pytest
 import rasterio
 from io_samples import sample_cube, sample_labels
+from rasterio.control import GroundControlPoint
+from rasterio.enums import ColorInterp
 from rasterio.transform import Affine, from_origin
 
 from hsifcn.core.errors import LabelError, SettingError, UnreadableFileError
 from hsifcn.core.scene import Window
+from hsifcn.data.standardise import valid_pixels
 from hsifcn.io import find_labels, open_labels, open_scene
 
 WHOLE = Window(0, 0, 4, 5)
@@ -289,3 +293,130 @@ def test_gdal_is_loaded_with_the_first_geotiff_only(tmp_path):
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "x.npy"],
                           capture_output=True, text=True, check=True)  # fmt: skip
     assert done.stdout.strip() == "False"
+
+
+def masked_tiff(path, cube, mask, *, internal=True, nodata=None, alpha=False):
+    """Write a cube whose mask tells what was measured: in the file, beside it, or as a band."""
+    rows, cols, count = cube.shape
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=internal),
+        rasterio.open(
+            *(path, "w"),
+            driver="GTiff",
+            **{"width": cols, "height": rows, "count": count + alpha, "dtype": cube.dtype.name},
+            **({"nodata": nodata} if nodata is not None else {}),
+            **({"alpha": "YES"} if alpha else {}),
+        ) as file,
+    ):
+        file.write(cube.transpose(2, 0, 1), list(range(1, count + 1)))
+        if alpha:
+            file.colorinterp = [ColorInterp.undefined] * count + [ColorInterp.alpha]
+            file.write(np.where(mask, np.iinfo(cube.dtype).max, 0).astype(cube.dtype), count + 1)
+        else:
+            file.write_mask(mask)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("how", "dtype"),
+    [
+        *itertools.product(
+            [{}, {"internal": False}, {"nodata": 7}], ["u1", "i2", "u2", "u4", "f4", "f8"]
+        ),
+        *itertools.product([{"alpha": True}], ["u1", "u2"]),
+    ],
+)
+def test_masked_pixels_are_not_measured(tmp_path, how, dtype):
+    cube = sample_cube((6, 5, 3), dtype) + np.dtype(dtype).type(8)
+    mask = np.ones((6, 5), bool)
+    mask[1, 2:], mask[5, 0] = False, False
+    path = masked_tiff(tmp_path / "a.tif", cube, mask, **how)
+    assert (tmp_path / "a.tif.msk").exists() == (how == {"internal": False})
+    scene = pickle.loads(pickle.dumps(open_scene(path)))
+    assert scene.shape == (6, 5, 3)
+    for window in (Window(0, 0, 6, 5), Window(1, 1, 5, 3)):
+        block = scene.read(window)
+        assert block.dtype == scene.dtype
+        np.testing.assert_array_equal(valid_pixels(block, scene.nodata), mask[window.slices])
+        kept = mask[window.slices]
+        np.testing.assert_array_equal(block[kept], cube[window.slices][kept])
+
+
+def test_no_data_values_that_differ_from_band_to_band(tmp_path):
+    cube = sample_cube((6, 5, 3), "u2") + np.uint16(8)
+    cube[2, 3] = 0, 65535, 0
+    path = write_tiff(tmp_path / "a.tif", cube)
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(NODATA_VALUES="0 65535 0")
+    scene = open_scene(path)
+    valid = valid_pixels(scene.read(Window(0, 0, 6, 5)), scene.nodata)
+    assert np.argwhere(~valid).tolist() == [[2, 3]]
+
+
+def test_masked_pixels_of_a_label_map_are_unlabelled(tmp_path):
+    labels = sample_labels()[..., None] + np.uint8(1)
+    mask = np.ones((4, 5), bool)
+    mask[0] = False
+    for alpha in (False, True):
+        path = masked_tiff(tmp_path / f"{alpha}.tif", labels, mask, alpha=alpha)
+        found = open_labels(path).labels
+        np.testing.assert_array_equal(found, np.where(mask, labels[..., 0], 0))
+
+
+@pytest.mark.parametrize("dtype", ["complex_int16", "complex64", "complex128"])
+def test_complex_voxels_are_refused(tmp_path, dtype):
+    with rasterio.open(
+        tmp_path / "a.tif", "w", driver="GTiff", width=8, height=8, count=3, dtype=dtype
+    ):
+        pass
+    with pytest.raises(UnreadableFileError, match=f"holds {dtype}, not integers or floats"):
+        open_scene(tmp_path / "a.tif")
+
+
+def points_of(transform, bend=0.0):
+    return [
+        GroundControlPoint(row, col, *(transform * (col + bend * row * row, row)))
+        for row, col in itertools.product((0, 2, 4), (0, 3, 5))
+    ]
+
+
+def test_ground_control_points_on_an_even_grid_place_a_scene(tmp_path):
+    transform = Affine.translation(4e5, 5e6) * Affine.rotation(20) * Affine.scale(30, -30)
+    path = write_tiff(
+        tmp_path / "a.tif", sample_cube(), gcps=points_of(transform), crs="EPSG:32633"
+    )
+    grid = open_scene(path).grid
+    assert grid.transform == pytest.approx(tuple(transform)[:6], abs=1e-6)
+    assert "UTM zone 33N" in grid.crs
+
+
+def test_ground_control_points_on_no_even_grid_are_told(tmp_path):
+    transform = Affine.translation(4e5, 5e6) * Affine.scale(30, -30)
+    points = points_of(transform, bend=1.0)
+    path = write_tiff(tmp_path / "a.tif", sample_cube(), gcps=points, crs="EPSG:32633")
+    with pytest.warns(UserWarning, match=r"9 ground control points .* gdalwarp"):
+        assert open_scene(path).grid is None
+
+
+@pytest.mark.parametrize(
+    "name", ["a!b.tif", "a b.tif", "ä.tif", os.fsdecode(b"\xff\xfe.tif"), "a;b'c.tif", "a%20.tif"]
+)
+def test_any_name_is_read(tmp_path, name):
+    write_tiff(tmp_path / "plain.tif", sample_cube())
+    os.replace(tmp_path / "plain.tif", tmp_path / name)
+    np.testing.assert_array_equal(open_scene(tmp_path / name).read(WHOLE), sample_cube())
+
+
+@pytest.mark.parametrize(
+    ("units", "gain", "scale"),
+    [("", 0.0001, 10000), ("1", 0.0001, 10000), ("%", 0.01, 10000), ("W/(m2 sr um)", 0.01, None)],
+)
+def test_only_values_without_units_are_reflectances(tmp_path, units, gain, scale):
+    cube = sample_cube(dtype="u2")
+    path = write_tiff(tmp_path / "a.tif", cube, scales=(gain,) * 3)
+    with rasterio.open(path, "r+") as file:
+        file.units = [units] * 3
+    scene = open_scene(path)
+    assert scene.scale_factor == scale
+    factor = gain if scale is None else 1
+    np.testing.assert_allclose(scene.read(WHOLE), cube * factor, rtol=1e-6)

@@ -14,7 +14,7 @@ from types import TracebackType
 import click
 
 from hsifcn.core.errors import HsifcnError, Notice
-from hsifcn.core.process import spin_briefly
+from hsifcn.core.process import spin_briefly, use_one_blas_thread
 
 COMMANDS = (
     "demo",
@@ -71,7 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     if not debug:
         sys.excepthook = _report_bug
-    spin_briefly()  # before a command loads PyTorch, and for the processes that it starts
+    # Before a command loads NumPy and PyTorch, and for the processes that it starts.
+    use_one_blas_thread()
+    spin_briefly()
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="replace")  # a terminal that lacks a character gets a "?"
     try:

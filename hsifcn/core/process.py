@@ -129,6 +129,18 @@ def spin_briefly() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", str(_SPINS))
 
 
+def use_one_blas_thread() -> None:
+    """Let the OpenBLAS libraries of NumPy and SciPy compute in the thread that calls them.
+
+    Their products are small here, and their threads wait for each other at full speed: beside
+    another program that makes seconds of a tenth of one. PyTorch brings a library of its own on
+    x86, which this leaves alone; elsewhere it may use OpenBLAS, so that nothing is changed there.
+    To be called before NumPy is loaded.
+    """
+    if platform.machine().lower() in {"x86_64", "amd64"}:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
 class Stopwatch:
     """Wall seconds of a ``with`` block, in ``seconds``."""
 

@@ -1,7 +1,8 @@
 """What was taken out of files that cannot be read window by window, kept on disk.
 
-An entry is named after the file's path, size and time of change: a file that changes gets a new
-one. The folder is ``$HSIFCN_CACHE`` or ``~/.cache/hsifcn``; deleting it costs nothing but time.
+An entry is named after the file's path, inode, size and times of change: a file that changes, or
+is replaced by another of the same size and time, gets a new one. The folder is ``$HSIFCN_CACHE``
+or ``~/.cache/hsifcn``; deleting it costs nothing but time.
 """
 
 from __future__ import annotations
@@ -32,22 +33,34 @@ _NAME = "entry-"  # begins the name of every entry, so that nothing else is ever
 
 @dataclass(frozen=True)
 class FileState:
-    """One state of a file: absolute path, bytes, time of change in ns."""
+    """One state of a file: absolute path, bytes, inode, times of change in ns.
+
+    ``mtime_ns`` is copied by many programs, ``ctime_ns`` is set by the system.
+    """
 
     path: str
     size: int
     mtime_ns: int
+    ctime_ns: int
+    inode: int
 
 
 def state_of(path: str) -> FileState:
     """Give the present state of a file."""
     status = os.stat(path)
-    return FileState(os.path.abspath(path), status.st_size, status.st_mtime_ns)
+    return FileState(
+        path=os.path.abspath(path),
+        size=status.st_size,
+        mtime_ns=status.st_mtime_ns,
+        ctime_ns=status.st_ctime_ns,
+        inode=status.st_ino,
+    )
 
 
 def entry(file: FileState, content: str, suffix: str) -> Path:
     """Name the entry for some content of a file; it need not exist."""
-    key = "\0".join([file.path, str(file.size), str(file.mtime_ns), content])
+    times = (file.mtime_ns, file.ctime_ns)
+    key = "\0".join([file.path, *map(str, (file.size, *times, file.inode)), content])
     digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:40]
     return folder() / f"{_NAME}{digest}{suffix}"
 

@@ -35,7 +35,7 @@ _USUAL = (
     *(-9999, -999, -99999, -32768, -32767, 32767, 65535, 1e20, -1e20, 1e30, -1e30, -1.23e34),
     *(-3.4028234663852886e38, 3.4028234663852886e38, 9.969209968386869e36),  # float32, NetCDF
 )
-_VOXELS = 1_000_000  # of a scene that is looked at as a whole, else in windows
+_VOXELS = 500_000  # of a scene that is looked at as a whole, else in windows
 _ACROSS = 6  # windows, and as many down
 _PIXELS = 2_000  # whose quantiles are taken
 _MANY_BANDS = 8  # that do not hold the same value by chance; fewer do at the border of a scene
