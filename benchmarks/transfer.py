@@ -7,7 +7,8 @@ another light: gains, offsets, haze, noise, half a pixel's shift, other units, a
 map is made plain and with ``--adapt``; SVM, random forest and the patch CNN learn from the same
 pixels and get the same adaptation. Accuracy is that at labelled pixels of classes that training
 knew. ``--write`` puts the tables into ``docs/transfer.md``. Trained networks stay under
-``runs/benchmarks/transfer``; remove that folder to train anew.
+``runs/benchmarks/transfer``; remove that folder to train anew. SVM and random forest need those of
+``hsifcn``.
 """
 
 from __future__ import annotations
@@ -343,7 +344,22 @@ def table(cells: Sequence[TransferCell]) -> list[str]:
                 row.append(oa_and_aa([run for run in runs if "oa" in run]))
             if any(row[2:]):
                 rows.append(row)
-    return markdown_table(header, rows)
+    return markdown_table(header, [*rows, *mean_of_halves(rows)])
+
+
+def mean_of_halves(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The mean of the four directions, of contenders that were measured in all of them."""
+    halves = [row for row in rows if " half to " in row[0]]
+    if len(halves) < 4:
+        return []
+    means = []
+    for cells in zip(*(row[2:] for row in halves), strict=True):
+        if not all(cells):
+            means.append("")
+            continue
+        pairs = np.array([[float(value) for value in cell.split(" / ")] for cell in cells])
+        means.append(" / ".join(f"{value:.1f}" for value in pairs.mean(0)))
+    return [["half to half, mean of four", "same day", *means]]
 
 
 def reasons(cells: Sequence[TransferCell]) -> list[str]:

@@ -95,3 +95,11 @@ def test_tasks_learn_no_pixel_that_they_are_measured_at():
         assert seen.any()
         assert test.any()
         assert not (seen & test).any()
+
+
+def test_the_mean_of_halves_needs_all_four():
+    rows = [[f"{a} half to {b} half", "same day", "40.0 / 50.0", ""] for a, b in ("ns", "sn", "we")]
+    assert transfer.mean_of_halves(rows) == []
+    rows.append(["e half to w half", "same day", "60.0 / 50.0", "1.0 / 1.0"])
+    (mean,) = transfer.mean_of_halves(rows)
+    assert mean[2:] == ["45.0 / 50.0", ""]
