@@ -268,6 +268,15 @@ def test_a_deleted_map_is_simply_written_again(folder):
     assert (folder / "m.npy").exists()
 
 
+def test_labels_are_never_replaced(folder):
+    small_scene(folder, "other.npy")
+    before = snapshot(folder)
+    for arguments in (["other.npy", "-o", "other_gt.npy"], ["other.npy", "-o", "./other_gt.npy"]):
+        done = command(folder, "predict", *arguments, "--overwrite", "-q")
+        assert_refused(done, "other_gt.npy would be replaced, and it is an input")
+    assert snapshot(folder) == before
+
+
 def test_two_formats_side_by_side(folder):
     for suffix in ("img", "tif", "npy", "mat"):
         assert command(folder, "predict", "scene.npy", "-o", f"m.{suffix}").code == 0
@@ -427,7 +436,10 @@ def bad_folder(tmp_path_factory):
         (["nosuch.safetensors", "scene.npy"], ["nosuch.safetensors does not exist"]),
         (["cut.safetensors", "scene.npy"], ["cut.safetensors is damaged"]),
         (["fake.safetensors", "scene.npy"], ["fake.safetensors is damaged or no model"]),
-        (["empty", "scene.npy"], ["empty holds no model.safetensors", "run directory"]),
+        (
+            ["empty", "scene.npy"],
+            ["empty holds no model.safetensors", "run directory"],
+        ),
         (["odd"], ["odd/config.json", "name the scene"]),
         (["short.npy"], ["short.npy has 5 bands", "12", "same sensor"]),
         (["flat.npy"], ["flat.npy has 2 dimensions"]),

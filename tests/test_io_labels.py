@@ -5,9 +5,22 @@ import pytest
 from io_samples import sample_cube, sample_labels, write_envi, write_v73
 from scipy.io import savemat
 
-from hsifcn.core.errors import AmbiguousInputError, LabelError, UnreadableFileError
-from hsifcn.core.scene import default_colours
-from hsifcn.io import find_labels, open_labels, open_scene
+from hsifcn.core.errors import (
+    AmbiguousInputError,
+    LabelError,
+    SettingError,
+    UnreadableFileError,
+)
+from hsifcn.core.scene import Window, default_colours
+from hsifcn.io import (
+    create_raster,
+    find_labels,
+    find_scenes,
+    open_labels,
+    open_scene,
+    write_label_png,
+)
+from hsifcn.io.files import safe_inputs
 
 
 @pytest.fixture(autouse=True)
@@ -265,3 +278,49 @@ def test_wavelengths_from_a_file_go_before_those_of_the_scene(tmp_path):
         scene = open_scene(raster, wavelengths=tmp_path / "w.txt")
     assert scene.wavelengths.tolist() == [400, 500, 600]
     assert scene.good_bands.tolist() == [True, False, True]
+
+
+def test_scenes_of_a_folder_and_of_a_pattern(tmp_path):
+    for name in ("b.npy", "a.mat", "c.img"):
+        path = tmp_path / name
+        if path.suffix == ".img":
+            write_envi(path, sample_cube())
+        else:
+            saved(path, sample_cube())
+    saved(tmp_path / "a_gt.mat", sample_labels())
+    saved(tmp_path / "b_map.npy", sample_labels())
+    saved(tmp_path / "other.npy", sample_labels()[:, :, None])
+    (tmp_path / "broken.tif").write_bytes(b"none")
+    (tmp_path / "notes.txt").write_text("none")
+    wanted = [str(tmp_path / name) for name in ("a.mat", "b.npy", "c.img")]
+    assert find_scenes(tmp_path) == wanted
+    assert find_scenes(str(tmp_path / "?.*[yt]")) == wanted[:2]
+    assert find_scenes(str(tmp_path / "c.*")) == wanted[2:]
+    assert find_scenes(wanted[1]) == wanted[1:2]
+    (tmp_path / "empty").mkdir()
+    for none in (tmp_path / "empty", tmp_path / "*.nc"):
+        with pytest.raises(UnreadableFileError, match="holds no scene"):
+            find_scenes(none)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".mat", ".img"])
+def test_inputs_are_not_written_over(tmp_path, suffix):
+    """Within a command; a Python user may read a map and make it again."""
+    path = saved(tmp_path / f"x_gt{suffix}", sample_labels())
+
+    def write(target):
+        with create_raster(target, shape=(4, 5), dtype="u1", overwrite=True) as raster:
+            raster.write(Window(0, 0, 4, 5), sample_labels())
+
+    with safe_inputs():
+        open_labels(path)
+        (tmp_path / "link").symlink_to(tmp_path)
+        for same in (path, tmp_path / "link" / path.name):
+            with pytest.raises(SettingError, match=rf"x_gt\{suffix} would be replaced"):
+                write(same)
+        if suffix == ".img":  # its header too
+            with pytest.raises(SettingError, match=r"x_gt\.hdr would be replaced"):
+                write_label_png(tmp_path / "x_gt.hdr", sample_labels(), [], overwrite=True)
+        write(tmp_path / f"other{suffix}")
+        write(tmp_path / f"other{suffix}")
+    write(path)

@@ -76,7 +76,7 @@ def command(
     """Train on scenes, measure accuracy at the test pixels, fill a run directory."""
     from hsifcn.cli.progress import training_progress
     from hsifcn.inference.bundle import load_model
-    from hsifcn.io import scene_stem
+    from hsifcn.io import find_scenes, scene_stem
     from hsifcn.models import DEFAULT_MODEL
     from hsifcn.training.run import train_run
     from hsifcn.training.run_directory import (
@@ -87,6 +87,7 @@ def command(
     from hsifcn.training.settings import default_options
     from hsifcn.training.train import require_same_run
 
+    scenes = tuple(found for scene in scenes for found in find_scenes(scene))
     labels = opt.labels_to_split(scenes, label_paths, output, asked["recipe"])
     dataset = open_dataset(scenes, labels, seed, asked)
     options = default_options(

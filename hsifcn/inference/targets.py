@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hsifcn.core.errors import HsifcnError, SettingError, UnreadableFileError
-from hsifcn.io import FORMATS, find_labels, scene_stem
+from hsifcn.io import FORMATS, find_labels, find_scenes, scene_stem
 from hsifcn.io.envi import FORMAT as ENVI
 from hsifcn.io.files import mark_input, require_folder
 from hsifcn.io.formats import is_store, split_variable
@@ -72,9 +72,10 @@ def choose_targets(
         would replace another one or a scene.
     """
     if paths and is_model(paths[0]):
-        model, scenes = model_file(Path(paths[0])), list(paths[1:])
+        model = model_file(Path(paths[0]))
+        scenes = [scene for path in paths[1:] for scene in find_scenes(path)]
     else:
-        scenes = list(paths)
+        scenes = [scene for path in paths for scene in _scenes_of(path)]
         for scene in scenes:
             split_variable(scene)  # that it is not there, told before that there is no run
         model = newest_run() / MODEL
@@ -100,6 +101,18 @@ def choose_targets(
     return Targets(model, tuple(scenes), tuple(maps), wavelengths, nodata)
 
 
+def _scenes_of(path: str) -> list[str]:
+    """The scenes of a path that is no model."""
+    try:
+        return find_scenes(path)
+    except UnreadableFileError as error:
+        if not Path(path).is_dir():
+            raise
+        raise UnreadableFileError(
+            f"{path} holds no {MODEL} and no scene", "name a run directory, a model or a scene"
+        ) from error
+
+
 def mark_inputs_of(model: Path, scenes: Sequence[str]) -> None:
     """Tell of the model and of what it was trained from, and of labels beside the scenes."""
     mark_input(model)
@@ -115,7 +128,7 @@ def mark_inputs_of(model: Path, scenes: Sequence[str]) -> None:
 
 def is_model(path: str) -> bool:
     """Whether a path names a model, not a scene."""
-    return path.endswith(".safetensors") or (Path(path).is_dir() and not is_store(path))
+    return path.endswith(".safetensors") or (Path(path, MODEL).is_file() and not is_store(path))
 
 
 def model_file(path: Path) -> Path:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.core.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
+from hsifcn.core.errors import (
+    AmbiguousInputError,
+    HsifcnError,
+    LabelError,
+    SettingError,
+    UnreadableFileError,
+)
 from hsifcn.core.scene import Grid, LabelMap, Scene
 from hsifcn.io import envi, hdf5, mat, npy, png, points, tiff, vectors, zarr_store
 from hsifcn.io.alignment import Target, target_of
@@ -26,11 +33,12 @@ from hsifcn.io.formats import (
     FileScene,
     Format,
     GivenLabels,
+    is_store,
     refuse_variable,
     scene_stem,
     split_variable,
 )
-from hsifcn.io.labels import label_map, labels_beside
+from hsifcn.io.labels import NO_SCENE_ENDINGS, label_map, labels_beside
 from hsifcn.io.mat import list_variables
 from hsifcn.io.nodata import declare_nodata, find_nodata
 from hsifcn.io.png import write_label_png, write_rgb_png
@@ -43,6 +51,7 @@ __all__ = [
     "atomic_write",
     "create_raster",
     "find_labels",
+    "find_scenes",
     "list_variables",
     "open_labels",
     "open_scene",
@@ -212,6 +221,55 @@ def _read_labels(
         refuse_variable(file, variable)
         return points.read_labels(file, target, field)
     return vectors.read_labels(file, variable, target, field, all_touched)
+
+
+def find_scenes(path: str | os.PathLike[str]) -> list[str]:
+    """Find the scenes that a path stands for.
+
+    Parameters
+    ----------
+    path : path
+        A scene; or a folder, for all scenes in it; or a pattern such as ``flights/*.tif``. Left
+        out are labels and maps, told by their names or their one band, and what is no scene.
+
+    Raises
+    ------
+    UnreadableFileError
+        A folder or a pattern without scenes.
+    """
+    text = os.fspath(path)
+    if os.path.isdir(text) and not is_store(text):
+        files = sorted(Path(text).iterdir())
+    elif not os.path.exists(text) and glob.has_magic(text):
+        files = sorted(Path(found) for found in glob.glob(text))
+    else:
+        return [text]
+    suffixes = tuple(
+        suffix for form in FORMATS if form is not png.FORMAT for suffix in form.suffixes
+    )
+    files = [file for file in files if file.suffix.lower() in suffixes]
+    voxels = {file.stem for file in files if file.suffix.lower() != ".hdr"}
+    voxels |= {file.name for file in files}
+    scenes = [
+        str(file)
+        for file in files
+        if not (file.suffix.lower() == ".hdr" and file.stem in voxels)
+        and not file.stem.casefold().endswith(NO_SCENE_ENDINGS)
+        and _is_scene(file)
+    ]
+    if not scenes:
+        raise UnreadableFileError(f"{text} holds no scene", "name a scene")
+    return scenes
+
+
+def _is_scene(file: Path) -> bool:
+    """Whether a file holds a cube of several bands."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return open_scene(file).shape[2] > 1
+        except HsifcnError:
+            return False
 
 
 def find_labels(scene: str | os.PathLike[str]) -> str:

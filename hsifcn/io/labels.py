@@ -18,6 +18,7 @@ from hsifcn.io.formats import GivenLabels
 
 _SCENE_ENDINGS = ("_corrected", "_cube")
 _LABEL_ENDINGS = ("_gt", "_labels")
+NO_SCENE_ENDINGS = (*_LABEL_ENDINGS, "_map", "_probabilities")
 _FILL_VALUES = (127, 255, 32767, 65535, 2**31 - 1, 2**32 - 1)  # largest of their types
 
 
