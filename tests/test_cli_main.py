@@ -236,3 +236,20 @@ def test_a_file_name_that_is_no_text(tmp_path):
     shown = hsifcn(tmp_path, "info", name, PYTHONIOENCODING="utf-8")
     assert (shown.code, shown.err) == (0, "")
     assert_refused(hsifcn(tmp_path, "info", f"no{name}", PYTHONIOENCODING="utf-8"), "caf")
+
+
+def test_names_in_files_do_not_steer_the_terminal(tmp_path):
+    name = "\x1b]0;title\x07\x1b[2Jcorn"
+    small_scene(tmp_path)
+    (tmp_path / "names.txt").write_text(f"{name}\nGrünland 草\npine\n", "utf-8")
+    given = ("info", "cube.npy", "-l", "cube_gt.npy", "--class-names", "names.txt")
+    done = command(tmp_path, *given)
+    assert done.code == 0, done.err
+    assert "\\x1b]0;title" in done.out
+    assert "\\x1b[2Jcorn" in done.out
+    assert "Grünland 草" in done.out
+    lost = command(tmp_path, "info", "\x1b[2Jgone.npy")
+    assert lost.code == 2
+    for text in (done.out, done.err, lost.out, lost.err):
+        assert "\x1b" not in text
+        assert "\x07" not in text

@@ -14,6 +14,7 @@ from types import TracebackType
 import click
 
 from hsifcn.core.errors import HsifcnError, Notice
+from hsifcn.core.formats import shown
 from hsifcn.core.process import spin_briefly, use_one_blas_thread
 
 COMMANDS = (
@@ -103,7 +104,7 @@ def warning_line(message: Warning | str, kind: type[Warning]) -> str:
 
 
 def _say(text: str) -> None:
-    click.echo(" ".join(text.split()), err=True)
+    click.echo(shown(" ".join(text.split())), err=True)
 
 
 def _drop_stdout() -> None:

@@ -14,6 +14,8 @@ from typing import Any
 
 import click
 
+from hsifcn.core.formats import shown
+
 Command = Callable[..., Any]
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -71,7 +73,7 @@ class Output:
     def message(self, text: str) -> None:
         """Say what is going on."""
         if not self.quiet:
-            click.echo(text, err=True)
+            click.echo(shown(text), err=True)
 
     def detail(self, text: str) -> None:
         """Say it where asked to be verbose."""
@@ -80,7 +82,7 @@ class Output:
 
     def result(self, text: str, values: Mapping[str, Any]) -> None:
         """Print the result: for people, or with ``--json`` for programs."""
-        click.echo(json.dumps(values, indent=1) if self.json else text)
+        click.echo(json.dumps(values, indent=1) if self.json else shown(text))
 
 
 def common(command: Command) -> Command:

@@ -18,6 +18,19 @@ GIGA = 1e9
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
+def shown(text: str) -> str:
+    r"""Text as it may reach a terminal: control characters of names in files become ``\x1b``.
+
+    Else a name could clear the screen, rename the window or hide what stands beside it.
+    """
+    return "".join(
+        character
+        if character.isprintable() or character in "\n\t"
+        else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
 def finite(value: object) -> float | None:
     """Turn a value into a float, or into None where it is no finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
