@@ -550,8 +550,9 @@ def test_a_finished_run_on_other_values_is_not_resumed(folder):
 
 def test_damaged_metrics_are_told(folder):
     assert train(folder, "-q").code == 0
-    (folder / "runs/cube/metrics.json").write_text("{")
-    assert_refused(train(folder, "--resume", "-q"), "metrics.json is damaged")
+    for text in ("{", "[]", "{}", '{"split": 3}'):
+        (folder / "runs/cube/metrics.json").write_text(text)
+        assert_refused(train(folder, "--resume", "-q"), "metrics.json is damaged")
 
 
 def test_a_directory_that_another_training_works_in_is_refused(folder):

@@ -55,6 +55,14 @@ def test_the_newest_run_is_the_one_finished_last(folder):
         newest_run()
 
 
+def test_a_run_stopped_while_it_was_replaced_is_refused(folder):
+    Path("runs/b/checkpoint").mkdir()
+    assert chosen("runs/b")[1] == ["b.npy"]  # the old run, still whole
+    Path("runs/b/metrics.json").unlink()
+    with pytest.raises(UnreadableFileError, match=r"runs/b was stopped while it was written"):
+        chosen("runs/b")
+
+
 A, B = "runs/a/model.safetensors", "runs/b/model.safetensors"
 
 

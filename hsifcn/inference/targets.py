@@ -137,12 +137,16 @@ def model_file(path: Path) -> Path:
     Raises
     ------
     UnreadableFileError
-        The folder holds no model.
+        The folder holds no model, or a run that was stopped while it replaced another.
     """
     if not path.is_dir():
         return path
     if not (path / MODEL).exists():
         raise UnreadableFileError(f"{path} holds no {MODEL}", "name a run directory or a model")
+    if (path / "checkpoint").is_dir() and not (path / "metrics.json").exists():
+        raise UnreadableFileError(
+            f"{path} was stopped while it was written", "finish it: hsifcn train with --resume"
+        )
     return path / MODEL
 
 

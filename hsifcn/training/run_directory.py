@@ -33,6 +33,11 @@ CHECKPOINT_FILES = (
     "model.safetensors",
 )  # all that is ever put there
 
+FIGURES = {
+    *("model", "params", "flops_per_pixel", "split", "oa", "aa", "kappa", "per_class"),
+    *("train_seconds", "predict_seconds", "peak_rss_bytes"),
+}  # that metrics.json of a finished run holds at least
+
 
 def prepare_run_directory(out: Path, *, overwrite: bool, resume: bool) -> bool:
     """Make a run directory ready; True where it holds a finished run to be left as it is.
@@ -103,7 +108,7 @@ def read_metrics(out: Path) -> dict[str, Any]:
         metrics = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise UnreadableFileError(f"{path} is damaged", "start anew with --overwrite") from error
-    if not isinstance(metrics, dict):
+    if not isinstance(metrics, dict) or not metrics.keys() >= FIGURES:
         raise UnreadableFileError(f"{path} is damaged", "start anew with --overwrite")
     return metrics
 
