@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import measuring, scenes, transfer
+from benchmarks import accuracy, main_job, measuring, scenes, transfer
 from hsifcn.core.errors import SplitError
 
 FIGURES = {"oa": 0.9, "aa": 0.8, "n_train": 10, "n_test": 100}
@@ -103,3 +103,12 @@ def test_the_mean_of_halves_needs_all_four():
     rows.append(["e half to w half", "same day", "60.0 / 50.0", "1.0 / 1.0"])
     (mean,) = transfer.mean_of_halves(rows)
     assert mean[2:] == ["45.0 / 50.0", ""]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "page"),
+    [(main_job.FIGURES, main_job.README), (accuracy.FIGURES, accuracy.PAGE)],
+)
+def test_pages_have_a_place_for_their_figures(pattern, page):
+    (figures,) = pattern.findall(page.read_text("utf-8"))
+    assert "| hsifcn |" in figures or "| `hsifcn`, the default |" in figures
