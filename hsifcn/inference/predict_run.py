@@ -136,7 +136,7 @@ def request_of(
     return {
         "model_sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
         "scene": scene_identity(scene),
-        "nodata": scene.nodata,
+        "nodata": None if scene.nodata is None else str(scene.nodata),  # NaN is equal to nothing
         "refinement": refinement and {**asdict(refinement), "approximate": options.approximate},
         "probabilities": options.probabilities,
         "min_confidence": options.min_confidence,
