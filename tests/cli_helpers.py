@@ -38,7 +38,7 @@ ENVIRONMENT = {
 STEPS = 30  # enough to tell the classes of the small scenes apart
 COMPARISON = shlex.split(
     f"compare-patch-vs-fcn cube.npy -o out --models svm,patch,materialised,cast,{DEFAULT_MODEL}"
-    " -s random:0.2 --patch 5 --seeds 1 --steps 4 --budget 2s"
+    " -s random:0.2 --patch 5 --seeds 1 --steps 4 --budget 1s"
 )
 
 
@@ -163,7 +163,7 @@ def finished_comparison():
     folder = Path(SESSION.name) / "comparison"
     folder.mkdir()
     small_scene(folder)
-    done = hsifcn(folder, *COMPARISON, "--json", timeout=200)
+    done = hsifcn(folder, *COMPARISON, "--json", timeout=900)
     assert done.code == 0, done.err
     (folder / "compare.stdout").write_text(done.out)
     (folder / "compare.stderr").write_text(done.err)

@@ -31,12 +31,13 @@ def command(output: opt.Output, seed: int, out: str, overwrite: bool) -> None:
     from hsifcn.comparison.experiment import Experiment
     from hsifcn.data.indian_pines import OVERLAP, bundled_scene
     from hsifcn.models import DEFAULT_MODEL
-    from hsifcn.training.run_directory import prepare_run_directory
+    from hsifcn.training.run_directory import lock_run_directory, prepare_run_directory
 
     bundled, folder = bundled_scene(), Path(out)
     warnings.filterwarnings("ignore", OVERLAP)
-    prepare_run_directory(folder, overwrite=overwrite, resume=False)
-    metrics = train_on_bundled_scene(output, bundled, folder, seed)
+    with lock_run_directory(folder):
+        prepare_run_directory(folder, overwrite=overwrite, resume=False)
+        metrics = train_on_bundled_scene(output, bundled, folder, seed)
     experiment = Experiment(
         scene=bundled["scene"],
         labels=bundled["labels"],

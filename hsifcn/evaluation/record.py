@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hsifcn.data.dataset import Dataset
-from hsifcn.data.splits import Split
+from hsifcn.data.splits import Split, fields
 from hsifcn.evaluation.calibration import coverage_curve, expected_calibration_error
+from hsifcn.evaluation.intervals import intervals_over_fields
 from hsifcn.evaluation.metrics import Accuracy, confusion_matrix
 from hsifcn.models import ModelSpec, geometry
 
@@ -65,6 +66,35 @@ def accuracy_record(
     return Accuracy.from_confusion(np.asarray(confusion)).as_dict(
         dataset.measured_names, n_train.tolist()
     )
+
+
+def interval_record(
+    dataset: Dataset, maps: Sequence[npt.NDArray[np.integer[Any]]]
+) -> dict[str, Any]:
+    """95 % intervals of the accuracies, with the fields of all scenes as units.
+
+    Returns
+    -------
+    dict
+        ``oa``, ``aa``, ``kappa``, each (low, high) or None; ``per_class``, the same of ``recall``,
+        ``precision``, ``f1`` and ``iou`` by name of the class.
+    """
+    truths, found, numbers = [], [], []
+    n_fields = 0
+    for split, labels in zip(dataset.splits, maps, strict=True):
+        test = split.test
+        of_scene = fields(
+            split.labels
+        )  # of all labels: a test pixel's field may hold training ones
+        truths.append(split.labels[test])
+        found.append(labels[test])
+        numbers.append(of_scene[test].astype(np.int64) + n_fields)
+        n_fields += int(of_scene.max(initial=0))
+    names = dataset.measured_names
+    intervals = intervals_over_fields(
+        np.concatenate(truths), {"map": np.concatenate(found)}, np.concatenate(numbers), len(names)
+    )["map"]
+    return {**intervals, "per_class": dict(zip(names, intervals["per_class"], strict=True))}
 
 
 def calibration_record(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 import os
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
 from PIL import Image
 
 from hsifcn.core import formats
@@ -91,6 +93,23 @@ def percent_of(share: object) -> str:
     return f"{formats.percent(share, 1)} %"
 
 
+def viewer_script() -> str:
+    """The script of the viewer, as it stands on the page."""
+    return (Path(__file__).parent / "templates" / "viewer.js").read_text("utf-8")
+
+
+def script_hash(script: str) -> str:
+    """What the content security policy of a page lets run: this script, nothing else."""
+    digest = hashlib.sha256(script.encode("utf-8")).digest()
+    return f"sha256-{base64.b64encode(digest).decode('ascii')}"
+
+
+def embedded_json(data: Any) -> Markup:
+    """JSON that may stand within a script element: nothing in it can end the element."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
 def write_page(path: str | os.PathLike[str], template: str, values: Mapping[str, Any]) -> None:
     """Fill a template and write the page in one step, so that a reader never sees half of it.
 
@@ -105,7 +124,12 @@ def write_page(path: str | os.PathLike[str], template: str, values: Mapping[str,
     environment.filters |= {
         name: getattr(formats, name) for name in ("count", "significant", "size")
     }
-    text = environment.get_template(template).render(values)
+    text = environment.get_template(template).render(
+        {
+            **values,
+            "script_hash": script_hash(str(values["script"])) if values.get("script") else "",
+        }
+    )
     target = Path(path)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from hsifcn.core import formats
 from hsifcn.report import page
 from hsifcn.report.figures import coverage_chart, training_charts
-from hsifcn.report.quicklook import SPLIT_COLOURS
+from hsifcn.report.quicklook import SPLIT_COLOURS, label_image, rgb_quicklook
 from hsifcn.report.tables import Column, Table, build_confusion, build_table
+from hsifcn.report.viewer import MappedScene, viewer_data
 
 Values = Mapping[str, Any]
 
@@ -31,7 +31,7 @@ def write_run_report(
     *,
     metrics: Values,
     log: Sequence[Values],
-    images: Mapping[str, npt.NDArray[np.uint8]],
+    scenes: Sequence[MappedScene] = (),
 ) -> None:
     """Write the page of one training run.
 
@@ -46,9 +46,8 @@ def write_run_report(
     log : list of dict
         Rows with ``step``, ``loss``, ``lr``, ``validation_oa`` (a fraction, or None) and
         ``seconds``.
-    images : dict
-        Any of ``quicklook``, ``truth``, ``map``, ``split``: (rows, cols, 3) uint8. The split has
-        the colours of ``hsifcn.quicklook.SPLIT_COLOURS``.
+    scenes : sequence of MappedScene
+        The scenes of the run with their maps, each shown in a viewer.
 
     Raises
     ------
@@ -58,7 +57,7 @@ def write_run_report(
     metrics = page.as_json(metrics)
     split = metrics.get("split") or {}
     leakage = split.get("leakage") or {}
-    names = metrics.get("class_names") or []
+    names, colours = metrics.get("class_names") or [], metrics.get("colours") or []
     confusion = build_confusion(metrics.get("confusion"), names)
     values = {
         "metrics": metrics,
@@ -67,22 +66,38 @@ def write_run_report(
         "leaky": page.is_leaky(leakage),
         "leakage_sentence": page.leakage_sentence(leakage),
         "leakage": _leakage(leakage),
-        "images": [
-            page.picture(images[name], caption)
-            for name, caption in IMAGE_CAPTIONS.items()
-            if name in images
-        ],
-        "legend": page.legend(names, metrics.get("colours") or []),
-        "split_legend": list(SPLIT_COLOURS.items()) if "split" in images else [],
+        "parts": [(_name(mapped), _pictures(mapped, colours)) for mapped in scenes],
+        "viewers": [page.embedded_json(viewer_data(mapped, names, colours)) for mapped in scenes],
+        "script": page.viewer_script() if scenes else "",
+        "legend": page.legend(names, colours),
+        "split_legend": list(SPLIT_COLOURS.items()) if scenes else [],
         "charts": training_charts(page.as_json(list(log))),
         "training_sentence": _training_sentence(log),
         "confusion": confusion,
         "confusion_sentence": _confusion_sentence(metrics["confusion"], names) if confusion else "",
         "confidence": _confidence(metrics.get("calibration") or {}),
-        "per_class": _per_class(metrics.get("per_class") or {}),
+        "per_class": _per_class(
+            metrics.get("per_class") or {}, (metrics.get("intervals") or {}).get("per_class") or {}
+        ),
         "machine": _machine(metrics),
     }
     page.write_page(path, "run.html.j2", values)
+
+
+def _name(mapped: MappedScene) -> str:
+    """The file name of a scene."""
+    return mapped.scene.path.replace("\\", "/").rsplit("/", 1)[-1]
+
+
+def _pictures(mapped: MappedScene, colours: Sequence[Sequence[int]]) -> list[page.Picture]:
+    """The layers of a scene as pictures, for paper and for browsers without scripts."""
+    layers = {
+        "quicklook": rgb_quicklook(mapped.scene),
+        "truth": label_image(mapped.truth, colours),
+        "map": label_image(mapped.label_map, colours),
+        "split": label_image(mapped.split, tuple(SPLIT_COLOURS.values())),
+    }
+    return [page.picture(layers[name], caption) for name, caption in IMAGE_CAPTIONS.items()]
 
 
 def _headline(metrics: Values) -> list[tuple[str, str, str]]:
@@ -217,17 +232,33 @@ def _at_most(probability: float) -> str:
     return f"{math.floor(probability * 1e6) / 1e6:.6f}".rstrip("0").rstrip(".")
 
 
-def _per_class(per_class: Values) -> Table | None:
+def _per_class(per_class: Values, intervals: Values) -> Table | None:
+    """Accuracy of each class, recall and precision with their 95 % intervals."""
     rows = [
-        {"name": name, "number": number, **(figures or {})}
+        {
+            "name": name,
+            "number": number,
+            **(figures or {}),
+            **{f"{key}_interval": value for key, value in (intervals.get(name) or {}).items()},
+        }
         for number, (name, figures) in enumerate(per_class.items(), start=1)
     ]
+
+    def interval(measure: str) -> Column:
+        return Column(
+            "95 % interval",
+            lambda row: formats.percent_interval(row.get(f"{measure}_interval"), 1),
+            f"{measure}, per cent",
+        )
+
     columns = [
         Column("class", lambda row: f"{row['number']} {row['name']}", numeric=False),
         Column("training", lambda row: formats.count(row.get("n_train")), "pixels"),
         Column("test", lambda row: formats.count(row.get("n_test")), "pixels"),
-        Column("recall", lambda row: formats.percent(row.get("recall")), "per cent"),
-        Column("precision", lambda row: formats.percent(row.get("precision")), "per cent"),
+        Column("value", lambda row: formats.percent(row.get("recall")), "recall, per cent"),
+        interval("recall"),
+        Column("value", lambda row: formats.percent(row.get("precision")), "precision, per cent"),
+        interval("precision"),
         Column("F1", lambda row: formats.percent(row.get("f1")), "per cent"),
         Column("IoU", lambda row: formats.percent(row.get("iou")), "per cent"),
     ]

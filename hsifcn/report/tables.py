@@ -120,10 +120,20 @@ class ConfusionCell:
 
 
 @dataclass(frozen=True)
+class ConfusionRow:
+    """One true class: its name, its pixels in words, its cells by mapped class, its recall."""
+
+    name: str
+    total: str
+    cells: tuple[ConfusionCell, ...]
+    recall: float
+
+
+@dataclass(frozen=True)
 class Confusion:
     """A confusion matrix ready to be drawn: rows are true classes, columns mapped classes."""
 
-    rows: tuple[tuple[str, str, tuple[ConfusionCell, ...]], ...]
+    rows: tuple[ConfusionRow, ...]
     counts: bool
 
     @property
@@ -160,7 +170,8 @@ def build_confusion(counts: object, class_names: Sequence[str]) -> Confusion | N
             )
             for mapped, value in enumerate(row)
         )
-        rows.append((name, f"{total:,}", cells))
+        recall = row[true] / total if total else 1.0
+        rows.append(ConfusionRow(name, f"{total:,}", cells, round(recall, 6)))
     return Confusion(tuple(rows), with_counts)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,12 @@ from hsifcn.core.process import (
     versions,
 )
 from hsifcn.data.dataset import Dataset
-from hsifcn.evaluation.record import accuracy_record, calibration_record, split_record
+from hsifcn.evaluation.record import (
+    accuracy_record,
+    calibration_record,
+    interval_record,
+    split_record,
+)
 from hsifcn.inference.predictor import Predictor
 from hsifcn.io.files import printable
 from hsifcn.models import ModelSpec, empty_network
@@ -31,6 +36,8 @@ from hsifcn.training.refinement_selection import refine_run
 from hsifcn.training.run_directory import remove_if_nothing_was_left, write_run
 from hsifcn.training.settings import TrainOptions
 from hsifcn.training.train import Announce, Trained, train
+
+LabelsAndConfidence: TypeAlias = tuple[npt.NDArray[np.uint16], npt.NDArray[np.float32]]
 
 
 def train_run(
@@ -70,7 +77,7 @@ def train_run(
             maps_too=True,
         )
     keep_memory_together()  # gives back what training freed, before the scenes are read again
-    maps, measured = map_and_measure(dataset, trained, options)
+    mapped, measured = map_and_measure(dataset, trained, options)
     metrics = {
         **model_record(trained.bundle.spec),
         **measured,
@@ -79,21 +86,22 @@ def train_run(
     }
     if options.refine != "none":
         trained, metrics["refined"] = with_refinement(dataset, trained, options)
-    write_run(out, dataset, trained, maps[0], metrics, config)
+    write_run(out, dataset, trained, mapped, metrics, config)
     return metrics
 
 
 def map_and_measure(
     dataset: Dataset, trained: Trained, options: TrainOptions
-) -> tuple[list[npt.NDArray[np.uint16]], dict[str, Any]]:
-    """The map of each scene, and its accuracy at the test pixels."""
+) -> tuple[list[LabelsAndConfidence], dict[str, Any]]:
+    """The map of each scene with its confidence, and the accuracy at the test pixels."""
     predictor = Predictor(trained.bundle, options.device)
     with Stopwatch() as prediction:
         room = less(options.max_memory, bytes_of_maps(dataset))
         mapped = [predictor.labels_and_confidence(scene, room) for scene in dataset.scenes]
     maps = [labels for labels, _ in mapped]
-    return maps, {
+    return mapped, {
         **accuracy_record(dataset, maps),
+        "intervals": interval_record(dataset, maps),
         "calibration": calibration_record(dataset, mapped, trained.bundle.temperature),
         "predict_seconds": prediction.seconds,
     }

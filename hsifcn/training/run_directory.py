@@ -6,7 +6,7 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from hsifcn.data.dataset import Dataset
 from hsifcn.data.splits import write_split
 from hsifcn.io import write_label_png
 from hsifcn.io.files import atomic_write, make_folder, write_json
-from hsifcn.report.quicklook import SPLIT_COLOURS, label_image, rgb_quicklook
 from hsifcn.training.train import Trained
 
 try:
@@ -145,11 +144,13 @@ def write_run(
     out: Path,
     dataset: Dataset,
     trained: Trained,
-    label_map: npt.NDArray[np.uint16],
+    mapped: Sequence[tuple[npt.NDArray[np.uint16], npt.NDArray[np.float32]]],
     metrics: Mapping[str, Any],
     config: Mapping[str, Any],
 ) -> None:
     """Fill a run directory; ``metrics.json`` is written last and marks it as finished.
+
+    ``mapped`` holds the label map of each scene and its confidence.
 
     That of a run that is replaced goes first, so that old figures never stand beside a new model.
     """
@@ -168,23 +169,22 @@ def write_run(
         writer = csv.DictWriter(file, LOG_COLUMNS)
         writer.writeheader()
         writer.writerows(trained.log)
-    write_label_png(out / "map.png", label_map, dataset.colours, overwrite=True)
+    write_label_png(out / "map.png", mapped[0][0], dataset.colours, overwrite=True)
     # Loads matplotlib: not before training has given its memory back.
-    from hsifcn.report import write_run_report
+    from hsifcn.report import MappedScene, write_run_report
 
-    split = dataset.splits[0]
-    write_run_report(
-        out / "report.html",
-        metrics=metrics,
-        log=trained.log,
-        images={
-            "quicklook": rgb_quicklook(dataset.scenes[0]),
-            "truth": label_image(split.labels, dataset.label_colours),
-            "map": label_image(label_map, dataset.colours),
-            "split": label_image(
-                split.train + 2 * split.validation + 3 * split.test, tuple(SPLIT_COLOURS.values())
-            ),
-        },
-    )
+    scenes = [
+        MappedScene(
+            scene,
+            split.labels,
+            labels,
+            split.train + 2 * split.validation + 3 * split.test,
+            confidence,
+        )
+        for scene, split, (labels, confidence) in zip(
+            dataset.scenes, dataset.splits, mapped, strict=True
+        )
+    ]
+    write_run_report(out / "report.html", metrics=metrics, log=trained.log, scenes=scenes)
     write_json(out / "metrics.json", metrics)
     remove_checkpoint(out)

@@ -1,0 +1,89 @@
+"""A page as a reader, and as a browser, gets it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+QUIET = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--enable-logging=stderr", "--virtual-time-budget=4000",
+]  # fmt: skip
+
+
+class Page(HTMLParser):
+    """Words, headings, tags and attributes of a page; every element must be closed."""
+
+    VOID = frozenset({"meta", "link", "img", "br", "input"})
+
+    def __init__(self, source):
+        super().__init__()
+        self.open, self.tags, self.attributes, self.words = [], [], [], []
+        self.headings, self.levels, self.after_heading = [], [], []
+        self.feed(source)
+        self.close()
+        assert self.open == []
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in self.VOID:
+            self.open.append(tag)
+        if tag in ("h2", "h3"):
+            self.headings.append("")
+            self.levels.append(tag)
+            self.after_heading.append("")
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if {"style", "script"} & set(self.open):
+            return
+        self.words.append(data)
+        if self.headings and self.open:
+            target = self.headings if self.open[-1] in ("h2", "h3") else self.after_heading
+            target[-1] += data.strip()
+
+
+def assert_all_shown(expected, text):
+    assert [piece for piece in expected if piece not in text] == []
+
+
+def assert_sound(read):
+    """No section is empty, and no missing value is printed as one."""
+    assert all(read.headings)
+    for number, after in enumerate(read.after_heading):
+        parts_follow = read.levels[number : number + 2] == ["h2", "h3"]
+        assert after or parts_follow, read.headings[number]
+    for word in ("None", "nan", "Undefined", "inf "):
+        assert not re.search(rf"\b{word}\b", read.text), word
+
+
+def assert_needs_nothing(source):
+    """The page asks for nothing outside of itself."""
+    for tag, attribute, value in Page(source).attributes:
+        if attribute in ("src", "href", "xlink:href", "data", "action", "srcset"):
+            assert value.startswith(("data:", "#")), (tag, attribute, value[:80])
+    assert not {"iframe", "object", "embed"} & set(Page(source).tags)
+    assert not re.search(r"https?:|@import|url\((?!#)", source)
+
+
+def opened_in_a_browser(path, folder, size="1300,1000"):
+    """The page after its scripts ran, as HTML; a message on the console is an error."""
+    done = subprocess.run(
+        [CHROMIUM, *QUIET, f"--user-data-dir={folder}", f"--window-size={size}", "--dump-dom",
+         path.as_uri()],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert ":CONSOLE" not in done.stderr, done.stderr
+    return done.stdout
