@@ -220,7 +220,7 @@ def _confidence(calibration: Values) -> dict[str, Any] | None:
         f"{page.percent_of(calibration['expected_calibration_error'])} apart on average (expected "
         f"calibration error on the test pixels; temperature "
         f"{formats.significant(calibration['temperature'])}). "
-        f"--reject {_at_most(kept['threshold'])} leaves the most doubtful "
+        f"--min-confidence {_at_most(kept['threshold'])} leaves the most doubtful "
         f"{page.percent_of(1 - kept['coverage'])} of the test pixels unclassified; of the others "
         f"{page.percent_of(kept['accuracy'])} are right.",
         "chart": coverage_chart(rows),
@@ -228,7 +228,7 @@ def _confidence(calibration: Values) -> dict[str, Any] | None:
 
 
 def _at_most(probability: float) -> str:
-    """A probability rounded down: as ``--reject`` it leaves out no pixel that is as sure."""
+    """A probability rounded down: as ``--min-confidence`` it leaves out no pixel that is as sure."""
     return f"{math.floor(probability * 1e6) / 1e6:.6f}".rstrip("0").rstrip(".")
 
 
