@@ -112,3 +112,15 @@ def test_faults_have_their_names(cube):
     }  # fmt: skip
     assert np.flatnonzero(~bands.varying_bands(scene)).tolist() == [2, 3, 4, 5]
     assert bands.band_faults(ArrayScene(field_cube(field_labels()))) == {}
+
+
+def test_a_band_without_most_of_the_measurements_is_no_good_one(cube):
+    cube[..., 1] = np.nan
+    cube[: len(cube) * 2 // 3, :, 2] = -9999
+    cube[0, 0, 3] = -9999
+    scene = ArrayScene(cube, nodata=-9999.0)
+    faults = bands.band_faults(scene)
+    assert np.flatnonzero(faults["empty"]).tolist() == [1]
+    assert np.flatnonzero(faults["mostly empty"]).tolist() == [2]
+    for found in (bands.measured_bands(scene), bands.varying_bands(scene)):
+        assert np.flatnonzero(~found).tolist() == [1, 2]

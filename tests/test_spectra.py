@@ -53,3 +53,10 @@ def test_info_draws_it(tmp_path):
     (tmp_path / "cube_gt.npy").unlink()
     refused = command(tmp_path, "info", "cube.npy", "--spectra", "t.png", "-q")
     assert_refused(refused, "--spectra needs labels", "-l")
+
+
+def test_an_empty_band_leaves_the_others():
+    cube = np.ones((4, 5, 3), np.float32)
+    cube[..., 1] = -9999
+    spectra = class_spectra(ArrayScene(cube, nodata=-9999.0), np.ones((4, 5), np.uint8))
+    np.testing.assert_array_equal(spectra, [[1, np.nan, 1]])

@@ -165,6 +165,15 @@ def band_faults(scene: Scene) -> dict[str, npt.NDArray[np.bool_]]:
     return {name: bands for name, bands in faults.items() if bands.any()}
 
 
+def measured_bands(scene: Scene) -> npt.NDArray[np.bool_]:
+    """Bands that are good and neither empty nor mostly empty, (bands,) bool, in evenly spaced rows.
+
+    A pixel counts where all bands that are asked for are measured: an empty one leaves none.
+    """
+    low, high, _, measured = _looked_at(scene)
+    return np.asarray(scene.good_bands & (low <= high) & ~_mostly_empty(measured))
+
+
 def hidden_by_water(scene: Scene) -> npt.NDArray[np.bool_]:
     """Bands in a window of water vapour that hold no signal, (bands,) bool; none if unknown."""
     inside = np.zeros(scene.shape[2], np.bool_)

@@ -21,6 +21,7 @@ from hsifcn.core.scene import (
     shifted_band,
     wavelength_tolerance,
 )
+from hsifcn.data.bands import measured_bands
 from hsifcn.data.standardise import strips, valid_pixels
 from hsifcn.inference.bundle import Bundle
 from hsifcn.io.affine import converted
@@ -288,7 +289,7 @@ def _resampling(bundle: Bundle, scene: Scene) -> npt.NDArray[np.float32]:
     """
     assert bundle.wavelengths is not None
     assert scene.wavelengths is not None
-    good = np.flatnonzero(scene.good_bands)
+    good = np.flatnonzero(measured_bands(scene))
     if not good.size:
         raise MismatchError(f"{scene.path} has no good bands", "correct its list of bad bands")
     widths = band_widths(scene.wavelengths, scene.fwhm)[good]

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from hsifcn.core.errors import LabelError, MismatchError
 from hsifcn.core.scene import LabelMap, Scene, Window
+from hsifcn.data.bands import measured_bands
 from hsifcn.data.standardise import strips, valid_pixels
 from hsifcn.io import atomic_write
 
@@ -186,7 +187,7 @@ def class_spectra(scene: Scene, labels: npt.NDArray[np.integer[Any]]) -> npt.NDA
             f"{labels.shape[0]}x{labels.shape[1]}",
             "give labels of the scene's size",
         )
-    good = scene.good_bands
+    good = measured_bands(scene)
     n_classes = int(labels.max())
     totals, counts = np.zeros((n_classes + 1, int(good.sum()))), np.zeros(n_classes + 1)
     for window in strips(scene.shape):
