@@ -8,6 +8,7 @@ from scipy.io import savemat
 from hsifcn.core.errors import (
     AmbiguousInputError,
     LabelError,
+    MismatchError,
     SettingError,
     UnreadableFileError,
 )
@@ -324,3 +325,18 @@ def test_inputs_are_not_written_over(tmp_path, suffix):
         write(tmp_path / f"other{suffix}")
         write(tmp_path / f"other{suffix}")
     write(path)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".mat"])
+def test_packed_labels_of_another_size_are_not_unpacked(tmp_path, suffix, monkeypatch):
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("HSIFCN_CACHE", str(cache))
+    scene = open_scene(saved(tmp_path / "x.npy", sample_cube()))
+    path = tmp_path / f"gt{suffix}"
+    if suffix == ".npz":
+        np.savez_compressed(path, gt=np.ones((3000, 2000), np.uint8))
+    else:
+        savemat(path, {"gt": np.ones((3000, 2000), np.uint8)}, do_compression=True)
+    with pytest.raises(MismatchError, match=rf"gt\{suffix} is 3000x2000 pixels, .*x\.npy is 4x5"):
+        open_labels(path, like=scene)
+    assert sum(file.stat().st_size for file in cache.rglob("*") if file.is_file()) < 10**5

@@ -107,7 +107,7 @@ def align(path: str, labels: Labels, grid: Grid | None, target: Target) -> Label
     same_size = labels.shape == target.shape
     if grid is None or there is None or (same_size and None in (grid.crs, there.crs)):
         if not same_size:
-            raise _sizes_differ(path, labels.shape, target)
+            raise sizes_differ(path, labels.shape, target)
         return labels
     if grid.crs != there.crs and None in (grid.crs, there.crs):
         without = path if grid.crs is None else target.name
@@ -202,7 +202,11 @@ def _shifted(labels: Labels, down: int, right: int, shape: tuple[int, int]) -> L
 
 
 def _sampled(path: str, labels: Labels, grid: Grid, shape: tuple[int, int], there: Grid) -> Labels:
-    """Take the label under every pixel centre of a scene."""
+    """Take the label under every pixel centre of a scene.
+
+    ``rasterio.warp.reproject`` does not: it approximates places by up to an eighth of a pixel, and
+    it wants the CRS of both.
+    """
     found = np.zeros(shape, labels.dtype)
     for top in range(0, shape[0], _BLOCK_ROWS):
         block = found[top : top + _BLOCK_ROWS]
@@ -231,7 +235,8 @@ def _extent(points: tuple[Floats, Floats]) -> str:
     )
 
 
-def _sizes_differ(path: str, shape: tuple[int, ...], target: Target) -> MismatchError:
+def sizes_differ(path: str, shape: tuple[int, ...], target: Target) -> MismatchError:
+    """Say that labels and a scene without a common georeference have different sizes."""
     rows, cols = shape
     return MismatchError(
         f"{path} is {rows}x{cols} pixels, {target.name} is {target.shape[0]}x{target.shape[1]}",

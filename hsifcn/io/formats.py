@@ -60,12 +60,28 @@ class FileScene:
 
 
 @dataclass(frozen=True)
+class UnreadLabels:
+    """Labels of known size that are unpacked only if the size is right.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Rows, columns.
+    read : callable
+        Gives the array.
+    """
+
+    shape: tuple[int, int]
+    read: Callable[[], npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
 class GivenLabels:
     """Labels as a file gives them, not yet checked.
 
     Attributes
     ----------
-    array : ndarray, (rows, cols) or (rows, cols, 1)
+    array : ndarray, (rows, cols) or (rows, cols, 1), or UnreadLabels
         Class codes of any numeric type; 0 and NaN are unlabelled.
     class_names, colours : mapping
         Of the classes, by code; as many as the file tells.
@@ -74,7 +90,7 @@ class GivenLabels:
         Both as in ``LabelMap``.
     """
 
-    array: npt.NDArray[Any]
+    array: npt.NDArray[Any] | UnreadLabels
     class_names: Mapping[int, str] = field(default_factory=dict)
     colours: Mapping[int, tuple[int, int, int]] = field(default_factory=dict)
     grid: Grid | None = None

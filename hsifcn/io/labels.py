@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from hsifcn.core.errors import LabelError
 from hsifcn.core.scene import LabelMap, default_class_name, default_colours
-from hsifcn.io.alignment import Target, align
+from hsifcn.io.alignment import Target, align, sizes_differ
 from hsifcn.io.classes import LARGEST_COUNT, require_class_codes
 from hsifcn.io.formats import GivenLabels
 
@@ -55,7 +55,7 @@ def label_map(
     MismatchError
         They do not fit the target: see ``alignment.align``.
     """
-    array, grid = _checked(path, given.array), given.grid
+    array, grid = _checked(path, _read(path, given, target)), given.grid
     if target is not None:
         array = align(path, array, grid, target)
         grid = target.grid or grid
@@ -106,6 +106,15 @@ def _bare_name(path: Path, suffixes: Sequence[str]) -> str:
     while path.suffix.lower() in suffixes:
         path = path.with_suffix("")
     return path.name.casefold()
+
+
+def _read(path: str, given: GivenLabels, target: Target | None) -> npt.NDArray[Any]:
+    """The array; a packed one of another size than the scene is not unpacked."""
+    if isinstance(given.array, np.ndarray):
+        return given.array
+    if target is not None and given.grid is None and given.array.shape != target.shape:
+        raise sizes_differ(path, given.array.shape, target)
+    return given.array.read()
 
 
 def _checked(path: str, labels: npt.NDArray[Any]) -> npt.NDArray[np.integer[Any]]:

@@ -29,7 +29,7 @@ from hsifcn.io.axes import axes_by_wavelengths, refuse_small_cube, turned
 from hsifcn.io.cache import UnpackedArray
 from hsifcn.io.child import run_child
 from hsifcn.io.classes import is_integral
-from hsifcn.io.formats import FileScene, Format, GivenLabels, not_a_cube
+from hsifcn.io.formats import FileScene, Format, GivenLabels, UnreadLabels, not_a_cube
 from hsifcn.io.wavelengths import NAMES, listed_wavelengths
 from hsifcn.io.writer import RasterSpec, RasterWriter
 
@@ -172,7 +172,8 @@ def read_labels(path: str, variable: str | None) -> GivenLabels:
         maps = _flat(listed)
         # Beside a map there may be counts and other vectors; a map of one row may stand alone.
         found = _only_map(path, [item for item in maps if min(item[1][:2]) > 1] or maps)
-    return GivenLabels(_array(path, found).read_map())
+    array = _array(path, found)
+    return GivenLabels(UnreadLabels(array.shape[:2], array.read_map))
 
 
 def inner_labels(path: str, size: tuple[int, int]) -> list[str]:

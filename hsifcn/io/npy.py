@@ -30,6 +30,7 @@ from hsifcn.io.formats import (
     FileScene,
     Format,
     GivenLabels,
+    UnreadLabels,
     not_a_cube,
     refuse_lying_size,
     refuse_variable,
@@ -114,7 +115,8 @@ def read_archived_labels(path: str, variable: str | None) -> GivenLabels:
     header = _named(path, headers, variable)
     if len(header.shape) != 2:
         raise LabelError(f"{path}:{variable} has the shape {header.shape}", "a map is (rows, cols)")
-    return GivenLabels(_archived(path, variable, header).read_map())
+    rows, cols = header.shape
+    return GivenLabels(UnreadLabels((rows, cols), _archived(path, variable, header).read_map))
 
 
 def inner_labels(path: str, size: tuple[int, int]) -> list[str]:
