@@ -122,6 +122,12 @@ def command(
                 resume=resume,
                 config=record(scenes, labels, init_path, asked, dataset.splits[0].recipe),
             )
+    lost = sum(metrics["unclassified"])
+    if lost:
+        output.message(
+            f"warning: {lost:,} of {metrics['split']['n_test']:,} test pixels hold no measurement: "
+            "they are unclassified and count as errors"
+        )
     output.result(summary(metrics, folder), metrics)
 
 
