@@ -182,8 +182,40 @@ def load_model(path: str | os.PathLike[str]) -> Bundle:
 
 
 def _from_header(header: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
-    """Build and check a bundle; any contradiction in the header is a ValueError."""
-    raw = header["spec"]
+    """Build and check a bundle; any contradiction in the header is a ValueError.
+
+    What older files lack has a default.
+    """
+    spec = _read_spec(header["spec"], weights)
+    names = tuple(str(name) for name in header["class_names"])
+    scale = header.get("scale_factor")
+    bundle = Bundle(
+        spec=spec,
+        weights=weights,
+        scaling=Scaling(_numbers(header["scaling"]["mean"]), _numbers(header["scaling"]["std"])),
+        good_bands=_numbers(header["good_bands"]).astype(bool),
+        wavelengths=None if header["wavelengths"] is None else _numbers(header["wavelengths"]),
+        class_names=names,
+        class_codes=tuple(
+            int(code) for code in header.get("class_codes", range(1, len(names) + 1))
+        ),
+        colours=tuple((int(r), int(g), int(b)) for r, g, b in header["colours"]),
+        settings=dict(header["settings"]),
+        split=list(header["split"]),
+        versions=dict(header["versions"]),
+        refinement=from_header(header.get("refinement")),
+        fwhm=None if header.get("fwhm") is None else _numbers(header["fwhm"]),
+        temperature=float(header.get("temperature", 1.0)),
+        scale_factor=None if scale is None else float(scale),
+        spectra=SpectralSummary.from_header(header.get("spectra"), spec.bands),
+    )
+    _check_counts(bundle)
+    _check_numbers(bundle)
+    return bundle
+
+
+def _read_spec(raw: dict[str, Any], weights: dict[str, Tensor]) -> ModelSpec:
+    """The spec that a header tells, which the weights fit."""
     spec = ModelSpec(
         str(raw["name"]),
         int(raw["bands"]),
@@ -199,52 +231,38 @@ def _from_header(header: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
         empty_network(spec).state_dict()
     ):
         raise ValueError("weights and spec differ")
-    if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
-        raise ValueError("a weight is not finite")
-    scaling = Scaling(_numbers(header["scaling"]["mean"]), _numbers(header["scaling"]["std"]))
-    good_bands = _numbers(header["good_bands"]).astype(bool)
-    wavelengths = None if header["wavelengths"] is None else _numbers(header["wavelengths"])
-    fwhm = None if header.get("fwhm") is None else _numbers(header["fwhm"])  # not in older bundles
-    names = tuple(str(name) for name in header["class_names"])
-    codes = tuple(int(code) for code in header.get("class_codes", range(1, len(names) + 1)))
-    colours = tuple((int(r), int(g), int(b)) for r, g, b in header["colours"])
-    sizes = {spec.bands, len(scaling.mean), len(scaling.std), int(good_bands.sum())}
-    if len(sizes) > 1 or not {len(names), len(colours), len(set(codes))} == {spec.classes}:
+    return spec
+
+
+def _check_counts(bundle: Bundle) -> None:
+    """Raise ValueError where the parts of a bundle have different numbers of bands or classes."""
+    spec, scaling = bundle.spec, bundle.scaling
+    sizes = {spec.bands, len(scaling.mean), len(scaling.std), int(bundle.good_bands.sum())}
+    classes = {len(bundle.class_names), len(bundle.colours), len(set(bundle.class_codes))}
+    if len(sizes) > 1 or classes != {spec.classes}:
         raise ValueError("counts of bands or classes differ")
-    if not all(0 < code < 2**32 for code in codes):
-        raise ValueError("a class code is out of range")
-    if any(known is not None and len(known) != len(good_bands) for known in (wavelengths, fwhm)):
-        raise ValueError("counts of wavelengths and bands differ")
+    for known in (bundle.wavelengths, bundle.fwhm):
+        if known is not None and len(known) != len(bundle.good_bands):
+            raise ValueError("counts of wavelengths and bands differ")
+
+
+def _check_numbers(bundle: Bundle) -> None:
+    """Raise ValueError where a number cannot be, or would make all of a map one class."""
+    scaling, scale = bundle.scaling, bundle.scale_factor
+    if not all(torch.isfinite(tensor).all() for tensor in bundle.weights.values()):
+        raise ValueError("a weight is not finite")
     if not ((scaling.std >= 1 / _LARGEST) & (scaling.std <= _LARGEST)).all():
         raise ValueError("a standard deviation is not positive, or out of range")
     if (np.abs(scaling.mean) > _LARGEST).any():
         raise ValueError("a mean is out of range")
-    temperature = float(header.get("temperature", 1.0))  # older files have none
-    if not 1 / _HOTTEST <= temperature <= _HOTTEST:
+    if not 1 / _HOTTEST <= bundle.temperature <= _HOTTEST:
         raise ValueError("the temperature is not positive, or out of range")
-    scale = None if header.get("scale_factor") is None else float(header["scale_factor"])
     if scale is not None and not 0 < scale < np.inf:
         raise ValueError("the scale factor is not positive")
-    if not all(0 <= channel <= 255 for colour in colours for channel in colour):
+    if not all(0 < code < 2**32 for code in bundle.class_codes):
+        raise ValueError("a class code is out of range")
+    if not all(0 <= channel <= 255 for colour in bundle.colours for channel in colour):
         raise ValueError("a colour is out of 0-255")
-    return Bundle(
-        spec=spec,
-        weights=weights,
-        scaling=scaling,
-        good_bands=good_bands,
-        wavelengths=wavelengths,
-        class_names=names,
-        class_codes=codes,
-        colours=colours,
-        settings=dict(header["settings"]),
-        split=list(header["split"]),
-        versions=dict(header["versions"]),
-        refinement=from_header(header.get("refinement")),  # older files have none
-        fwhm=fwhm,
-        temperature=temperature,
-        scale_factor=scale,
-        spectra=SpectralSummary.from_header(header.get("spectra"), spec.bands),
-    )
 
 
 def _checksum(header: dict[str, Any], weights: dict[str, Tensor]) -> str:
