@@ -241,10 +241,22 @@ def default_class_names(n_classes: int) -> tuple[str, ...]:
     return tuple(default_class_name(code) for code in range(1, n_classes + 1))
 
 
+# The colours of Okabe and Ito (2008, jfly.uni-koeln.de/color) but for black, and 17 more: each the
+# one farthest from those before, in CIELAB, as normal, protanopic and deuteranopic eyes see it
+# (Machado et al. 2009, doi:10.1109/TVCG.2009.113). The first 16 are 17 apart, all 24 are 13 apart.
+PALETTE = (
+    (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0),
+    (204, 121, 167), (0, 0, 255), (109, 109, 255), (255, 218, 182), (0, 255, 255), (145, 218, 109),
+    (0, 72, 0), (218, 36, 72), (109, 36, 109), (72, 0, 182), (218, 0, 182), (0, 109, 109),
+    (72, 36, 145), (109, 145, 255), (182, 145, 72), (255, 109, 145), (0, 72, 255), (255, 109, 218),
+)  # fmt: skip
+
+
 def default_colours(n_classes: int) -> tuple[tuple[int, int, int], ...]:
-    """Distinct colours: hues a golden angle apart, three levels of lightness in turn."""
-    colours = []
-    for i in range(n_classes):
+    """Colours that colour-blind readers tell apart; beyond 24, hues a golden angle apart."""
+    colours = list(PALETTE[:n_classes])
+    for i in range(len(PALETTE), n_classes):
         rgb = colorsys.hls_to_rgb((i * 0.618034) % 1.0, (0.5, 0.35, 0.68)[i % 3], 0.75)
-        colours.append(tuple(round(255 * channel) for channel in rgb))
-    return tuple((r, g, b) for r, g, b in colours)
+        red, green, blue = (round(255 * channel) for channel in rgb)
+        colours.append((red, green, blue))
+    return tuple(colours)

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
-from scipy.special import expit, logit
+from scipy.special import bdtr, chdtrc, expit, logit, stdtrit
 
 from hsifcn.core.errors import LabelError, MismatchError
 from hsifcn.evaluation.metrics import class_accuracies, overall_average_kappa, parts
@@ -171,7 +170,7 @@ def _jackknife_variance(without: Floats) -> float:
 
 def _student(freedom: float) -> float:
     """Quantile of Student's t that a two-sided interval reaches to."""
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, max(1.0, freedom)))
+    return float(stdtrit(max(1.0, freedom), (1 + CONFIDENCE) / 2))
 
 
 def paired_difference(
@@ -260,10 +259,10 @@ def mcnemar(truth: Labels, a: Labels, b: Labels) -> float:
     if discordant == 0:
         return 1.0
     if discordant < EXACT_BELOW:
-        return float(stats.binomtest(only_a, discordant, 0.5).pvalue)
+        return min(1.0, 2 * float(bdtr(min(only_a, only_b), discordant, 0.5)))
     # Equal counts would be overcorrected into a difference of 1.
     excess = max(abs(only_a - only_b) - 1, 0)
-    return float(stats.chi2.sf(excess**2 / discordant, df=1))
+    return float(chdtrc(1, excess**2 / discordant))
 
 
 def _counts_by_field(

@@ -67,7 +67,12 @@ def write_run_report(
         "leakage_sentence": page.leakage_sentence(leakage),
         "leakage": _leakage(leakage),
         "parts": [(_name(mapped), _pictures(mapped, colours)) for mapped in scenes],
-        "viewers": [page.embedded_json(viewer_data(mapped, names, colours)) for mapped in scenes],
+        "viewers": [
+            page.embedded_json(
+                viewer_data(mapped, names, colours, metrics.get("class_codes") or ())
+            )
+            for mapped in scenes
+        ],
         "script": page.viewer_script() if scenes else "",
         "legend": page.legend(names, colours),
         "split_legend": list(SPLIT_COLOURS.items()) if scenes else [],
@@ -228,7 +233,7 @@ def _confidence(calibration: Values) -> dict[str, Any] | None:
 
 
 def _at_most(probability: float) -> str:
-    """A probability rounded down: as ``--min-confidence`` it leaves out no pixel that is as sure."""
+    """A probability rounded down: as ``--min-confidence`` it keeps every pixel that is as sure."""
     return f"{math.floor(probability * 1e6) / 1e6:.6f}".rstrip("0").rstrip(".")
 
 

@@ -51,7 +51,10 @@ class MappedScene:
 
 
 def viewer_data(
-    mapped: MappedScene, class_names: Sequence[str], colours: Sequence[Sequence[int]]
+    mapped: MappedScene,
+    class_names: Sequence[str],
+    colours: Sequence[Sequence[int]],
+    class_codes: Sequence[int] = (),
 ) -> dict[str, Any]:
     """All that the viewer of one scene is drawn from, ready for JSON.
 
@@ -60,6 +63,8 @@ def viewer_data(
     mapped : MappedScene
     class_names, colours : sequences, (n_classes,)
         Of classes 1, 2, ...
+    class_codes : sequence, (n_classes,), optional
+        Their values in label files and maps, where these are not 1, 2, ...
 
     Returns
     -------
@@ -86,6 +91,7 @@ def viewer_data(
         "transform": list(scene.grid.transform) if scene.grid else None,
         "hectares_per_pixel": _hectares(scene),
         "names": list(class_names),
+        "codes": _codes(class_codes, len(class_names)),
         "colours": [[int(part) for part in colour] for colour in colours],
         "counts": [int(count) for count in counts],
         "split_colours": [list(colour) for colour in SPLIT_COLOURS.values()],
@@ -158,6 +164,13 @@ def read_sample(scene: Scene, bands: npt.NDArray[np.intp], step: int) -> npt.NDA
 def pack(array: npt.NDArray[Any]) -> str:
     """The bytes of an array, deflated, as base64."""
     return base64.b64encode(zlib.compress(array.tobytes(), 9)).decode("ascii")
+
+
+def _codes(class_codes: Sequence[int], n_classes: int) -> list[int | str]:
+    """What stands before the name of each class; nothing for one without a known code."""
+    if not class_codes:
+        return list(range(1, n_classes + 1))
+    return [*class_codes, *[""] * (n_classes - len(class_codes))]
 
 
 def _hectares(scene: Scene) -> float | None:

@@ -63,7 +63,7 @@ class Viewer {
       tick.onchange = () => { tick.checked ? this.hidden.delete(i + 1) : this.hidden.add(i + 1); this.refresh(); };
       swatch.style.background = `rgb(${d.colours[i].join(",")})`;
       area.textContent = this.area(d.counts[i + 1]);
-      label.append(tick, swatch, `${i + 1} ${name}`, area);
+      label.append(tick, swatch, `${d.codes[i]} ${name}`, area);
       box.append(label);
     });
     box.append(all);
@@ -201,7 +201,7 @@ class Viewer {
       const [a, b, x, e, f, y] = d.transform;
       lines.push(`x ${(a * (k + .5) + b * (r + .5) + x).toFixed(a < .1 ? 5 : 1)}, y ${(e * (k + .5) + f * (r + .5) + y).toFixed(a < .1 ? 5 : 1)}`);
     }
-    const name = (label, none) => label ? `${label} ${d.names[label - 1]}` : none;
+    const name = (label, none) => label ? `${d.codes[label - 1]} ${d.names[label - 1]}` : none;
     lines.push(`map: ${name(this.map[i], "unclassified")}${this.map[i] ? `, ${this.sure[i]} %` : ""}`);
     lines.push(`truth: ${name(this.truth[i], "unlabelled")}`);
     if (this.split[i]) lines.push(`split: ${["training", "validation", "test"][this.split[i] - 1]} pixel`);
@@ -222,7 +222,7 @@ class Viewer {
     const own = Array.from(this.spectra.subarray(start, start + n), (v) => s.low + v / 255 * (s.high - s.low));
     const ink = dark() ? "#e8e8e4" : "#1d2126", lines = [[own, ink, [], "this pixel"]];
     for (const [k, dash, what] of [[label, [], "map"], [truth, [5, 3], "truth"]]) {
-      if (k && s.means[k - 1] && !(what === "truth" && k === label)) lines.push([s.means[k - 1], `rgb(${this.data.colours[k - 1].join(",")})`, dash, `mean of ${k} ${this.data.names[k - 1]}`]);
+      if (k && s.means[k - 1] && !(what === "truth" && k === label)) lines.push([s.means[k - 1], `rgb(${this.data.colours[k - 1].join(",")})`, dash, `mean of ${this.data.codes[k - 1]} ${this.data.names[k - 1]}`]);
     }
     const values = lines.flatMap((line) => line[0]), low = Math.min(...values), high = Math.max(...values, low + 1e-9);
     const first = s.places[0], last = s.places[n - 1], top = 6 + 15 * lines.length, bottom = height - 18;
