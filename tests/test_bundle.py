@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import struct
 from dataclasses import replace
@@ -53,6 +54,13 @@ def test_round_trip(tmp_path, name):
 def test_no_wavelengths(tmp_path):
     random_bundle("fcn8s").save(tmp_path / "m.safetensors")
     assert load_model(tmp_path / "m.safetensors").wavelengths is None
+
+
+def test_a_path_that_is_not_utf8(tmp_path):
+    path = tmp_path / os.fsdecode(b"\xff.safetensors")
+    bundle = full_bundle()
+    bundle.save(path)
+    assert load_model(path).class_names == bundle.class_names
 
 
 def test_a_loaded_network_scores_the_same(tmp_path):

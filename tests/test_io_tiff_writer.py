@@ -14,7 +14,7 @@ import rasterio
 import rasterio.shutil
 from io_samples import sample_cube, sample_labels
 
-from hsifcn.core.errors import FailedError
+from hsifcn.core.errors import FailedError, SettingError
 from hsifcn.core.scene import Grid, Window
 from hsifcn.io import create_raster, open_labels, open_scene
 from hsifcn.io.tiff_writer import _are_equal
@@ -166,3 +166,10 @@ print(peak() - before)
         cwd=root, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert int(done.stdout) < 130_000
+
+
+def test_a_path_that_is_not_utf8_is_refused(tmp_path):
+    path = tmp_path / os.fsdecode(b"\xff.tif")
+    with pytest.raises(SettingError, match="is not UTF-8"):
+        create_raster(path, shape=(4, 5), dtype="u1")
+    assert not list(tmp_path.iterdir())

@@ -24,7 +24,7 @@ from hsifcn.core.errors import UnreadableFileError
 from hsifcn.data.standardise import Scaling
 from hsifcn.inference.refine.potentials import Refinement, from_header
 from hsifcn.inference.spectral_summary import SpectralSummary
-from hsifcn.io.files import atomic_write
+from hsifcn.io.files import atomic_write, utf8_path
 from hsifcn.models import MODELS, ModelSpec, empty_network
 
 FORMAT = 1  # of the header; raised when an older hsifcn could not read it
@@ -158,7 +158,7 @@ def load_model(path: str | os.PathLike[str]) -> Bundle:
     if not path.is_file():
         raise UnreadableFileError(f"{path} does not exist", "name a .safetensors model or a run")
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
+        with utf8_path(path) as name, safetensors.safe_open(name, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("hsifcn", "null"))
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if header is None:

@@ -405,7 +405,9 @@ def _format_of(file: str, remedy: str = "a scene or label map is one of ") -> Fo
             return form
     readable = (form for form in FORMATS if form is not png.FORMAT)
     known = ", ".join(suffix for form in readable for suffix in form.suffixes)
-    raise UnreadableFileError(f"{file} is of no known format", f"{remedy}{known}")
+    raise UnreadableFileError(
+        f"{file} is of no known format and has no ENVI header beside it", f"{remedy}{known}"
+    )
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import re
 import secrets
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -261,3 +261,26 @@ def plain_path(path: str, *, always: bool = False) -> Iterator[Path]:
 def printable(name: str) -> str:
     """A file's name with what is not valid UTF-8 replaced, for texts."""
     return name.encode("utf-8", "replace").decode("utf-8")
+
+
+@contextmanager
+def utf8_path(path: str | os.PathLike[str], beside: Sequence[str] = ()) -> Iterator[str]:
+    """Give a path to a file for libraries that take no other bytes than UTF-8.
+
+    Parameters
+    ----------
+    path : path
+        The file. Where its path is not UTF-8, a link to it is given, in a temporary folder.
+    beside : sequence of str
+        What is added to its name in the names of files beside it that belong to it.
+    """
+    given = os.path.abspath(path)
+    if printable(given) == given:
+        yield os.fspath(path)
+        return
+    with tempfile.TemporaryDirectory(prefix="hsifcn-") as folder:
+        link = os.path.join(folder, f"file{printable(Path(given).suffix)}")
+        for suffix in ("", *beside):
+            if os.path.exists(given + suffix):
+                os.symlink(given + suffix, link + suffix)
+        yield link

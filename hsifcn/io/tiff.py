@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ import numpy.typing as npt
 from hsifcn.core.errors import LabelError, UnreadableFileError
 from hsifcn.core.scene import Grid, Window
 from hsifcn.io.affine import unpacked
-from hsifcn.io.files import printable
+from hsifcn.io.files import utf8_path
 from hsifcn.io.formats import FileScene, Format, GivenLabels, refuse_lying_size, refuse_variable
 from hsifcn.io.nodata import declare_nodata
 from hsifcn.io.product_xml import read_product
@@ -185,7 +184,7 @@ def _dataset(path: str, cache: int = _LEAST_CACHE) -> Iterator[Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with (
-                _utf8_path(absolute) as readable,
+                utf8_path(absolute, (".aux.xml", ".msk", ".ovr")) as readable,
                 rasterio.Env(GDAL_CACHEMAX=cache),
                 rasterio.open(readable, driver="GTiff") as dataset,
             ):
@@ -198,19 +197,6 @@ def _dataset(path: str, cache: int = _LEAST_CACHE) -> Iterator[Any]:
         raise UnreadableFileError(
             f"{path} cannot be read as GeoTIFF ({reason})", "copy it again"
         ) from error
-
-
-@contextmanager
-def _utf8_path(path: str) -> Iterator[str]:
-    """A path that rasterio takes: one of other bytes than UTF-8 is linked to from a folder."""
-    if printable(path) == path:
-        yield path
-        return
-    with tempfile.TemporaryDirectory(prefix="hsifcn-") as folder:
-        for suffix in ("", ".aux.xml", ".msk", ".ovr"):
-            if os.path.exists(path + suffix):
-                os.symlink(path + suffix, os.path.join(folder, f"scene.tif{suffix}"))
-        yield os.path.join(folder, "scene.tif")
 
 
 def _voxels(dataset: Any, path: str) -> TiffArray:

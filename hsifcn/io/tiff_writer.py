@@ -41,6 +41,10 @@ def create(spec: RasterSpec) -> RasterWriter:
     if spec.dtype.name not in _GDAL_TYPES:
         raise SettingError(f"a GeoTIFF cannot hold {spec.dtype}", "write .npy instead")
     if printable(str(spec.path.absolute())) != str(spec.path.absolute()):
+        raise SettingError(
+            f"{spec.path} cannot be written as GeoTIFF: its path is not UTF-8", "write .img instead"
+        )
+    if printable(str(spec.path.absolute())) != str(spec.path.absolute()):
         raise SettingError(f"a GeoTIFF cannot lie at {spec.path}: GDAL wants UTF-8", "write .img")
     wkt = _known_crs(spec.grid)
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from hsifcn.core.errors import FailedError, SettingError, UnreadableFileError
-from hsifcn.io.files import atomic_write
+from hsifcn.io.files import atomic_write, utf8_path
 from hsifcn.models import ModelSpec, build
 from hsifcn.training.objectives import Objective
 from hsifcn.training.optimiser import AdamW, learning_rate, update_average
@@ -196,7 +196,7 @@ class Checkpoint:
             return False
         damaged = UnreadableFileError(f"{path} is damaged", "start anew with --overwrite")
         try:
-            with safetensors.safe_open(path, framework="pt") as file:
+            with utf8_path(path) as name, safetensors.safe_open(name, framework="pt") as file:
                 header = json.loads(file.metadata()["hsifcn"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             identity = header["identity"]
