@@ -107,7 +107,7 @@ def test_every_option_is_explained(name):
     silent = [
         parameter.name
         for parameter in found.params
-        if isinstance(parameter, click.Option) and not parameter.help
+        if isinstance(parameter, click.Option) and not (parameter.help or parameter.hidden)
     ]
     assert silent == []
 
