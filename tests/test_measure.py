@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -83,3 +85,15 @@ def test_who_sets_how_threads_wait_is_obeyed(monkeypatch):
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     spin_briefly()
     assert "GOMP_SPINCOUNT" not in os.environ
+
+
+def test_torch_is_loaded_and_garbage_is_looked_for_again():
+    code = """
+import gc, sys
+from hsifcn.core.process import load_torch
+load_torch()
+assert "torch" in sys.modules
+assert gc.isenabled()
+assert gc.get_freeze_count() > 100_000  # what PyTorch made is left out of later searches
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
