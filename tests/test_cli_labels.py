@@ -6,16 +6,19 @@ import itertools
 import json
 
 import numpy as np
+import pyogrio.raw
 import pytest
 import rasterio
 import shapely
 from cli_helpers import assert_refused, command, hsifcn
 from io_samples import write_envi
+from PIL import Image
 from scenes import field_cube, field_labels
 from vector_samples import DEGREES, MAP_INFO, block, write_shapes
 
+from hsifcn.core.scene import Window
 from hsifcn.data.splits import read_split
-from hsifcn.io import open_labels
+from hsifcn.io import create_raster, open_labels
 
 NAMES = ("alder", "beech", "cedar")
 
@@ -167,3 +170,99 @@ def test_a_crs_that_is_none_is_refused_in_one_line(folder, labels):
     write_shapes(folder / "fields.geojson", [block(0, 0, 5, 5)], crs=DEGREES, **{"class": [1]})
     done = hsifcn(folder, "train", "odd.img", "-l", labels)
     assert_refused(done, labels, "'PROJCS[garbage'", "give both in one CRS")
+
+
+CODES = np.array([0, 112, 311, 3301010100])
+
+
+@pytest.mark.parametrize("suffix", ["img", "tif", "npy", "mat"])
+def test_codes_go_through_to_the_map(folder, small_models, suffix):
+    truth = np.load(folder / "truth.npy")
+    np.save(folder / "coded.npy", CODES[truth])
+    (folder / "names.txt").write_text("311 = wood\n112 = town\n3301010100 = wheat\n")
+    labels = ["-l", "coded.npy", "--class-names", "names.txt"]
+    done = command(folder, "train", "scene.img", *labels, "--steps", "9", "-o", "run", "--json")
+    assert done.code == 0, done.err
+    assert done.json["class_codes"] == CODES[1:].tolist()
+    assert done.json["class_names"] == ["town", "wood", "wheat"]
+    extra = ["--polygons", "areas.gpkg"] if suffix == "img" else []
+    assert command(folder, "predict", "run", "-o", f"map.{suffix}", *extra).code == 0
+    read = open_labels(folder / f"map.{suffix}")
+    assert set(read.codes) <= set(CODES[1:].tolist())
+    if suffix in ("img", "tif"):
+        assert read.class_names == ("town", "wood", "wheat")
+    if suffix == "tif":
+        with rasterio.open(folder / "map.tif") as file:
+            np.testing.assert_array_equal(file.read(1), read.coded())
+    if extra:
+        _, _, _, (codes, names) = pyogrio.raw.read(
+            folder / "areas.gpkg", columns=["class", "name"], read_geometry=False
+        )
+        assert (
+            dict(zip(codes, names, strict=True)).items()
+            <= dict(zip(CODES[1:], ["town", "wood", "wheat"], strict=True)).items()
+        )
+    split = ["--split", "run/split.npz"]
+    again = command(folder, "evaluate", f"map.{suffix}", "coded.npy", *split, "-q", "--json")
+    assert again.code == 0, again.err
+    assert again.json["oa"] == done.json["oa"]
+
+
+@pytest.mark.parametrize("codes", [(1, 2, 4), (7, 8, 250), (1, 2, 999)])
+def test_codes_with_gaps_keep_names_and_colours(tmp_path, codes):
+    table = np.array([0, *codes], np.uint16)
+    labels = table[field_labels()]
+    for suffix in ("img", "tif"):
+        path = tmp_path / f"map.{suffix}"
+        with create_raster(
+            path, shape=labels.shape, dtype="u2", class_names=NAMES, class_codes=codes,
+            colours=[(1, 2, 3), (4, 5, 6), (7, 8, 9)],
+        ) as raster:  # fmt: skip
+            raster.write(Window(0, 0, *labels.shape), labels)
+        read = open_labels(path)
+        assert (read.codes, read.class_names) == (codes, NAMES)
+        assert read.colours == ((1, 2, 3), (4, 5, 6), (7, 8, 9))
+        np.testing.assert_array_equal(read.coded(), labels)
+    with create_raster(
+        tmp_path / "map.png", shape=labels.shape, dtype="u2", class_names=NAMES, class_codes=codes,
+        colours=[(1, 2, 3), (4, 5, 6), (7, 8, 9)],
+    ) as raster:  # fmt: skip
+        raster.write(Window(0, 0, *labels.shape), labels)
+    picture = np.asarray(Image.open(tmp_path / "map.png"))[:20, :24]
+    row, col = np.argwhere(labels == codes[2])[0]
+    assert picture[row, col].tolist() == [7, 8, 9, 255]
+
+
+def test_training_on_all_labels_claims_no_accuracy(folder, small_models):
+    options = ["-l", "truth.npy", "-s", "all", "--steps", "4", "-o", "run"]
+    done = command(folder, "train", "scene.img", *options)
+    assert done.code == 0, done.err
+    assert "every labelled pixel trains and none tests" in done.out
+    metrics = json.loads((folder / "run/metrics.json").read_text())
+    assert metrics["oa"] is metrics["aa"] is metrics["split"]["leakage"]["test_touching"] is None
+    assert metrics["split"]["n_test"] == 0
+
+
+def test_one_vector_file_serves_a_folder_of_scenes(folder, small_models):
+    """The second scene lies east of the first; a third has no labels."""
+    scenes = folder / "scenes"
+    scenes.mkdir()
+    truth = np.load(folder / "truth.npy")
+    cube = field_cube(truth, dtype="f4", noise=0.05)
+    for i, name in enumerate("abc"):
+        place = MAP_INFO.replace("500000.0", str(500000.0 + 20 * 24 * i))
+        write_envi(scenes / f"{name}.img", cube, map_info=place)
+    shapes, numbers = fields_of(np.hstack([truth, truth]))
+    write_shapes(folder / "all.gpkg", shapes, DEGREES, crop=[NAMES[n - 1] for n in numbers])
+    options = ["-l", "all.gpkg", "--steps", "4", "-o", "run", "--json"]
+    done = command(folder, "train", "scenes", *options)
+    assert done.code == 0, done.err
+    assert done.err.count("numbered in order") == 1
+    assert "c.img" in done.err
+    assert "trains and tests nothing" in done.err
+    assert done.json["split"]["recipe"] == "features:0.3"
+    n_labelled = sum(done.json["split"][key] for key in ("n_train", "n_validation", "n_test"))
+    assert n_labelled == 2 * np.count_nonzero(truth)
+    split = command(folder, "train", "scenes/[ab].img", *options[:-2], "run2", "-s", "scenes:0.5")
+    assert split.code == 0, split.err
+    assert "0.0 % of the test pixels touch" in split.out

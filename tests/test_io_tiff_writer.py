@@ -147,7 +147,7 @@ def test_memory_stays_flat(tmp_path):
     code = f"""
 import numpy as np
 from hsifcn.io import create_raster
-from hsifcn.scene import Window
+from hsifcn.core.scene import Window
 def peak():
     lines = open("/proc/self/status").read().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))

@@ -189,8 +189,10 @@ def read_split(path: Path) -> Split:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             labels = arrays["labels"]
-            codes = tuple(range(1, int(labels.max()) + 1))  # of older files
-            codes = tuple(arrays["class_codes"].tolist()) if "class_codes" in arrays else codes
+            if "class_codes" in arrays:
+                codes = tuple(arrays["class_codes"].tolist())
+            else:  # older files
+                codes = tuple(range(1, int(labels.astype(np.uint16).max()) + 1))
             names = tuple(arrays["class_names"].tolist()) if "class_names" in arrays else ()
             return Split(
                 labels=labels_of_codes(labels, codes),

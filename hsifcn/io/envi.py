@@ -77,6 +77,7 @@ _NO_RASTERS = {
 }
 _NOT_RASTERS = ("envi meta", "envi virtual mosaic")
 
+_UNNAMED = "-"  # stands in a list for a code that is no class
 _LARGEST_LISTED = 1000  # code; up to it names are listed by their place, as ENVI does
 
 
@@ -327,7 +328,7 @@ def _class_names(header: EnviHeader) -> dict[int, str]:
     """Names of the classes by code; blank ones and that of 0, unclassified, left out."""
     names = header.words("class names")
     named = zip(_class_values(header, len(names)), names, strict=True)
-    return {code: name for code, name in named if code > 0 and name}
+    return {code: name for code, name in named if code > 0 and name not in ("", _UNNAMED)}
 
 
 def _class_colours(header: EnviHeader) -> dict[int, tuple[int, int, int]]:
@@ -351,7 +352,7 @@ def _class_fields(spec: RasterSpec) -> dict[str, str | int | float | tuple[objec
     shown = zip(spec.class_names, spec.class_colours, strict=True)
     by_code = dict(zip(spec.class_values, shown, strict=True))
     listed = [0, *by_code] if max(by_code) > _LARGEST_LISTED else range(max(by_code) + 1)
-    classes = {code: by_code.get(code, ("", (0, 0, 0))) for code in listed}
+    classes = {code: by_code.get(code, (_UNNAMED, (0, 0, 0))) for code in listed}
     classes[0] = ("Unclassified", (0, 0, 0))
     fields: dict[str, str | int | float | tuple[object, ...]] = {
         "classes": len(classes),

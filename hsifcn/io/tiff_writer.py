@@ -127,7 +127,14 @@ def _add_classes(band: ElementTree.Element, spec: RasterSpec) -> None:
             )
     table = ElementTree.SubElement(band, "GDALRasterAttributeTable", tableType="thematic")
     # Types and usages are the numbers of GDAL's GDALRATFieldType and GDALRATFieldUsage.
-    fields = (("Value", 0, 5), ("Class", 2, 2), ("Red", 0, 6), ("Green", 0, 7), ("Blue", 0, 8))
+    value_type = 0 if max(by_code) < 2**31 else 1  # integer, or real where that is too small
+    fields = (
+        ("Value", value_type, 5),
+        ("Class", 2, 2),
+        ("Red", 0, 6),
+        ("Green", 0, 7),
+        ("Blue", 0, 8),
+    )
     for i, (name, kind, usage) in enumerate(fields):
         field = ElementTree.SubElement(table, "FieldDefn", index=str(i))
         for tag, text in (("Name", name), ("Type", str(kind)), ("Usage", str(usage))):
