@@ -74,6 +74,9 @@ def command(
     **asked: Any,
 ) -> None:
     """Train on scenes, measure accuracy at the test pixels, fill a run directory."""
+    from hsifcn.core.process import load_torch
+
+    load_torch()
     from hsifcn.cli.progress import training_progress
     from hsifcn.inference.bundle import load_model
     from hsifcn.io import find_scenes, scene_stem
