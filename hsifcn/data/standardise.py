@@ -19,11 +19,21 @@ class Scaling:
     Attributes
     ----------
     mean, std : ndarray, (bands,), float64
-        In the units of the scene. A band that varies by less than float32 can tell has ``std`` 1.
+        In the units of the scene, or of spectra of length 1. A band that varies by less than
+        float32 can tell has ``std`` 1.
+    unit_length : bool
+        Spectra are divided by their Euclidean length first, so that a scene may be brighter or
+        darker by any factor.
+    gain, offset : ndarray, (bands,), float64, or None
+        Of the light of another scene, which are undone before all else:
+        ``measured = gain x expected + offset``.
     """
 
     mean: npt.NDArray[np.float64]
     std: npt.NDArray[np.float64]
+    unit_length: bool = False
+    gain: npt.NDArray[np.float64] | None = None
+    offset: npt.NDArray[np.float64] | None = None
 
     def apply(
         self, block: npt.NDArray[Any], valid: npt.NDArray[np.bool_]
@@ -35,10 +45,22 @@ class Scaling:
         ndarray, (rows, cols, bands), float32
         """
         scaled = block.astype(np.float32)
+        if self.unit_length:
+            scaled = divided_by_length(scaled)
         scaled -= self.mean.astype(np.float32)
         scaled *= (1 / self.std).astype(np.float32)
         scaled[~valid] = 0
         return scaled
+
+
+def divided_by_length(spectra: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Spectra (..., bands) divided by their Euclidean lengths; those of length 0 stay so."""
+    values = spectra.astype(np.float32, copy=False)
+    lengths = np.sqrt(np.einsum("...b,...b->...", values, values, dtype=np.float64))
+    divided: npt.NDArray[np.float32] = values / np.maximum(lengths, 1e-30)[..., None].astype(
+        np.float32
+    )
+    return divided
 
 
 def valid_pixels(block: npt.NDArray[Any], nodata: float | None) -> npt.NDArray[np.bool_]:

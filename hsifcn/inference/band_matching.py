@@ -337,6 +337,15 @@ def _gaussian_means(
     return weights
 
 
+def _brightest_band(bundle: Bundle) -> float:
+    """Root mean square of the brightest band of the training scenes, 0 where it is not known."""
+    if bundle.spectra is not None:
+        return float(np.sqrt((bundle.spectra.location**2 + bundle.spectra.spread**2).max()))
+    if bundle.scaling.unit_length:
+        return 0.0
+    return float(np.sqrt((bundle.scaling.mean**2 + bundle.scaling.std**2).max()))
+
+
 def _check_units(bundle: Bundle, scene: Scene, told_scale: float | None) -> None:
     """Refuse counts where the model was trained on reflectances, and the like.
 
@@ -344,7 +353,7 @@ def _check_units(bundle: Bundle, scene: Scene, told_scale: float | None) -> None
     ``told_scale`` is the scale factor that the scene's file tells, true or not.
     """
     spectra = np.concatenate([_sample(bundle, scene, window) for window in _windows(scene)])
-    trained = float(np.sqrt((bundle.scaling.mean**2 + bundle.scaling.std**2).max()))
+    trained = _brightest_band(bundle)
     here = float(np.sqrt((spectra**2).mean(axis=0).max())) if len(spectra) else 0.0
     if here == 0 or trained == 0 or 1 / _UNITS_DIFFER < here / trained < _UNITS_DIFFER:
         return

@@ -129,7 +129,11 @@ class Bundle:
         return {
             "format": FORMAT,
             "spec": asdict(self.spec),
-            "scaling": {"mean": self.scaling.mean.tolist(), "std": self.scaling.std.tolist()},
+            "scaling": {
+                "mean": self.scaling.mean.tolist(),
+                "std": self.scaling.std.tolist(),
+                "unit_length": self.scaling.unit_length,
+            },
             "good_bands": self.good_bands.tolist(),
             "wavelengths": None if self.wavelengths is None else self.wavelengths.tolist(),
             "fwhm": None if self.fwhm is None else self.fwhm.tolist(),
@@ -192,7 +196,11 @@ def _from_header(header: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
     bundle = Bundle(
         spec=spec,
         weights=weights,
-        scaling=Scaling(_numbers(header["scaling"]["mean"]), _numbers(header["scaling"]["std"])),
+        scaling=Scaling(
+            _numbers(header["scaling"]["mean"]),
+            _numbers(header["scaling"]["std"]),
+            bool(header["scaling"].get("unit_length", False)),  # older files have none
+        ),
         good_bands=_numbers(header["good_bands"]).astype(bool),
         wavelengths=None if header["wavelengths"] is None else _numbers(header["wavelengths"]),
         class_names=names,

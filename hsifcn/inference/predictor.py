@@ -132,7 +132,7 @@ class Predictor:
             step = STEM_PIXELS if self.device.type == "cpu" else len(block)
             for first in range(0, len(block), step):
                 part = slice(start + first, start + min(first + step, len(block)))
-                pixels = self._float32(block[first : first + step], strip)
+                pixels = self.network.normalise(self._float32(block[first : first + step], strip))
                 bad = ~measured[first : first + step]
                 if bad.any():
                     pixels[torch.from_numpy(bad).to(self.device)] = mean

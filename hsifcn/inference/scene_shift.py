@@ -56,7 +56,10 @@ class SceneShift:
         Mean distance of the pixels from the spectra learnt, each at most at the limit; see
         ``SpectralSummary.distances``.
     gain : float
-        Mean over bands of the estimated gain.
+        Mean over bands of the estimated gain. The other measures leave out brightness, the same
+        gain in all bands, where the model does not see it.
+    brightness : float
+        How many times brighter than the training scenes, where the model does not see that; else 1.
     adapted_share_outside, adapted_distance : float
         The same when the estimated gain and offset are undone.
     wavelength_difference_nm : float or None
@@ -71,6 +74,7 @@ class SceneShift:
     share_outside: float
     distance: float
     gain: float
+    brightness: float
     adapted_share_outside: float
     adapted_distance: float
     wavelength_difference_nm: float | None = None
@@ -126,6 +130,8 @@ class LightChange:
 
     def applied(self, scaling: Scaling) -> Scaling:
         """Band scaling under this light: with it the model sees what it was trained on."""
+        if scaling.unit_length:
+            return replace(scaling, gain=self.gain, offset=self.offset)
         return Scaling(self.gain * scaling.mean + self.offset, self.gain * scaling.std)
 
 
@@ -148,6 +154,8 @@ def measure_shift(bundle: Bundle, scene: Scene) -> tuple[SceneShift, LightChange
     if not len(spectra):
         return None
     location, spread = robust_moments(spectra)
+    brightness = _brightness(bundle, location)
+    location, spread, spectra = location / brightness, spread / brightness, spectra / brightness
     change = estimate_change(learnt, location, spread, _band_positions(bundle))
     some = spectra[:: -(-len(spectra) // DISTANCES)]
     before, after = learnt.distances(some), learnt.distances(change.undo(some))
@@ -158,13 +166,26 @@ def measure_shift(bundle: Bundle, scene: Scene) -> tuple[SceneShift, LightChange
         spread_ratio=float(np.median(spread / learnt.spread)),
         share_outside=float((before > learnt.limit).mean()),
         distance=float(np.minimum(before, learnt.limit).mean()),
-        gain=float(change.gain.mean()),
+        gain=float(brightness * change.gain.mean()),
+        brightness=float(brightness),
         adapted_share_outside=float((after > learnt.limit).mean()),
         adapted_distance=float(np.minimum(after, learnt.limit).mean()),
         wavelength_difference_nm=_largest_difference(bundle.wavelengths, scene.wavelengths),
         scale_ratio=_ratio(scene.scale_factor, bundle.scale_factor),
     )
-    return shift, change
+    return shift, LightChange(brightness * change.gain, brightness * change.offset)
+
+
+def _brightness(bundle: Bundle, location: Array) -> np.float32:
+    """How many times brighter a scene's median spectrum is than that of the training scenes.
+
+    1 where the model sees brightness, which is a shift then as any other.
+    """
+    assert bundle.spectra is not None
+    learnt, here = np.linalg.norm(bundle.spectra.location), np.linalg.norm(location)
+    if not bundle.scaling.unit_length or learnt == 0 or here == 0:
+        return np.float32(1)
+    return np.float32(here / learnt)
 
 
 def estimate_change(
@@ -258,11 +279,12 @@ def adapt(bundle: Bundle, scene: Scene) -> tuple[Bundle, SceneShift, bool]:
             "leave --adapt out",
         )
     shift, change = measured
-    if shift.spread_ratio < LEAST_SPREAD * shift.gain:
+    varies = shift.spread_ratio * shift.brightness / shift.gain
+    if varies < LEAST_SPREAD:
         raise MismatchError(
             f"{scene.path} cannot be adapted: its spectra vary by "
-            f"{100 * shift.spread_ratio / shift.gain:.0f} % of what those of the training scenes "
-            "do, as if it showed one class, so its light cannot be told from its land cover",
+            f"{100 * varies:.0f} % of what those of the training scenes do, as if "
+            "it showed one class, so its light cannot be told from its land cover",
             "leave --adapt out",
         )
     if shift.adapted_distance > WORTH_DOING * shift.distance:

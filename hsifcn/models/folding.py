@@ -43,6 +43,11 @@ class RawSceneNetwork(nn.Module):
             block.fold()
         self.register_buffer("mean", torch.from_numpy(scaling.mean.astype(np.float32)))
         self.register_buffer("inverse_std", torch.from_numpy((1 / scaling.std).astype(np.float32)))
+        self.unit_length = scaling.unit_length
+        self.has_light = scaling.gain is not None
+        if scaling.gain is not None and scaling.offset is not None:
+            self.register_buffer("gain", torch.from_numpy(scaling.gain.astype(np.float32)))
+            self.register_buffer("offset", torch.from_numpy(scaling.offset.astype(np.float32)))
         # A cast patch CNN scores zeros beyond the scaled scene's edges, so scaling stays apart.
         self.folded = isinstance(network, WholeSceneNetwork) and dtype == torch.float32
         if self.folded:
@@ -52,6 +57,17 @@ class RawSceneNetwork(nn.Module):
         self.form = form.to(dtype)
         last: Any = form.stem[-1]
         self.channels = int(last.conv.out_channels)
+
+    def normalise(self, spectra: Tensor) -> Tensor:
+        """Undo the light of another scene and bring spectra to length 1, as the model wants it.
+
+        ``spectra``, (pixels, bands), float32, may be changed.
+        """
+        if self.has_light:
+            spectra = spectra.sub_(self.get_buffer("offset")).div_(self.get_buffer("gain"))
+        if self.unit_length:
+            spectra = spectra.div_(spectra.norm(dim=1, keepdim=True).clamp_(min=1e-30))
+        return spectra
 
     def stem_channels(self, spectra: Tensor, out: Tensor) -> None:
         """Reduce the bands of pixels by the stem, which needs no scene around them.
@@ -63,7 +79,7 @@ class RawSceneNetwork(nn.Module):
         Parameters
         ----------
         spectra : Tensor, (pixels, bands), float32
-            In the units of the scene; may be changed.
+            Of ``normalise``; may be changed.
         out : Tensor, (pixels, channels), of the network's type
             Where to put the result.
         """
