@@ -27,6 +27,7 @@ from hsifcn.core.scene import Window
 from hsifcn.io.affine import AffineVoxels
 from hsifcn.io.formats import FileScene, Voxels
 
+_FEWEST = 16  # pixels that tell a range
 _LEAST = 3
 _APART = 0.25
 _FAR = 3.0
@@ -140,7 +141,7 @@ def find_nodata(scene: FileScene) -> FileScene:
     else:
         stored = scene
     spectra, at_border = _sample(stored)
-    if spectra.size < 2:
+    if len(spectra) < _FEWEST or spectra.size < 2:
         return scene
     fills, shares = [], []
     for _ in range(len(_USUAL)):
