@@ -117,22 +117,19 @@ def map_by_network(
 
 
 def map_by_walker(scene: Scene, split: Split) -> LabelImage:
-    """Map a scene with the random walker alone: the most probable class of each pixel."""
+    """Map a scene with label propagation alone: the most probable class of each pixel."""
     import torch
 
-    from hsifcn.propagation.random_walker import propagate
+    from hsifcn.training.pseudo_labelling import propagate_labels
+    from hsifcn.training.scenes import label_scene, scene_scaling, usable_bands
 
-    cube, valid = standardised(scene, split)
-    seen = np.flatnonzero((split.train | split.validation) & valid)
-    targets = torch.from_numpy(split.labels.ravel()[seen].astype(np.int64) - 1)
-    found = propagate(
-        torch.from_numpy(cube).permute(2, 0, 1)[None],
-        None if valid.all() else torch.from_numpy(valid)[None, None],
-        torch.from_numpy(seen),
-        targets,
-        int(split.labels.max()),
-    )
-    return (found.argmax(0).numpy() + 1).astype(np.uint16)
+    bands = usable_bands([scene])
+    labelled = label_scene(scene, split, bands, inductive=False)
+    scaling = scene_scaling([scene], [split], bands, False)
+    classes = int(split.labels.max())
+    found = propagate_labels([labelled], bands, scaling, classes, None, torch.device("cpu"))
+    [whole] = found.all_labels
+    return np.asarray(whole.classes + 1, np.uint16)
 
 
 def map_by_classifier(scene: Scene, split: Split, name: str, seed: int) -> LabelImage:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))  # (rows, cols) away; the other four are their mirror
+MIN_EDGE_WEIGHT = 3e-4  # so that no pixel is cut off
 
 
 def neighbour_distances(image: Tensor) -> list[Tensor]:
@@ -30,6 +31,20 @@ def neighbour_slices(image: Tensor) -> Iterator[tuple[slice, slice, slice, slice
             slice(max(0, col), cols + min(0, col)),
         )
         yield slice(0, rows - row), left, slice(row, rows), right
+
+
+def edge_weights(distances: list[Tensor], valid: Tensor | None) -> list[Tensor]:
+    """Weights of edges that fall with the distances of their pixels.
+
+    0 where one of the two pixels is not in ``valid``, (1, 1, rows, cols) or None for all.
+    """
+    weights = []
+    for distance, (row, col) in zip(distances, NEIGHBOURS, strict=True):
+        weights.append(torch.exp(-distance).add_(MIN_EDGE_WEIGHT) / (row**2 + col**2) ** 0.5)
+    if valid is not None:
+        for weight, (a, b, c, d) in zip(weights, neighbour_slices(valid), strict=True):
+            weight *= valid[0, 0, a, b] & valid[0, 0, c, d]
+    return weights
 
 
 def neighbour_sum(x: Tensor, weights: list[Tensor]) -> Tensor:

@@ -19,25 +19,7 @@ NOISE_FLOOR = 1e-3  # of the mean noise variance, added to that of each noise co
 NOISE_STRIP = 16  # rows whose differences are held at once
 
 
-def mnf_transform(cube: Tensor, valid: Tensor | None) -> Tensor:
-    """Minimum noise fractions of a scene: noise of variance 1 in each, least noise first.
-
-    Parameters
-    ----------
-    cube : Tensor, (1, bands, rows, cols), float32
-        Standardised spectra.
-    valid : Tensor, (1, 1, rows, cols), bool, or None
-        Pixels that hold a measurement; None for all.
-
-    Returns
-    -------
-    Tensor, (components, rows, cols), float32
-    """
-    noise, count = noise_sums(cube[0], valid)
-    return mnf_project(cube, mnf_fit(noise / max(1, count), band_product_sums(cube[0])))
-
-
-def mnf_project(cube: Tensor, directions: npt.NDArray[np.float32]) -> Tensor:
+def project(cube: Tensor, directions: npt.NDArray[np.float32]) -> Tensor:
     """Components (components, rows, cols) of a cube (1, bands, rows, cols)."""
     rows, cols = cube.shape[2:]
     spectra = cube[0].reshape(cube.shape[1], -1)

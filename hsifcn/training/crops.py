@@ -12,36 +12,25 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hsifcn.core.errors import LabelError
-from hsifcn.core.scene import Scene, Window, class_targets
+from hsifcn.core.scene import Window, class_targets
 from hsifcn.core.tiles import Tile, crop, plan_tiles
-from hsifcn.data.splits import Split
-from hsifcn.data.standardise import Scaling, read_bands, strips, valid_pixels
-from hsifcn.propagation.random_walker import PseudoLabels
-from hsifcn.propagation.windows import (
-    HALO,
-    MAX_WINDOWS,
-    PropagationWindow,
+from hsifcn.data.standardise import Scaling, read_bands, valid_pixels
+from hsifcn.propagation.pseudo_labels import (
+    PseudoLabels,
     WindowPseudoLabels,
-    propagate_over_windows,
     pseudo_labels_in,
 )
-from hsifcn.training.scenes import (
-    TrainingScene,
-    require_same_size,
-)
+from hsifcn.training.scenes import LabelArray, LabelledScene, TrainingScene
 
 EVALUATION_PIXELS = 2**18  # read at most for an evaluation: about two steps
 BATCH_NORM_PIXELS = 2**19  # read for the batch-norm update at the end
-
-LabelArray = npt.NDArray[np.uint16]
 
 
 @dataclass(frozen=True)
@@ -80,37 +69,6 @@ class CropSize:
 
 
 @dataclass(frozen=True)
-class LabelledScene:
-    """What is held of a scene that is read by crops.
-
-    Attributes
-    ----------
-    scene : Scene
-    training, validation : ndarray, (rows, cols), uint16
-        Labels of the pixels that train and validate, 0 elsewhere and without a measurement.
-    counted : ndarray, (rows, cols), bool, or None
-        The only pixels that may count in batch statistics; None for all measured ones.
-    """
-
-    scene: Scene
-    training: LabelArray
-    validation: LabelArray
-    counted: npt.NDArray[np.bool_] | None
-
-    def halved(self, half: int) -> LabelledScene:
-        """Every second training pixel of each class trains, the others validate."""
-        pixels = np.flatnonzero(self.training)
-        by_class = pixels[np.argsort(self.training.flat[pixels], kind="stable")]
-        trains = np.zeros(self.training.shape, bool)
-        trains.flat[by_class[half::2]] = True
-        return replace(
-            self,
-            training=np.where(trains, self.training, 0).astype(np.uint16),
-            validation=np.where(trains, 0, self.training).astype(np.uint16),
-        )
-
-
-@dataclass(frozen=True)
 class DrawnCrops:
     """Crops of one size that the network is given at once, with their labels.
 
@@ -128,35 +86,6 @@ class DrawnCrops:
     tiles: list[Tile]
     pixels: Tensor
     targets: Tensor
-
-
-def label_scene(
-    scene: Scene, split: Split, bands: npt.NDArray[np.bool_], *, inductive: bool
-) -> LabelledScene:
-    """Find the pixels of a scene that may be learnt from.
-
-    Raises
-    ------
-    LabelError
-        Labels and scene differ in size.
-    """
-    require_same_size(scene, split)
-    valid = measured_pixels(scene, bands)
-    return LabelledScene(
-        scene,
-        np.where(split.train & valid, split.labels, 0).astype(np.uint16),
-        np.where(split.validation & valid, split.labels, 0).astype(np.uint16),
-        split.train & valid if inductive else None,
-    )
-
-
-def measured_pixels(scene: Scene, bands: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Which pixels hold a measurement, (rows, cols); read only where some may not."""
-    valid = np.ones(scene.shape[:2], bool)
-    if scene.dtype.kind == "f" or scene.nodata is not None:
-        for window in strips(scene.shape):
-            valid[window.slices] = valid_pixels(read_bands(scene, window, bands), scene.nodata)
-    return valid
 
 
 class CroppedScenes:
@@ -189,11 +118,6 @@ class CroppedScenes:
         self.scenes, self.bands, self.scaling = scenes, bands, scaling
         self.size, self.seed, self.device = size, seed, device
         self.pixels = [np.flatnonzero(scene.training) for scene in scenes]
-        if not any(len(pixels) for pixels in self.pixels):
-            raise LabelError(
-                "no training pixel holds a measurement",
-                "check no-data values and labels: hsifcn info",
-            )
         labels = np.concatenate(
             [scene.training.flat[own] for scene, own in zip(scenes, self.pixels, strict=True)]
         )
@@ -209,20 +133,10 @@ class CroppedScenes:
         """Training pixels of each class."""
         return np.append(self.class_counts[1:], np.zeros(classes, np.int64))[:classes]
 
-    def halved(self, half: int) -> CroppedScenes:
-        """The same scenes, half of the training pixels for validation; see ``LabelledScene``."""
-        scenes = [scene.halved(half) for scene in self.scenes]
-        return CroppedScenes(
-            scenes, self.bands, self.scaling, self.size, seed=self.seed, device=self.device
-        )
-
-    def with_pseudo_labels(self, classes: int) -> CroppedScenes:
-        """The same scenes, labels propagated over the windows that hold most of them."""
+    def with_pseudo_labels(self, found: Sequence[WindowPseudoLabels]) -> CroppedScenes:
+        """The same scenes with pseudo-labels."""
         other = copy.copy(self)
-        if self.size.window:
-            other.pseudo_labels = propagate_over_windows(
-                self._windows(), self._read_window, classes
-            )
+        other.pseudo_labels = list(found)
         return other
 
     def draw(self, rng: np.random.Generator) -> list[DrawnCrops]:
@@ -252,20 +166,6 @@ class CroppedScenes:
         core, halo, stride = self.size.core, self.size.halo, self.size.stride
         tiles = plan_tiles(rows, cols, tile=(core, core), halo=halo, stride=stride)
         return tiles, -(-cols // core)
-
-    def _windows(self) -> list[PropagationWindow]:
-        """Windows with training pixels; of too many those with more, rare classes counting more."""
-        found, worth = [], []
-        side = self.size.window
-        for number, held in enumerate(self.scenes):
-            rows, cols, _ = held.scene.shape
-            for tile in plan_tiles(rows, cols, tile=(side, side), halo=HALO, stride=1):
-                labels = held.training[tile.core.slices]
-                if labels.any():
-                    found.append(PropagationWindow(number, tile, held.training[tile.read.slices]))
-                    worth.append((1 / self.class_counts[labels[labels > 0]]).sum())
-        order = np.argsort(-np.array(worth), kind="stable")
-        return [found[place] for place in order[:MAX_WINDOWS]]
 
     def _validation_tiles(self) -> list[DrawnCrops]:
         """Tiles with validation pixels, the same in every evaluation."""
@@ -350,12 +250,6 @@ class CroppedScenes:
         valid = valid_pixels(block, held.scene.nodata)
         counted = valid if held.counted is None else held.counted[window.slices]
         return self.scaling.apply(block, valid), counted
-
-    def _read_window(self, window: PropagationWindow) -> tuple[Tensor, Tensor | None]:
-        """Cube (1, bands, rows, cols) and valid pixels (1, 1, rows, cols), None for all."""
-        spectra, valid = self._read(window.scene, window.tile.read)
-        cube = torch.from_numpy(spectra).permute(2, 0, 1)[None].to(self.device)
-        return cube, None if valid.all() else torch.from_numpy(valid)[None, None].to(self.device)
 
     def _pseudo_labels_of(self, crops: DrawnCrops) -> PseudoLabels:
         """Pseudo-labels of crops; the weights sum to one, or are 0 where there are none."""

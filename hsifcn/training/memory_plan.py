@@ -28,10 +28,11 @@ from hsifcn.data.dataset import Dataset
 from hsifcn.inference.refine.potentials import DEFAULTS
 from hsifcn.inference.tiling import plan_scene
 from hsifcn.models import MODELS, ModelSpec, build, geometry
-from hsifcn.propagation.random_walker import PseudoLabels
-from hsifcn.propagation.windows import HALO, MAX_WINDOWS
+from hsifcn.propagation.features import SMOOTHING
+from hsifcn.propagation.mnf import COMPONENTS
+from hsifcn.propagation.pseudo_labels import HALO, MAX_WINDOWS, PseudoLabels
 from hsifcn.training.crops import EVALUATION_PIXELS, CropSize
-from hsifcn.training.scenes import TrainingScene, WholeScenes
+from hsifcn.training.scenes import TrainingScene, WholeScenes, padded_pixels
 from hsifcn.training.settings import TrainOptions
 from hsifcn.training.sources import make_objective
 
@@ -113,11 +114,9 @@ class Need:
     propagation: int
     reading: int
 
-    def whole(self, sizes: Sequence[int]) -> int:
-        """Memory for scenes of so many pixels, one of which the network is given at once."""
-        return int(
-            self.fixed + sum(sizes) * self.cube + max(sizes) * max(self.step, self.propagation)
-        )
+    def whole(self, pixels: int) -> int:
+        """Memory for scenes of so many pixels, all of which the network is given at once."""
+        return int(self.fixed + pixels * (self.cube + max(self.step, self.propagation)))
 
     def window(self, side: int) -> int:
         """Memory for a window that labels are propagated over."""
@@ -161,7 +160,7 @@ def plan_steps(scenes: Sequence[Scene], spec: ModelSpec, options: TrainOptions) 
     """The plan of the training alone; see ``plan_training``."""
     steps, evaluations = options.steps, options.steps // options.evaluate_every
     trial = try_step(spec, options)
-    sizes = [scene.shape[0] * scene.shape[1] for scene in scenes]
+    pixels = padded_pixels([scene.shape[:2] for scene in scenes])
     ceiling = rss_bytes() + int(FREE_SHARE * free_memory())
     if options.max_memory is not None:
         ceiling = int(SAFE_SHARE * options.max_memory)
@@ -169,10 +168,13 @@ def plan_steps(scenes: Sequence[Scene], spec: ModelSpec, options: TrainOptions) 
         return plan_patches(spec, scenes, steps, trial, ceiling)
     need = memory_need(spec, scenes, trial)
     pixel_seconds = trial.seconds / TRIAL_SIDE**2
-    if sum(sizes) <= LARGEST_WHOLE and need.whole(sizes) <= ceiling:
-        seconds = pixel_seconds * sum(sizes) * (steps + FORWARD_SHARE * evaluations)
-        return TrainingPlan(None, need.whole(sizes), seconds)
-    crops, peak = choose_crops(spec, need, min(STEP_PIXELS, sum(sizes)), ceiling, scenes[0].path)
+    if pixels <= LARGEST_WHOLE and need.whole(pixels) <= ceiling:
+        seconds = pixel_seconds * pixels * (steps + FORWARD_SHARE * evaluations)
+        if options.propagation > 0:
+            seconds += PROPAGATION_SECONDS * pixels
+        return TrainingPlan(None, need.whole(pixels), seconds)
+    pixels = sum(scene.shape[0] * scene.shape[1] for scene in scenes)
+    crops, peak = choose_crops(spec, need, min(STEP_PIXELS, pixels), ceiling, scenes[0].path)
     step_pixels = crops.count * crops.side**2
     forward_pixels = FORWARD_SHARE * EVALUATION_PIXELS * evaluations
     seconds = pixel_seconds * (step_pixels * steps + forward_pixels)
@@ -186,7 +188,7 @@ def plan_patches(
     spec: ModelSpec, scenes: Sequence[Scene], steps: int, trial: Trial, ceiling: int
 ) -> TrainingPlan:
     """How to train a patch CNN: on scenes held in memory, with two padded copies."""
-    pixels = sum(scene.shape[0] * scene.shape[1] for scene in scenes)
+    pixels = padded_pixels([scene.shape[:2] for scene in scenes])
     peak = rss_bytes() + SCRATCH + trial.kept + pixels * 3 * FLOAT * spec.bands
     if peak > ceiling:
         raise MemoryCeilingError(
@@ -208,7 +210,8 @@ def memory_need(spec: ModelSpec, scenes: Sequence[Scene], trial: Trial) -> Need:
         labels=LABELS_HELD * sum(scene.shape[0] * scene.shape[1] for scene in scenes),
         cube=FLOAT * spec.bands,
         step=trial.kept / TRIAL_SIDE**2 + GRADIENTS_HELD * widest,
-        propagation=2 * FLOAT * spec.bands + PROPAGATION_VALUES * FLOAT * spec.classes,
+        propagation=FLOAT * (spec.bands + (len(SMOOTHING) + 1) * min(COMPONENTS, spec.bands))
+        + PROPAGATION_VALUES * FLOAT * spec.classes,
         reading=2 * on_disk + FLOAT * spec.bands,
     )
 
@@ -293,7 +296,9 @@ def try_step(spec: ModelSpec, options: TrainOptions) -> Trial:
         cube, None, pixels, targets, nothing, nothing,
         pseudo_labels if options.propagation > 0 else None,
     )  # fmt: skip
-    objective = make_objective(WholeScenes([scene]), spec, replace(options, materialised=False))
+    objective = make_objective(
+        WholeScenes(scene, [(TRIAL_SIDE, TRIAL_SIDE)]), spec, replace(options, materialised=False)
+    )
     network = build(spec).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     kept = Kept(network)
     with kept:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -54,17 +54,17 @@ class PatchObjective:
     ) -> None:
         self.label_smoothing, self.jitter = label_smoothing, jitter
         self.propagation = propagation
-        scenes = source.scenes
-        self.pseudo = PseudoPatches(scenes, patch) if propagation else None
-        self.targets = torch.cat([scene.targets for scene in scenes])
+        batch = source.batch
+        self.pseudo = PseudoPatches(batch, patch) if propagation else None
+        self.targets = batch.targets
         weights = torch.from_numpy(class_weights(source.counts(classes)))
         self.weights = weights.to(self.targets.device)
-        self.validation_targets = torch.cat([scene.validation_targets for scene in scenes])
-        self.patches = Patches([(s.cube, s.pixels) for s in scenes], patch, materialised)
+        self.validation_targets = batch.validation_targets
+        self.patches = Patches(by_scene(batch.cube, batch.pixels), patch, materialised)
         self.n_validation = len(self.validation_targets)
         self.calls = -(-len(self.targets) // PATCH_CHUNK)
         self.validation_patches = Patches(
-            [(s.cube, s.validation_pixels) for s in scenes], patch, materialised
+            by_scene(batch.cube, batch.validation_pixels), patch, materialised
         )
 
     def backward(self, network: nn.Module, rng: np.random.Generator) -> float:
@@ -106,20 +106,19 @@ class PseudoPatches:
 
     Parameters
     ----------
-    scenes : sequence of TrainingScene
+    batch : TrainingScene
         With pseudo-labels.
     patch : int
         Side of the patches.
     """
 
-    def __init__(self, scenes: Sequence[TrainingScene], patch: int) -> None:
-        labelled = [(scene, scene.pseudo_labels) for scene in scenes if scene.pseudo_labels]
-        counted = [pseudo.weights.nonzero()[:, 0] for _, pseudo in labelled]
-        pairs = list(zip(labelled, counted, strict=True))
-        self.patches = Patches([(scene.cube, pixels) for (scene, _), pixels in pairs], patch, False)
-        self.classes = torch.cat([pseudo.classes[pixels] for (_, pseudo), pixels in pairs])
-        weights = torch.cat([pseudo.weights[pixels] for (_, pseudo), pixels in pairs])
-        self.upper = np.cumsum(weights.cpu().numpy().astype(np.float64))
+    def __init__(self, batch: TrainingScene, patch: int) -> None:
+        assert batch.pseudo_labels is not None
+        weights = batch.pseudo_labels.weights
+        pixels = weights.nonzero()[:, 0]
+        self.patches = Patches(by_scene(batch.cube, pixels), patch, False)
+        self.classes = batch.pseudo_labels.classes[pixels]
+        self.upper = np.cumsum(weights[pixels].cpu().numpy().astype(np.float64))
 
     def draw(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Patches (n, bands, patch, patch) and their classes (n,), from 0."""
@@ -127,6 +126,15 @@ class PseudoPatches:
         which = np.searchsorted(self.upper, where).clip(max=len(self.upper) - 1)
         chosen = torch.from_numpy(which)
         return self.patches.gather(chosen), self.classes[chosen]
+
+
+def by_scene(cubes: Tensor, pixels: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Cube (1, bands, rows, cols) of each scene of a batch, and its share of flat indices."""
+    size = cubes.shape[-2] * cubes.shape[-1]
+    return [
+        (cubes[number : number + 1], pixels[pixels // size == number] % size)
+        for number in range(len(cubes))
+    ]
 
 
 class Patches:

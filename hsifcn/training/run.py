@@ -145,6 +145,7 @@ def training_record(dataset: Dataset, options: TrainOptions, trained: Trained) -
         "crops": trained.bundle.settings.get("crops"),
         "best_step": trained.best_step,
         "transductive": not options.inductive,
+        "recipe": trained.evidence and trained.evidence.record(),
         "train_seconds": trained.seconds,
         "machine": machine(),
         "versions": versions(),

@@ -13,19 +13,87 @@ import torch
 from torch import Tensor
 
 from hsifcn.core.errors import LabelError, MismatchError, UnreadableFileError
-from hsifcn.core.scene import Scene, class_targets, shifted_band
+from hsifcn.core.scene import Scene, Window, class_targets, shifted_band
 from hsifcn.data.bands import varying_bands
 from hsifcn.data.splits import Split
 from hsifcn.data.standardise import (
     Scaling,
+    divided_by_length,
     fit_scaling,
     read_bands,
     strips,
     valid_pixels,
 )
-from hsifcn.propagation.label_coverage import label_coverage, labels_at
-from hsifcn.propagation.random_walker import PseudoLabels, make_pseudo_labels
-from hsifcn.training.augment import channels_last
+from hsifcn.propagation.pseudo_labels import (
+    PseudoLabels,
+    WindowPseudoLabels,
+    pseudo_labels_in,
+)
+
+LabelArray = npt.NDArray[np.uint16]
+
+
+@dataclass(frozen=True)
+class LabelledScene:
+    """A scene and the labels that training may see of it; no others.
+
+    Attributes
+    ----------
+    scene : Scene
+    training, validation : ndarray, (rows, cols), uint16
+        Labels of the pixels that train and validate, 0 elsewhere and without a measurement.
+    counted : ndarray, (rows, cols), bool, or None
+        The only pixels that may count in batch statistics; None for all measured ones.
+    """
+
+    scene: Scene
+    training: LabelArray
+    validation: LabelArray
+    counted: npt.NDArray[np.bool_] | None
+
+
+def label_scene(
+    scene: Scene, split: Split, bands: npt.NDArray[np.bool_], *, inductive: bool
+) -> LabelledScene:
+    """Find the pixels of a scene that may be learnt from.
+
+    Raises
+    ------
+    LabelError
+        Labels and scene differ in size.
+    """
+    require_same_size(scene, split)
+    valid = measured_pixels(scene, bands)
+    return LabelledScene(
+        scene,
+        np.where(split.train & valid, split.labels, 0).astype(np.uint16),
+        np.where(split.validation & valid, split.labels, 0).astype(np.uint16),
+        split.train & valid if inductive else None,
+    )
+
+
+def measured_pixels(scene: Scene, bands: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Which pixels hold a measurement, (rows, cols); read only where some may not."""
+    valid = np.ones(scene.shape[:2], bool)
+    if scene.dtype.kind == "f" or scene.nodata is not None:
+        for window in strips(scene.shape):
+            valid[window.slices] = valid_pixels(read_bands(scene, window, bands), scene.nodata)
+    return valid
+
+
+def require_training_pixels(scenes: Sequence[LabelledScene]) -> None:
+    """Make sure that there is something to learn from.
+
+    Raises
+    ------
+    LabelError
+        No training pixel holds a measurement.
+    """
+    if not any(scene.training.any() for scene in scenes):
+        raise LabelError(
+            "no training pixel holds a measurement",
+            "check no-data values and labels: hsifcn info",
+        )
 
 
 @dataclass(frozen=True)
@@ -58,67 +126,109 @@ class TrainingScene:
 
 
 class WholeScenes:
-    """Scenes that every step sees whole, held in memory.
+    """Scenes that every step sees whole, held in memory as one batch.
+
+    All scenes are in every batch, padded to the size of the largest. So the batch statistics of a
+    step are those of all scenes together, as are those that the model stores.
 
     Parameters
     ----------
-    scenes : sequence of TrainingScene
+    batch : TrainingScene
+    shapes : sequence of (rows, cols)
+        Of the scenes.
     """
 
     whole = True
 
-    def __init__(self, scenes: Sequence[TrainingScene]) -> None:
-        if not any(len(scene.pixels) for scene in scenes):
-            raise LabelError(
-                "no training pixel holds a measurement",
-                "check no-data values and labels: hsifcn info",
-            )
-        self.scenes = self.validation = self.batch_norm_inputs = scenes
-        self.n_validation = sum(len(scene.validation_targets) for scene in scenes)
+    def __init__(self, batch: TrainingScene, shapes: Sequence[tuple[int, int]]) -> None:
+        self.batch, self.shapes = batch, list(shapes)
+        self.validation = self.batch_norm_inputs = [batch]
+        self.n_validation = len(batch.validation_targets)
 
     def counts(self, classes: int) -> npt.NDArray[np.int64]:
         """Training pixels of each class."""
-        targets = torch.cat([scene.targets for scene in self.scenes])
-        counts: npt.NDArray[np.int64] = torch.bincount(targets.cpu(), minlength=classes).numpy()
+        counts: npt.NDArray[np.int64] = torch.bincount(
+            self.batch.targets.cpu(), minlength=classes
+        ).numpy()
         return counts
 
-    def coverage(self) -> float:
-        """Label coverage of the training pixels, see ``propagation.label_coverage``."""
-        return label_coverage(
-            labels_at(scene.pixels, scene.targets, scene.cube.shape[2:]) for scene in self.scenes
-        )
-
     def draw(self, rng: np.random.Generator) -> list[TrainingScene]:
-        """The scenes with training pixels: all of them, whatever the generator."""
-        return [scene for scene in self.scenes if len(scene.pixels)]
+        """All scenes, whatever the generator."""
+        return [self.batch]
 
     def read(self, scene: TrainingScene, *, cores_only: bool = False) -> TrainingScene:
-        """A scene, held already."""
+        """The scenes, held already."""
         return scene
 
-    def with_pseudo_labels(self, classes: int) -> WholeScenes:
-        """The same scenes, their training labels propagated over them."""
-        return WholeScenes(
-            [
-                replace(
-                    scene,
-                    pseudo_labels=make_pseudo_labels(
-                        scene.cube, scene.counted, scene.pixels, scene.targets, classes
-                    ),
-                )
-                if len(scene.pixels)
-                else scene
-                for scene in self.scenes
-            ]
+    def with_pseudo_labels(self, found: Sequence[WindowPseudoLabels]) -> WholeScenes:
+        """The same scenes with pseudo-labels."""
+        count, _, rows, cols = self.batch.cube.shape
+        classes = np.zeros((count, rows, cols), np.int64)
+        weights = np.zeros((count, rows, cols), np.float32)
+        for number, shape in enumerate(self.shapes):
+            own = Window(0, 0, *shape)
+            there = (number, *own.slices)
+            classes[there], weights[there] = pseudo_labels_in(found, number, own)
+        pixels = [np.count_nonzero(one.weights) for one in found]
+        confidence = [one.mean_confidence for one in found]
+        pseudo_labels = PseudoLabels(
+            torch.from_numpy(classes.ravel()).to(self.batch.cube.device),
+            torch.from_numpy(weights.ravel() / max(weights.sum(), 1e-12)).to(
+                self.batch.cube.device
+            ),
+            float(np.dot(pixels, confidence) / max(1, sum(pixels))),
         )
+        return WholeScenes(replace(self.batch, pseudo_labels=pseudo_labels), self.shapes)
 
     def with_validation(self) -> WholeScenes:
         """The same scenes, whose validation pixels are training pixels, too."""
-        return WholeScenes([with_validation(scene) for scene in self.scenes])
+        batch = replace(
+            self.batch,
+            pixels=torch.cat([self.batch.pixels, self.batch.validation_pixels]),
+            targets=torch.cat([self.batch.targets, self.batch.validation_targets]),
+            validation_pixels=self.batch.validation_pixels[:0],
+            validation_targets=self.batch.validation_targets[:0],
+        )
+        return WholeScenes(batch, self.shapes)
 
-    def halved(self, half: int) -> WholeScenes:
-        """The same scenes, half of the training pixels of each class for validation."""
-        return WholeScenes([halved(scene, half) for scene in self.scenes])
+
+def padded_pixels(shapes: Sequence[tuple[int, int]]) -> int:
+    """Pixels of a batch of scenes of these shapes (rows, cols)."""
+    rows, cols = zip(*shapes, strict=True)
+    return int(len(shapes) * max(rows) * max(cols))
+
+
+def load_whole_scenes(
+    scenes: Sequence[LabelledScene],
+    bands: npt.NDArray[np.bool_],
+    scaling: Scaling,
+    device: torch.device,
+) -> WholeScenes:
+    """Read and standardise scenes into one batch."""
+    shapes = [scene.training.shape for scene in scenes]
+    rows, cols = (max(lengths) for lengths in zip(*shapes, strict=True))
+    cube = np.zeros((len(scenes), rows, cols, int(bands.sum())), np.float32)
+    counted = np.zeros((len(scenes), 1, rows, cols), bool)
+    training, validation = np.zeros((2, len(scenes), rows, cols), np.uint16)
+    for number, held in enumerate(scenes):
+        own = (number, slice(shapes[number][0]), slice(shapes[number][1]))
+        valid = read_standardised_into(cube[own], held.scene, bands, scaling)
+        counted[number, 0][own[1:]] = valid if held.counted is None else held.counted
+        training[own], validation[own] = held.training, held.validation
+
+    def labelled(labels: LabelArray) -> tuple[Tensor, Tensor]:
+        pixels = np.flatnonzero(labels)
+        targets = class_targets(labels.flat[pixels])
+        return torch.from_numpy(pixels).to(device), torch.from_numpy(targets).to(device)
+
+    mask = None if counted.all() else torch.from_numpy(counted).to(device)
+    return WholeScenes(
+        TrainingScene(
+            torch.from_numpy(cube).permute(0, 3, 1, 2).to(device), mask,
+            *labelled(training), *labelled(validation),
+        ),
+        shapes,
+    )  # fmt: skip
 
 
 def usable_bands(scenes: Sequence[Scene]) -> npt.NDArray[np.bool_]:
@@ -164,9 +274,16 @@ def usable_bands(scenes: Sequence[Scene]) -> npt.NDArray[np.bool_]:
 
 
 def scene_scaling(
-    scenes: Sequence[Scene], splits: Sequence[Split], bands: npt.NDArray[np.bool_], inductive: bool
+    scenes: Sequence[Scene],
+    splits: Sequence[Split],
+    bands: npt.NDArray[np.bool_],
+    inductive: bool,
+    *,
+    unit_length: bool = False,
 ) -> Scaling:
     """Band statistics over the scenes' valid pixels, or over their training pixels only.
+
+    Of spectra divided by their length if ``unit_length``; see ``Scaling``.
 
     Raises
     ------
@@ -181,7 +298,7 @@ def scene_scaling(
                 taken = valid_pixels(block, scene.nodata)
                 if inductive:
                     taken &= split.train[window.slices]
-                yield block[taken]
+                yield divided_by_length(block[taken]) if unit_length else block[taken]
 
     scaling = fit_scaling(spectra())
     if not len(scaling.mean):
@@ -190,7 +307,7 @@ def scene_scaling(
             "in every band",
             "check no-data values and labels: hsifcn info",
         )
-    return scaling
+    return replace(scaling, unit_length=unit_length)
 
 
 def read_standardised(
@@ -204,14 +321,24 @@ def read_standardised(
     valid : ndarray, (rows, cols), bool
         False where there is no measurement; the cube is 0 there.
     """
-    rows, cols, _ = scene.shape
-    cube = np.empty((rows, cols, int(bands.sum())), np.float32)
-    valid = np.empty((rows, cols), bool)
+    cube = np.empty((*scene.shape[:2], int(bands.sum())), np.float32)
+    valid = read_standardised_into(cube, scene, bands, scaling)
+    return torch.from_numpy(cube).permute(2, 0, 1)[None], valid
+
+
+def read_standardised_into(
+    out: npt.NDArray[np.float32],
+    scene: Scene,
+    bands: npt.NDArray[np.bool_],
+    scaling: Scaling,
+) -> npt.NDArray[np.bool_]:
+    """Read a whole scene, standardised, into ``out``, (rows, cols, bands); tell what is valid."""
+    valid = np.empty(scene.shape[:2], bool)
     for window in strips(scene.shape):
         block = read_bands(scene, window, bands)
         valid[window.slices] = valid_pixels(block, scene.nodata)
-        cube[window.slices] = scaling.apply(block, valid[window.slices])
-    return channels_last(torch.from_numpy(cube).permute(2, 0, 1)[None]), valid
+        out[window.slices] = scaling.apply(block, valid[window.slices])
+    return valid
 
 
 def require_same_size(scene: Scene, split: Split) -> None:
@@ -229,67 +356,3 @@ def require_same_size(scene: Scene, split: Split) -> None:
             f"is {rows}x{cols}",
             "give labels of the scene's size",
         )
-
-
-def load_training_scene(
-    scene: Scene,
-    split: Split,
-    bands: npt.NDArray[np.bool_],
-    scaling: Scaling,
-    *,
-    inductive: bool,
-    device: torch.device,
-) -> TrainingScene:
-    """Read and standardise a scene.
-
-    Raises
-    ------
-    LabelError
-        Labels and scene differ in size.
-    """
-    require_same_size(scene, split)
-    cube, valid = read_standardised(scene, bands, scaling)
-    counted = valid & split.train if inductive else valid
-    targets = class_targets(split.labels)
-
-    def learn_from(mask: npt.NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
-        taken = mask & valid
-        pixels = torch.from_numpy(np.flatnonzero(taken))
-        return pixels.to(device), torch.from_numpy(targets[taken]).to(device)
-
-    mask = None if counted.all() else torch.from_numpy(counted)[None, None].to(device)
-    return TrainingScene(
-        cube.to(device), mask, *learn_from(split.train), *learn_from(split.validation)
-    )
-
-
-def with_validation(scene: TrainingScene) -> TrainingScene:
-    """The scene with its validation pixels appended to the training pixels."""
-    return replace(
-        scene,
-        pixels=torch.cat([scene.pixels, scene.validation_pixels]),
-        targets=torch.cat([scene.targets, scene.validation_targets]),
-        validation_pixels=scene.validation_pixels[:0],
-        validation_targets=scene.validation_targets[:0],
-    )
-
-
-def halved(scene: TrainingScene, half: int) -> TrainingScene:
-    """The scene with every second training pixel of each class, the others for validation.
-
-    Parameters
-    ----------
-    scene : TrainingScene
-    half : int
-        0 or 1: which of the two halves trains.
-    """
-    by_class = torch.argsort(scene.targets, stable=True)
-    trains = torch.zeros_like(scene.targets, dtype=torch.bool)
-    trains[by_class[half::2]] = True
-    return replace(
-        scene,
-        pixels=scene.pixels[trains],
-        targets=scene.targets[trains],
-        validation_pixels=scene.pixels[~trains],
-        validation_targets=scene.targets[~trains],
-    )

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import nn
 
 from hsifcn.core.errors import SettingError
@@ -25,6 +26,8 @@ from hsifcn.inference.bundle import Bundle
 from hsifcn.inference.spectral_summary import summarise_scenes
 from hsifcn.models import default_spec
 from hsifcn.models.batchnorm import reestimate
+from hsifcn.propagation.label_coverage import label_coverage
+from hsifcn.propagation.selection import Evidence
 from hsifcn.training.loop import (
     Checkpoint,
     Progress,
@@ -35,15 +38,18 @@ from hsifcn.training.loop import (
 )
 from hsifcn.training.memory_plan import TrainingPlan, plan_training
 from hsifcn.training.objectives import Objective
-from hsifcn.training.scenes import WholeScenes, scene_scaling, usable_bands
-from hsifcn.training.settings import TrainOptions
-from hsifcn.training.sources import Source, make_objective, open_source, propagate_labels
-from hsifcn.training.temperature import (
-    FEWEST_TO_CALIBRATE,
-    cross_fitted_scores,
-    fit_temperature_of_scene,
-    walker_reference,
+from hsifcn.training.pseudo_labelling import PseudoLabelSets, propagate_labels
+from hsifcn.training.scenes import (
+    LabelledScene,
+    WholeScenes,
+    label_scene,
+    require_training_pixels,
+    scene_scaling,
+    usable_bands,
 )
+from hsifcn.training.settings import TrainOptions
+from hsifcn.training.sources import Source, make_objective, open_source
+from hsifcn.training.temperature import fit_temperature_of_scene, pseudo_label_temperature
 from hsifcn.training.transfer import initial_weights, origin, require_same_input
 
 HELD_BACK = 0.8  # share of the steps before which validation pixels are never trained on
@@ -65,13 +71,16 @@ class Trained:
     best_step : int
         The step whose averaged weights were kept.
     seconds : float
-        Of training, reading the scenes left out.
+        Of propagation and training, reading the scenes left out.
+    evidence : Evidence or None
+        What propagation chose from the labels, and why; None where nothing was propagated.
     """
 
     bundle: Bundle
     log: list[dict[str, Any]]
     best_step: int
     seconds: float
+    evidence: Evidence | None = None
 
 
 def train(
@@ -120,7 +129,14 @@ def train(
     model = untrained_model(dataset, options)
     plan = plan_training(dataset, model.spec, options, maps_too=maps_too)
     announce(plan)
-    scenes = open_source(dataset, model, plan.crops, options)
+    labelled = [
+        label_scene(scene, split, model.good_bands, inductive=options.inductive)
+        for scene, split in zip(dataset.scenes, dataset.splits, strict=True)
+    ]
+    require_training_pixels(labelled)
+    with Stopwatch() as propagation:  # which is part of the time of training
+        pseudo_labels = propagated(dataset, labelled, model, plan, options)
+    scenes = open_source(labelled, model, plan.crops, options)
     warn_of_classes_without_measurement(scenes.counts(model.spec.classes), dataset)
     if plan.crops:
         model = replace(model, settings=model.settings | {"crops": asdict(plan.crops)})
@@ -129,21 +145,45 @@ def train(
     saved = Checkpoint(checkpoint, identity(model)) if checkpoint else None
     if saved and resume:
         saved.load(state)
+    state.seconds += propagation.seconds
     run = Run(model, options, state, progress, saved)
 
+    expected_oa = pseudo_labels.evidence.expected_oa if pseudo_labels else float("nan")
     # Validation pixels choose and calibrate the model, so they are not trained on. Where labels are
     # propagated over whole scenes, they are held back for most of the steps only.
-    all_labels = scenes_with_validation(scenes, options)
-    if all_labels is None:
-        objective = train_until(run, options.steps, timed_propagation(run, scenes))
+    learn_all = options.learn_validation and scenes.n_validation
+    if pseudo_labels is None or not learn_all or not isinstance(scenes, WholeScenes):
+        if pseudo_labels is not None:
+            scenes = scenes.with_pseudo_labels(pseudo_labels.training)
+        objective = train_until(run, options.steps, scenes)
         state.averaged.load_state_dict(state.best)
-        return finish(run, scenes, objective, objective, state.best_step)
-    held_back_steps = round(HELD_BACK * options.steps)
-    if state.step < held_back_steps:
-        train_until(run, held_back_steps, timed_propagation(run, scenes))
-    objective = train_until(run, options.steps, timed_propagation(run, all_labels))
-    validation_objective = make_objective(scenes, model.spec, options)
-    return finish(run, scenes, objective, validation_objective, state.step)
+        trained = finish(run, labelled, objective, objective, state.best_step, expected_oa)
+    else:
+        held_back_steps = round(HELD_BACK * options.steps)
+        if state.step < held_back_steps:
+            train_until(run, held_back_steps, scenes.with_pseudo_labels(pseudo_labels.training))
+        all_labels = scenes.with_validation().with_pseudo_labels(pseudo_labels.all_labels)
+        objective = train_until(run, options.steps, all_labels)
+        validation_objective = make_objective(scenes, model.spec, options)
+        trained = finish(run, labelled, objective, validation_objective, state.step, expected_oa)
+    return replace(trained, evidence=pseudo_labels.evidence if pseudo_labels else None)
+
+
+def propagated(
+    dataset: Dataset,
+    labelled: Sequence[LabelledScene],
+    model: Bundle,
+    plan: TrainingPlan,
+    options: TrainOptions,
+) -> PseudoLabelSets | None:
+    """Pseudo-labels of the scenes, None where none are wanted or no window of them fits."""
+    window = plan.crops.window if plan.crops else None
+    if not options.propagation or window == 0:
+        return None
+    # With the brightness of pixels, which the network does not see but which shows fields.
+    scaling = scene_scaling(dataset.scenes, dataset.splits, model.good_bands, options.inductive)
+    device = torch.device(options.device)
+    return propagate_labels(labelled, model.good_bands, scaling, model.spec.classes, window, device)
 
 
 def untrained_model(dataset: Dataset, options: TrainOptions) -> Bundle:
@@ -156,7 +196,7 @@ def untrained_model(dataset: Dataset, options: TrainOptions) -> Bundle:
     spec = default_spec(options.model, int(bands.sum()), dataset.n_classes)
     weights, recorded = {}, options.recipe()
     if init is None:
-        scaling = scene_scaling(scenes, splits, bands, options.inductive)
+        scaling = scene_scaling(scenes, splits, bands, options.inductive, unit_length=True)
     else:
         require_same_input(init, scenes, bands, options.inductive)
         scaling = init.scaling  # the unit of its weights
@@ -226,14 +266,6 @@ def warn_of_classes_without_measurement(counts: npt.NDArray[np.int64], dataset: 
         )
 
 
-def scenes_with_validation(scenes: Source, options: TrainOptions) -> WholeScenes | None:
-    """The scenes of the last steps, whose validation pixels train, too; None for no such steps."""
-    wanted = options.learn_validation and options.propagation > 0
-    if wanted and isinstance(scenes, WholeScenes) and scenes.n_validation:
-        return scenes.with_validation()
-    return None
-
-
 @dataclass(frozen=True)
 class Run:
     """What stays the same while a network is trained, and the state that does not.
@@ -253,14 +285,6 @@ class Run:
     state: TrainingState
     progress: Progress
     checkpoint: Checkpoint | None
-
-
-def timed_propagation(run: Run, scenes: Source) -> Source:
-    """``propagate_labels``, whose time is part of the time of training."""
-    with Stopwatch() as watch:
-        scenes = propagate_labels(scenes, run.model.spec, run.options)
-    run.state.seconds += watch.seconds
-    return scenes
 
 
 def train_until(run: Run, step: int, scenes: Source) -> Objective:
@@ -283,15 +307,19 @@ def train_until(run: Run, step: int, scenes: Source) -> Objective:
 
 
 def finish(
-    run: Run, scenes: Source, objective: Objective, validation_objective: Objective, kept_step: int
+    run: Run,
+    labelled: Sequence[LabelledScene],
+    objective: Objective,
+    validation_objective: Objective,
+    kept_step: int,
+    expected_oa: float,
 ) -> Trained:
     """Make the model of the averaged weights and calibrate its probabilities.
 
     Parameters
     ----------
     run : Run
-    scenes : WholeScenes or CroppedScenes
-        With the validation pixels held back, and without pseudo-labels.
+    labelled : sequence of LabelledScene
     objective : Objective
         The last that was trained on.
     validation_objective : Objective
@@ -299,18 +327,19 @@ def finish(
         Then the best state before that scores them.
     kept_step : int
         Of the averaged weights.
+    expected_oa : float
+        Of the pseudo-labels, see ``Evidence``; NaN where there are none.
     """
     state = run.state
     model = with_weights(run.model, state.averaged, objective)
     with Stopwatch() as watch:
-        reference = walker_reference(state.averaged, objective)
+        elsewhere = pseudo_label_temperature(state.averaged, objective, expected_oa)
         if validation_objective is not objective:
             state.averaged.load_state_dict(state.best)
-        if validation_objective.n_validation >= FEWEST_TO_CALIBRATE:
-            scores, targets = validation_objective.validation_scores(state.averaged)
-        else:
-            scores, targets = cross_fitted_scores(scenes, run.model, run.options)
-        model = replace(model, temperature=fit_temperature_of_scene(scores, targets, reference))
+        scores, targets = validation_objective.validation_scores(state.averaged)
+        coverage = label_coverage([scene.training for scene in labelled])
+        temperature = fit_temperature_of_scene(scores, targets, elsewhere, coverage)
+        model = replace(model, temperature=temperature)
     return Trained(model, state.log, kept_step, state.seconds + watch.seconds)
 
 
