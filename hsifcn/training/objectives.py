@@ -162,6 +162,8 @@ class SceneObjective(Generic[Drawn]):
         Whole scenes as they lie, with their own batch statistics: these are the exact ones that are
         stored at the end, and cost one pass. Crops with the stored ones.
         """
+        if not self.n_validation:
+            return self.weights.new_zeros(0, len(self.weights)), torch.zeros(0, dtype=torch.int64)
         network.train(self.source.whole)
         scores, targets = [], []
         for drawn in self.source.validation:
