@@ -310,7 +310,8 @@ class Propagation:
             return found
 
         chosen = choose_prior_weight(PRIOR_WEIGHTS, few, predict, folds)
-        return Evidence(groups, classifiers, accuracy, *chosen)
+        left_out = len(np.unique(labelled.groups[labelled.can_be_left_out()]))
+        return Evidence(left_out, classifiers, accuracy, *chosen)
 
     def _trial_windows(self, labelled: LabelledPixels, places: npt.NDArray[np.int64]) -> list[int]:
         """Windows with the most groups of labels, of ``TRIAL_PIXELS`` pixels or one at least."""
