@@ -207,6 +207,19 @@ def test_expected_accuracy_is_that_of_the_other_pixels():
     assert propagation.evidence.expected_oa == pytest.approx(right, abs=0.06)
 
 
+def test_groups_that_cannot_be_left_out_are_not_counted():
+    truth = np.kron(np.array([[0, 1, 2]]), np.ones((12, 12), int))
+    labels = np.zeros(truth.shape, np.uint16)
+    labels[2, ::3] = truth[2, ::3] + 1
+    labels[:, 24:] = 0
+    labels[4:8, 30:34] = 3  # the only one of its class
+    place = Window(0, 0, *truth.shape)
+    window = PropagationWindow(0, Tile(place, place), labels)
+    cube = standardised(truth, 0.5)
+    evidence = Propagation([window], lambda _: (cube, None), 3).evidence
+    assert evidence.groups == 8
+
+
 def test_the_record_is_made_of_plain_values():
     record = evidence_on(np.kron(np.eye(2, dtype=int), np.ones((8, 8), int)), 0.3).record()
     assert set(record) == {

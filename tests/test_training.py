@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from scenes import ArrayScene, dataset_of, field_labels, field_scene, randomise
-from scipy.special import softmax
+from scenes import ArrayScene, dataset_of, field_cube, field_labels, field_scene, randomise
 
 from hsifcn.core.errors import FailedError, LabelError, SettingError, UnreadableFileError
 from hsifcn.data.splits import Split, make_split
@@ -19,18 +18,12 @@ from hsifcn.evaluation.calibration import fit_temperature
 from hsifcn.inference.bundle import load_model
 from hsifcn.inference.predictor import Predictor
 from hsifcn.models import DEFAULT_MODEL, MODELS, build, default_spec
-from hsifcn.propagation.random_walker import propagate
+from hsifcn.models.batchnorm import reestimate
 from hsifcn.training.loop import Checkpoint, initial_state
 from hsifcn.training.objectives import SceneObjective, class_weights, labelled_cross_entropy
 from hsifcn.training.optimiser import AdamW, learning_rate
 from hsifcn.training.patches import PatchObjective
-from hsifcn.training.scenes import (
-    WholeScenes,
-    load_training_scene,
-    read_standardised,
-    scene_scaling,
-    usable_bands,
-)
+from hsifcn.training.scenes import label_scene, load_whole_scenes, scene_scaling
 from hsifcn.training.settings import TrainOptions, default_options
 from hsifcn.training.train import train
 
@@ -166,6 +159,7 @@ def test_no_test_label_is_seen(scene, split, model, inductive):
     blind = fit(scene, scrambled(split, split.test), settings)
     assert weight_bytes(trained) == weight_bytes(blind)
     assert trained.best_step == blind.best_step
+    assert trained.bundle.temperature == blind.bundle.temperature
     assert [row["loss"] for row in trained.log] == [row["loss"] for row in blind.log]
     seeing = fit(scene, scrambled(split, split.train), settings)
     assert weight_bytes(trained) != weight_bytes(seeing)
@@ -250,31 +244,35 @@ def test_the_temperature_is_fitted_on_validation_pixels(scene, split, model):
     )
 
 
-def test_where_one_field_is_labelled_the_mean_confidence_is_the_walkers(scene, split, monkeypatch):
-    monkeypatch.setattr(WholeScenes, "coverage", lambda self: 0.0)
-    bundle = fit(scene, split, short(steps=60)).bundle
-    bands = usable_bands([scene])
-    cube, _ = read_standardised(scene, bands, scene_scaling([scene], [split], bands, False))
-    known = split.train | split.validation
-    pixels = torch.from_numpy(np.flatnonzero(known))
-    targets = torch.from_numpy(split.labels[known].astype(np.int64) - 1)
-    walker = propagate(cube, None, pixels, targets, 3).numpy()
-    logits = Predictor(bundle).whole_scene_logits(scene)
-    shares = softmax(logits, axis=0)
-    assert shares.max(0)[~known].mean() == pytest.approx(walker.max(0)[~known].mean(), abs=0.005)
-
-
 @pytest.mark.parametrize("covered", [0.0, 0.3, 1.0])
 def test_the_temperature_lies_between_by_how_well_labels_cover_fields(
     scene, split, monkeypatch, covered
 ):
-    monkeypatch.setattr(WholeScenes, "coverage", lambda self: covered)
+    monkeypatch.setattr("hsifcn.training.train.label_coverage", lambda labels: covered)
     monkeypatch.setattr(
         "hsifcn.training.temperature.temperature_of_sureness", lambda logits, confidence: 4.0
     )
     monkeypatch.setattr("hsifcn.training.temperature.fit_temperature", lambda logits, targets: 0.5)
     temperature = fit(scene, split, short(steps=3)).bundle.temperature
     assert temperature == pytest.approx(0.5**covered * 4 ** (1 - covered))
+
+
+def test_without_validation_pixels_confidence_is_the_accuracy_to_expect(scene):
+    split = make_split(field_labels(), "per-class:12:val=0")
+    assert split.n_validation == 0
+    trained = fit(scene, split, short(steps=30))
+    logits = Predictor(trained.bundle).whole_scene_logits(scene)
+    shares = np.exp(logits - logits.max(0))
+    confidence = (shares / shares.sum(0)).max(0)[~split.train].mean()
+    assert confidence == pytest.approx(trained.evidence.expected_oa, abs=0.01)
+
+
+@pytest.mark.parametrize("model", [DEFAULT_MODEL, "patch5"])
+def test_where_nothing_tells_logits_stay_as_they_are(scene, model):
+    few = make_split(field_labels(), "per-class:6")
+    trained = fit(scene, few, short(model, 4, propagation=0.0))
+    assert trained.bundle.temperature == 1.0
+    assert trained.evidence is None
 
 
 def temperature_at_validation_pixels(bundle, scene, split):
@@ -305,7 +303,7 @@ class TestValidationPixelsLearntInTheEnd:
         assert trained.best_step == self.STEPS
 
     def test_calibrate_the_state_before(self, tmp_path, scene, split, monkeypatch):
-        monkeypatch.setattr(WholeScenes, "coverage", lambda self: 1.0)
+        monkeypatch.setattr("hsifcn.training.train.label_coverage", lambda labels: 1.0)
         settings = short(steps=self.STEPS)
         with pytest.raises(KeyboardInterrupt):
             fit(scene, split, settings, checkpoint=tmp_path, progress=stop_at(self.HELD_BACK))
@@ -325,51 +323,6 @@ class TestValidationPixelsLearntInTheEnd:
         )
         assert [row["loss"] for row in trained.log] == [row["loss"] for row in blind.log]
         assert all(row["validation_oa"] is not None for row in trained.log)
-
-    def test_are_pixels_of_training_scenes(self, scene, split):
-        bands = usable_bands([scene])
-        scaling = scene_scaling([scene], [split], bands, inductive=False)
-        held = load_training_scene(
-            scene, split, bands, scaling, inductive=False, device=torch.device("cpu")
-        )
-        (learnt,) = WholeScenes([held]).with_validation().scenes
-        known = split.train | split.validation
-        assert sorted(learnt.pixels.tolist()) == np.flatnonzero(known).tolist()
-        assert (learnt.targets + 1).tolist() == split.labels.flat[learnt.pixels].tolist()
-        assert not len(learnt.validation_pixels)
-        assert not len(learnt.validation_targets)
-
-
-@pytest.mark.parametrize("model", TRAINED)
-def test_without_validation_pixels_the_temperature_is_cross_fitted(scene, model, monkeypatch):
-    seen = []
-    monkeypatch.setattr(
-        "hsifcn.training.temperature.fit_temperature",
-        lambda logits, targets: seen.append((logits.shape, np.sort(targets))) or 2.0,
-    )
-    few = make_split(field_scene()[1], "per-class:6")
-    trained = fit(scene, few, short(model, propagation=0.0))
-    assert few.n_validation == 0
-    ((shape, targets),) = seen
-    assert shape == (
-        few.n_train,
-        3,
-    )  # every training pixel, scored by a network that did not see it
-    assert targets.tolist() == sorted(few.labels[few.train].astype(int) - 1)
-    assert trained.bundle.temperature == 2.0
-
-
-def test_a_class_that_the_other_half_lacks_has_no_say_in_the_temperature(scene, monkeypatch):
-    seen = []
-    monkeypatch.setattr(
-        "hsifcn.training.temperature.fit_temperature",
-        lambda logits, targets: seen.append(targets) or 1.0,
-    )
-    few = make_split(field_scene()[1], "per-class:4")
-    single = few.train & (few.labels == 2)
-    single.flat[np.flatnonzero(single)[0]] = False
-    fit(scene, replace(few, train=few.train & ~single), short())
-    assert np.bincount(seen[0], minlength=3).tolist() == [4, 0, 4]
 
 
 def test_the_kept_state_is_one_that_validated_best(scene, split):
@@ -582,53 +535,112 @@ class Still:
         return 0
 
 
-def loaded(scene, split):
-    bands = np.ones(scene.shape[2], bool)
-    scaling = scene_scaling([scene], [split], bands, False)
-    return load_training_scene(
-        scene, split, bands, scaling, inductive=False, device=torch.device("cpu")
-    )
+def held(*pairs):
+    scenes, splits = [scene for scene, _ in pairs], [split for _, split in pairs]
+    bands = np.ones(scenes[0].shape[2], bool)
+    scaling = scene_scaling(scenes, splits, bands, False)
+    labelled = [label_scene(*pair, bands, inductive=False) for pair in pairs]
+    return load_whole_scenes(labelled, bands, scaling, torch.device("cpu"))
 
 
-def gradients(scenes):
+def gradients(source):
     network = randomise(build(default_spec(DEFAULT_MODEL, 12, 3))).train()
-    loss = SceneObjective(WholeScenes(scenes), 3, 0.1, 0.0).backward(network, Still())
+    loss = SceneObjective(source, 3, 0.1, 0.0).backward(network, Still())
     return loss, {name: p.grad for name, p in network.named_parameters()}
 
 
 def test_a_scene_given_twice_counts_once(scene, split):
-    once = loaded(scene, split)
-    loss, wanted = gradients([once])
-    loss_of_two, found = gradients([once, once])
+    loss, wanted = gradients(held((scene, split)))
+    loss_of_two, found = gradients(held((scene, split), (scene, split)))
     assert loss_of_two == pytest.approx(loss, rel=1e-5)
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-3)
 
 
 def test_the_loss_is_divided_by_the_weight_of_all_scenes(scene, split):
-    scenes = [loaded(scene, split), loaded(*reversed_pair(without(split, 3)))]
+    turned = scene.with_cube(scene.cube[::-1, ::-1].copy())
+    source = held((scene, split), (turned, without(split, 3)))
     network = randomise(build(default_spec(DEFAULT_MODEL, 12, 3))).train()
-    loss = SceneObjective(WholeScenes(scenes), 3, 0.1, 0.0).backward(network, Still())
+    loss = SceneObjective(source, 3, 0.1, 0.0).backward(network, Still())
+    batch = source.batch
     with torch.no_grad():
-        scores = torch.cat([network(s.cube).flatten(2)[0].t()[s.pixels] for s in scenes])
-    targets = torch.cat([s.targets for s in scenes])
-    counts = torch.bincount(targets, minlength=3).numpy()
+        scores = network(batch.cube).permute(0, 2, 3, 1).reshape(-1, 3)[batch.pixels]
+    counts = torch.bincount(batch.targets, minlength=3).numpy()
     wanted = F.cross_entropy(
-        scores, targets, torch.from_numpy(class_weights(counts)), label_smoothing=0.1
+        scores, batch.targets, torch.from_numpy(class_weights(counts)), label_smoothing=0.1
     )
     assert loss == pytest.approx(wanted.item(), rel=1e-4)
 
 
-def reversed_pair(split):
-    scene = field_scene(seed=0)[0]
-    return scene.with_cube(scene.cube[::-1, ::-1].copy()), split
-
-
 def test_patches_and_scenes_are_weighted_alike(scene, split):
-    once = loaded(scene, without(split, 2))
-    ours = PatchObjective(WholeScenes([once]), 3, 0.1, 0.0, 5, False).weights
-    torch.testing.assert_close(ours, SceneObjective(WholeScenes([once]), 3, 0.1, 0.0).weights)
+    once = held((scene, without(split, 2)))
+    ours = PatchObjective(once, 3, 0.1, 0.0, 5, False).weights
+    torch.testing.assert_close(ours, SceneObjective(once, 3, 0.1, 0.0).weights)
     assert ours[1] == 0
-    assert ours[once.targets].mean() == pytest.approx(1, rel=1e-5)
+    assert ours[once.batch.targets].mean() == pytest.approx(1, rel=1e-5)
+
+
+def pieces():
+    """Six pieces of a scene, each brighter or darker than the next, and their splits."""
+    labels = field_labels(40, 60, field=10)
+    cube = field_cube(labels, noise=0.5).astype(np.float32)
+    ramp = np.linspace(0, 1500, 60, dtype=np.float32)[:, None] * np.linspace(0, 1, 12)
+    cube += ramp.astype(np.float32)
+    found = []
+    for row in (0, 20):
+        for col in (0, 20, 40):
+            part = (slice(row, row + 20), slice(col, col + 20))
+            found.append((ArrayScene(cube[part].copy()), labels[part].copy()))
+    return [(one, make_split(labels, "random:0.4:val=0.2")) for one, labels in found]
+
+
+def test_what_is_stored_scores_validation_pixels_as_the_evaluations_did():
+    """Batch statistics of six pieces are those of all together, in training and in the model."""
+    scenes, splits = zip(*pieces(), strict=True)
+    settings = short(steps=40, learn_validation=False, learning_rate=1e-2)
+    trained = fit(list(scenes), list(splits), settings)
+    predictor = Predictor(trained.bundle)
+    right = np.concatenate(
+        [
+            (predictor.label_map(scene) == split.labels)[split.validation]
+            for scene, split in zip(scenes, splits, strict=True)
+        ]
+    )
+    by_step = {row["step"]: row["validation_oa"] for row in trained.log}
+    assert right.mean() == pytest.approx(by_step[trained.best_step], abs=1e-6)
+
+
+@torch.no_grad()
+def test_statistics_of_each_scene_alone_would_be_noticed():
+    source = held(*pieces())
+    network = randomise(build(default_spec(DEFAULT_MODEL, 12, 3)))
+    objective = SceneObjective(source, 3, 0.1, 0.0)
+    reestimate(network, objective.run, objective.calls)
+    batch = source.batch
+    stored = network.eval()(batch.cube)
+    together = network.train()(batch.cube)
+    alone = torch.cat([network(cube[None]) for cube in batch.cube])
+    torch.testing.assert_close(together, stored, atol=1e-3, rtol=1e-3)
+    assert (alone - stored).abs().max() > 0.5
+
+
+@pytest.mark.parametrize("change", [1.25, 0.8, 0.25])
+def test_a_brighter_or_darker_scene_is_mapped_the_same(scene, split, change):
+    bundle = fit(scene, split, short(steps=20)).bundle
+    cube = scene.cube.astype(np.float32)
+    cube[3:5, 6:9] = np.nan
+    changed = ArrayScene(cube * np.float32(change))
+    predictor = Predictor(bundle)
+    wanted = predictor.whole_scene_logits(ArrayScene(cube))
+    np.testing.assert_allclose(predictor.whole_scene_logits(changed), wanted, atol=2e-3)
+    np.testing.assert_array_equal(predictor.label_map(changed) == 0, np.isnan(cube).any(2))
+
+
+def test_a_scene_stored_in_fewer_bits_is_mapped_the_same(scene, split):
+    bundle = fit(scene, split, short(steps=30)).bundle
+    fewer = scene.with_cube(np.round(scene.cube / 20).astype(np.uint8))
+    assert fewer.cube.max() < 255
+    predictor = Predictor(bundle)
+    assert (predictor.label_map(fewer) == predictor.label_map(scene)).mean() > 0.95
 
 
 def test_propagated_labels_are_learnt_from_unless_inductive(scene, split):

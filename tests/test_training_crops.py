@@ -20,9 +20,11 @@ from hsifcn.models import DEFAULT_MODEL, build, default_spec
 from hsifcn.models.batchnorm import reestimate
 from hsifcn.training import crops as training_crops
 from hsifcn.training import memory_plan as training_plan
-from hsifcn.training.crops import CroppedScenes, CropSize, crop_round, label_scene
+from hsifcn.training import pseudo_labelling
+from hsifcn.training.crops import CroppedScenes, CropSize, crop_round
 from hsifcn.training.objectives import SceneObjective
-from hsifcn.training.scenes import WholeScenes, load_training_scene
+from hsifcn.training.pseudo_labelling import choose_windows, propagate_labels
+from hsifcn.training.scenes import label_scene, load_whole_scenes
 from hsifcn.training.settings import default_options
 from hsifcn.training.train import train
 
@@ -39,12 +41,8 @@ def cropped(pairs, size, inductive=False, seed=0):
 
 def held(pairs, inductive=False):
     scaling = fit_scaling(scene.cube.reshape(-1, 12).astype(float) for scene, _ in pairs)
-    return WholeScenes(
-        [
-            load_training_scene(scene, split, BANDS, scaling, inductive=inductive, device=CPU)
-            for scene, split in pairs
-        ]
-    )
+    labelled = [label_scene(scene, split, BANDS, inductive=inductive) for scene, split in pairs]
+    return load_whole_scenes(labelled, BANDS, scaling, CPU)
 
 
 def pair(rows=60, cols=71, recipe="random:0.2:val=0.2", seed=0):
@@ -167,8 +165,11 @@ def test_what_a_tile_holds():
 
 def test_crops_hold_the_pseudo_labels_of_the_scene():
     pairs = [pair(), pair(20, 40, seed=1)]
-    source = cropped(pairs, replace(SMALL, window=24)).with_pseudo_labels(3)
-    assert len(source.pseudo_labels) == 9 + 2
+    source = cropped(pairs, SMALL)
+    found = propagate_labels(source.scenes, BANDS, source.scaling, 3, 40, CPU)
+    assert len(found.training) == 4 + 1
+    assert len(found.all_labels) == 4 + 1
+    source = source.with_pseudo_labels(found.training)
     for crops in source.draw(np.random.default_rng(1)):
         pseudo = source.read(crops).pseudo_labels
         assert pseudo.weights.sum().item() == pytest.approx(1, abs=1e-5)
@@ -184,42 +185,19 @@ def test_crops_hold_the_pseudo_labels_of_the_scene():
             assert (own == truth)[~learnt & (truth > 0)].mean() > 0.8
 
 
-def test_windows_see_the_labels_around_their_cores(monkeypatch):
-    """Labels spread about 32 pixels, so a window reads so far beyond its core."""
-    seen = []
-    monkeypatch.setattr(
-        training_crops, "propagate_over_windows", lambda windows, *_: seen.extend(windows) or []
-    )
-    scene, split = pair(100, 100)
-    cropped([(scene, split)], replace(SMALL, window=20)).with_pseudo_labels(3)
-    assert len(seen) > 20
-    for window in seen:
-        core, read = window.tile.core, window.tile.read
-        assert read.row == max(0, core.row - 32)
-        assert read.col == max(0, core.col - 32)
-        assert (read.row_stop, read.col_stop) == (
-            min(100, core.row_stop + 32),
-            min(100, core.col_stop + 32),
-        )
-        part = split.train[read.slices]
-        np.testing.assert_array_equal(window.labels, np.where(part, split.labels[read.slices], 0))
-
-
-def test_no_pseudo_labels_where_no_window_fits():
-    source = cropped([pair()], SMALL).with_pseudo_labels(3)
+def test_no_pseudo_labels_where_none_were_made():
+    source = cropped([pair()], SMALL).with_pseudo_labels([])
     (crops, *_) = source.draw(np.random.default_rng(1))
     assert source.read(crops).pseudo_labels is None
 
 
 def test_of_too_many_windows_those_of_rare_classes_are_kept(monkeypatch):
-    monkeypatch.setattr(training_crops, "MAX_WINDOWS", 3)
-    scene, split = pair()
+    monkeypatch.setattr(pseudo_labelling, "MAX_WINDOWS", 3)
+    _, split = pair()
     row, col = np.argwhere(split.train)[-1]
     labels = np.where(split.labels == 3, 1, split.labels)
     labels[row, col] = 3
-    rare = scene, replace(split, labels=labels)
-    source = cropped([rare], replace(SMALL, window=24))
-    windows = source._windows()
+    windows = choose_windows([np.where(split.train, labels, 0).astype(np.uint16)], 24)
     assert len(windows) == 3
     core = windows[0].tile.core
     assert core.row <= row < core.row_stop
@@ -267,7 +245,7 @@ def test_gradients_are_normalised_over_the_whole_step():
 @pytest.mark.parametrize("inductive", [False, True])
 @torch.no_grad()
 def test_statistics_over_all_crops_are_those_of_the_scene(inductive):
-    pairs = [pair(70, 93), pair(41, 50, seed=2)]
+    pairs = [pair(70, 93), pair(70, 93, seed=2)]
     whole, crops = held(pairs, inductive), cropped(pairs, MIDDLE, inductive)
     tiles = [
         (number, tile)
@@ -296,7 +274,7 @@ def test_validation_scores_are_those_of_the_whole_scene():
     source = cropped(pairs, MIDDLE)
     network = randomise(build(default_spec(DEFAULT_MODEL, 12, 3)))
     scores, targets = SceneObjective(source, 3, 0.1, 0.0).validation_scores(network)
-    whole = held(pairs).scenes[0]
+    whole = held(pairs).batch
     wanted = network.eval()(whole.cube).flatten(2)[0][:, whole.validation_pixels].t()
     assert len(targets) == source.n_validation == len(whole.validation_targets)
     order, other = (np.lexsort(values.numpy().round(3).T) for values in (scores, wanted))
@@ -315,26 +293,10 @@ def test_evaluations_are_bounded(monkeypatch):
     assert max(len(crops.tiles) for crops in source.batch_norm_inputs) <= SMALL.tiles_at_once
 
 
-def test_halves_share_the_training_pixels_of_each_class():
-    source = cropped([pair(), pair(20, 40, seed=1)], SMALL)
-    first, second = (source.halved(half) for half in (0, 1))
-    for one, other, both in zip(first.scenes, second.scenes, source.scenes, strict=True):
-        np.testing.assert_array_equal(one.training, other.validation)
-        np.testing.assert_array_equal(one.training + other.training, both.training)
-    assert np.abs(first.counts(3) - second.counts(3)).max() <= 2  # one a scene
-
-
 def test_labels_of_another_size():
     scene, _ = pair()
     with pytest.raises(LabelError, match="the labels are 20x24 pixels, array is 60x71"):
         label_scene(scene, pair(20, 24)[1], BANDS, inductive=False)
-
-
-def test_no_training_pixel_holds_a_measurement():
-    scene, split = pair()
-    cube = np.where(split.train[..., None], np.float32(np.nan), scene.cube)
-    with pytest.raises(LabelError, match="no training pixel holds a measurement"):
-        cropped([(ArrayScene(cube), split)], SMALL)
 
 
 class TestTraining:
@@ -453,17 +415,10 @@ class TestTraining:
         labels = Predictor(bundles[0].bundle).label_map(holed)
         np.testing.assert_array_equal(labels == 0, holes)
 
-    def test_without_validation_pixels_the_temperature_is_cross_fitted(self, monkeypatch):
-        seen = []
-        monkeypatch.setattr(
-            "hsifcn.training.temperature.fit_temperature",
-            lambda logits, targets: seen.append(len(targets)) or 2.0,
-        )
+    def test_without_validation_pixels_the_last_state_is_kept_and_not_calibrated(self):
         scene, labels = field_scene(60, 71)
-        split = make_split(labels, "per-class:6")
-        trained = self.fit([(scene, split)])
-        assert seen == [split.n_train]
-        assert trained.bundle.temperature == 2.0
+        trained = self.fit([(scene, make_split(labels, "per-class:6"))])
+        assert trained.bundle.temperature == 1.0
         assert trained.best_step == 12
 
 
@@ -472,7 +427,7 @@ def test_a_network_with_a_wide_halo_trains_on_crops(monkeypatch, small_models):
     monkeypatch.setattr(training_crops, "BATCH_NORM_PIXELS", 1)
     labels = field_labels(150, 140)
     scene, split = field_scene(150, 140)[0], make_split(labels, "random:0.2")
-    settings = replace(default_options("fcn8s", steps=2), evaluate_every=1)
+    settings = replace(default_options("fcn8s", steps=2), evaluate_every=1, propagation=0.0)
     trained = train(dataset_of(scene, split), settings)
     crops = trained.bundle.settings["crops"]
     assert (crops["side"], crops["count"]) == (128, 1)  # no more pixels than the scene has

@@ -14,7 +14,7 @@ from scenes import ShapeScene
 from hsifcn.core.errors import MemoryCeilingError
 from hsifcn.core.process import rss_bytes
 from hsifcn.models import MODELS, build, default_spec
-from hsifcn.propagation.random_walker import PseudoLabels
+from hsifcn.propagation.pseudo_labels import PseudoLabels
 from hsifcn.training import memory_plan as training_plan
 from hsifcn.training.memory_plan import memory_need, plan_steps, try_step
 from hsifcn.training.objectives import SceneObjective
@@ -46,7 +46,7 @@ def counted(spec, propagation):
         pseudo_labels if propagation else None,
     )  # fmt: skip
     network = build(spec).to(memory_format=torch.channels_last)
-    step = SceneObjective(WholeScenes([scene]), CLASSES, 0.1, 0.1, propagation)
+    step = SceneObjective(WholeScenes(scene, [(side, side)]), CLASSES, 0.1, 0.1, propagation)
     peaks = []
     for symmetry in (0, 3, 7):
         with LiveBytes() as counter:

@@ -8,15 +8,19 @@ import torch
 from scenes import ArrayScene, field_scene, randomise
 
 from hsifcn.core.errors import LabelError, MismatchError, UnreadableFileError
+from hsifcn.core.scene import Window
 from hsifcn.data.splits import make_split
 from hsifcn.data.standardise import fit_scaling
 from hsifcn.models import DEFAULT_MODEL, build, default_spec
 from hsifcn.models.batchnorm import reestimate
+from hsifcn.propagation.pseudo_labels import WindowPseudoLabels
 from hsifcn.training.augment import N_SYMMETRIES, transform, undo
 from hsifcn.training.scenes import (
-    halved,
-    load_training_scene,
+    label_scene,
+    load_whole_scenes,
+    padded_pixels,
     read_standardised,
+    require_training_pixels,
     scene_scaling,
     usable_bands,
 )
@@ -35,9 +39,16 @@ def split():
 
 
 def load(scene, split, inductive=False):
-    bands = usable_bands([scene])
-    scaling = scene_scaling([scene], [split], bands, inductive)
-    return load_training_scene(scene, split, bands, scaling, inductive=inductive, device=CPU)
+    return load_all([(scene, split)], inductive).batch
+
+
+def load_all(pairs, inductive=False, unit_length=False):
+    """Scenes and their splits in one batch, as networks see them whole."""
+    scenes, splits = [scene for scene, _ in pairs], [split for _, split in pairs]
+    bands = usable_bands(scenes)
+    scaling = scene_scaling(scenes, splits, bands, inductive, unit_length=unit_length)
+    labelled = [label_scene(*pair, bands, inductive=inductive) for pair in pairs]
+    return load_whole_scenes(labelled, bands, scaling, CPU)
 
 
 class TestUsableBands:
@@ -127,6 +138,9 @@ class TestScaling:
         cube[split.train] = np.nan
         with pytest.raises(LabelError, match="no training pixel of array holds"):
             load(ArrayScene(cube), split, inductive=True)
+        labelled = label_scene(ArrayScene(cube), split, np.ones(12, bool), inductive=False)
+        with pytest.raises(LabelError, match="no training pixel holds a measurement"):
+            require_training_pixels([labelled])
 
 
 def test_what_the_network_sees(scene, split):
@@ -157,10 +171,8 @@ def test_pixels_without_a_measurement_are_not_learnt_from(scene, split):
 
 def test_labels_of_another_size(scene):
     other = make_split(field_scene(19, 24)[1], "random:0.3")
-    bands = usable_bands([scene])
-    scaling = fit_scaling([scene.cube.reshape(-1, 12)])
     with pytest.raises(LabelError, match="the labels are 19x24 pixels, array is 20x24"):
-        load_training_scene(scene, other, bands, scaling, inductive=False, device=CPU)
+        label_scene(scene, other, usable_bands([scene]), inductive=False)
 
 
 def test_reading_by_strips_is_reading_at_once(monkeypatch, scene):
@@ -201,12 +213,122 @@ def test_symmetries_are_undone():
         assert t.shape[:2] == (1, 2)
 
 
-def test_halves_share_the_training_pixels_of_each_class(scene, split):
-    whole = load(scene, split)
-    first, second = (halved(whole, half) for half in (0, 1))
-    assert torch.equal(first.pixels, second.validation_pixels)
-    assert torch.equal(second.targets, first.validation_targets)
-    both = torch.cat([first.pixels, second.pixels]).sort().values
-    assert torch.equal(both, whole.pixels.sort().values)
-    counts = [torch.bincount(half.targets, minlength=3) for half in (first, second)]
-    assert (counts[0] - counts[1]).abs().max() <= 1
+def test_scaling_of_spectra_of_length_one(scene, split):
+    scaling = scene_scaling([scene], [split], np.ones(12, bool), False, unit_length=True)
+    spectra = scene.cube.reshape(-1, 12).astype(np.float64)
+    spectra /= np.sqrt((spectra**2).sum(1, keepdims=True))
+    assert scaling.unit_length
+    np.testing.assert_allclose(scaling.mean, spectra.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(scaling.std, spectra.std(0), rtol=1e-4)
+    darker = scene.with_cube(scene.cube.astype(np.float32) * np.float32(0.3))
+    again = scene_scaling([darker], [split], np.ones(12, bool), False, unit_length=True)
+    np.testing.assert_allclose(again.mean, scaling.mean, rtol=1e-6)
+
+
+class TestSeveralScenes:
+    """Of different size, with holes: one batch, padded."""
+
+    @pytest.fixture
+    def pairs(self, scene, split):
+        other, labels = field_scene(13, 31, seed=1)
+        cube = other.cube.astype(np.float32)
+        cube[4:7, 8:20] = np.nan
+        return [(scene, split), (ArrayScene(cube), make_split(labels, "random:0.3:val=0.2"))]
+
+    def test_lie_in_the_corner_of_the_batch(self, pairs):
+        source = load_all(pairs)
+        shapes = [pair[0].shape[:2] for pair in pairs]
+        assert source.batch.cube.shape == (2, 12, 20, 31)
+        assert padded_pixels(shapes) == 2 * 20 * 31
+        spectra = np.concatenate(
+            [s.cube[np.isfinite(s.cube).all(2)].astype(np.float64) for s, _ in pairs]
+        )
+        for number, (scene, _) in enumerate(pairs):
+            rows, cols, _ = scene.shape
+            valid = np.isfinite(scene.cube).all(2)
+            wanted = (scene.cube - spectra.mean(0)) / spectra.std(0)
+            wanted[~valid] = 0
+            found = source.batch.cube[number].permute(1, 2, 0).numpy()
+            np.testing.assert_allclose(found[:rows, :cols], wanted, atol=1e-4)
+            assert not found[rows:].any()
+            assert not found[:, cols:].any()
+            counted = source.batch.counted[number, 0].numpy()
+            np.testing.assert_array_equal(counted[:rows, :cols], valid)
+            assert counted.sum() == valid.sum()
+
+    def test_labels_keep_their_scene_and_place(self, pairs):
+        batch = load_all(pairs).batch
+        found = np.zeros((2, 20, 31), np.uint16)
+        found.flat[batch.pixels] = batch.targets + 1
+        validating = np.zeros_like(found)
+        validating.flat[batch.validation_pixels] = batch.validation_targets + 1
+        for number, (scene, split) in enumerate(pairs):
+            place = (number, slice(scene.shape[0]), slice(scene.shape[1]))
+            valid = np.isfinite(scene.cube).all(2)
+            np.testing.assert_array_equal(
+                found[place], np.where(split.train & valid, split.labels, 0)
+            )
+            np.testing.assert_array_equal(
+                validating[place], np.where(split.validation & valid, split.labels, 0)
+            )
+            found[place] = validating[place] = 0
+        assert not found.any()
+        assert not validating.any()
+
+    def test_pseudo_labels_keep_their_scene_and_place(self, pairs):
+        rng = np.random.default_rng(0)
+        whole = [
+            WindowPseudoLabels(
+                number,
+                Window(0, 0, *scene.shape[:2]),
+                rng.integers(0, 3, scene.shape[:2]).astype(np.uint16),
+                rng.random(scene.shape[:2]).astype(np.float32),
+                confidence,
+            )
+            for number, ((scene, _), confidence) in enumerate(zip(pairs, (0.9, 0.5), strict=True))
+        ]
+        found = load_all(pairs).with_pseudo_labels(whole[::-1]).batch.pseudo_labels
+        classes, weights = (
+            values.reshape(2, 20, 31).numpy() for values in (found.classes, found.weights)
+        )
+        assert weights.sum() == pytest.approx(1, abs=1e-5)
+        total = sum(one.weights.sum() for one in whole)
+        for number, one in enumerate(whole):
+            there = (number, *one.core.slices)
+            np.testing.assert_array_equal(classes[there], one.classes)
+            np.testing.assert_allclose(weights[there], one.weights / total, rtol=1e-4)
+            weights[there] = 0
+        assert not weights.any()
+        pixels = [one.weights.size for one in whole]
+        assert found.mean_confidence == pytest.approx(np.average([0.9, 0.5], weights=pixels))
+
+    @pytest.mark.usefixtures("small_models")
+    @torch.no_grad()
+    def test_batch_statistics_of_the_stem_are_those_of_all_measured_pixels(self, pairs):
+        source = load_all(pairs)
+        network = randomise(build(default_spec(DEFAULT_MODEL, 12, 3)))
+        reestimate(network, lambda n: n(source.batch.cube, source.batch.counted), calls=1)
+        spectra = []
+        for number, (scene, _) in enumerate(pairs):
+            valid = torch.from_numpy(np.isfinite(scene.cube).all(2))
+            own = source.batch.cube[number, :, : scene.shape[0], : scene.shape[1]]
+            spectra.append(own[:, valid])
+        first = next(iter(network.stem))
+        features = first.conv.weight[:, :, 0, 0].double() @ torch.cat(spectra, 1).double()
+        torch.testing.assert_close(
+            first.norm.running_mean.double(), features.mean(1), atol=1e-4, rtol=1e-4
+        )
+        torch.testing.assert_close(
+            first.norm.running_var.double(), features.var(1, correction=0), atol=1e-4, rtol=1e-4
+        )
+
+
+def test_validation_pixels_become_training_pixels(scene, split):
+    batch = load_all([(scene, split), (scene, split)]).with_validation().batch
+    known = np.stack([np.where(split.train | split.validation, split.labels, 0)] * 2)
+    found = np.zeros_like(known)
+    found.flat[batch.pixels] = batch.targets + 1
+    np.testing.assert_array_equal(found, known)
+    assert len(batch.pixels) == np.count_nonzero(known)
+    assert not len(batch.validation_pixels)
+    assert not len(batch.validation_targets)
