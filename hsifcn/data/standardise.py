@@ -44,9 +44,7 @@ class Scaling:
         -------
         ndarray, (rows, cols, bands), float32
         """
-        scaled = block.astype(np.float32)
-        if self.unit_length:
-            scaled = divided_by_length(scaled)
+        scaled = divided_by_length(block) if self.unit_length else block.astype(np.float32)
         scaled -= self.mean.astype(np.float32)
         scaled *= (1 / self.std).astype(np.float32)
         scaled[~valid] = 0
@@ -55,12 +53,11 @@ class Scaling:
 
 def divided_by_length(spectra: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """Spectra (..., bands) divided by their Euclidean lengths; those of length 0 stay so."""
-    values = spectra.astype(np.float32, copy=False)
-    lengths = np.sqrt(np.einsum("...b,...b->...", values, values, dtype=np.float64))
-    divided: npt.NDArray[np.float32] = values / np.maximum(lengths, 1e-30)[..., None].astype(
-        np.float32
-    )
-    return divided
+    values = spectra.astype(np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):  # spectra that are no measurements
+        lengths = np.sqrt(np.einsum("...b,...b->...", values, values))
+        values /= np.maximum(lengths, np.float32(1e-30))[..., None]
+    return values
 
 
 def valid_pixels(block: npt.NDArray[Any], nodata: float | None) -> npt.NDArray[np.bool_]:

@@ -28,7 +28,7 @@ from hsifcn.data.dataset import Dataset
 from hsifcn.inference.refine.potentials import DEFAULTS
 from hsifcn.inference.tiling import plan_scene
 from hsifcn.models import MODELS, ModelSpec, build, geometry
-from hsifcn.propagation.features import SMOOTHING
+from hsifcn.propagation.features import SMOOTHED_AT_ONCE, SMOOTHING
 from hsifcn.propagation.mnf import COMPONENTS
 from hsifcn.propagation.pseudo_labels import HALO, MAX_WINDOWS, PseudoLabels
 from hsifcn.training.crops import EVALUATION_PIXELS, CropSize
@@ -50,6 +50,7 @@ SAFE_SHARE = 0.95  # of a ceiling that is planned for: heaps differ by a few per
 TRIALS = 3  # the fastest of which is the least disturbed
 WEIGHTS_HELD = 6  # times: themselves, gradients, two moments, their average and the best so far
 GRADIENTS_HELD = 2  # of the widest layer, while all is still there that was kept
+SOLVER_VALUES = 8  # a pixel and component, while components are smoothed
 PROPAGATION_VALUES = 14  # a pixel and class that propagation holds
 LABELS_HELD = 6  # bytes a pixel of the scene: two label maps, and what finds their pixels
 SCRATCH = 48 * 2**20  # bytes of small blocks and of what convolutions need beside their tensors
@@ -205,13 +206,15 @@ def memory_need(spec: ModelSpec, scenes: Sequence[Scene], trial: Trial) -> Need:
     widest = FLOAT * max(*spec.stem, spec.widths[0])
     keep_memory_together()  # gives back what the trial step freed
     on_disk = max(scene.shape[2] * scene.dtype.itemsize for scene in scenes)
+    components = min(COMPONENTS, spec.bands)
     return Need(
         fixed=rss_bytes() + WEIGHTS_HELD * weights + SCRATCH,
         labels=LABELS_HELD * sum(scene.shape[0] * scene.shape[1] for scene in scenes),
         cube=FLOAT * spec.bands,
         step=trial.kept / TRIAL_SIDE**2 + GRADIENTS_HELD * widest,
-        propagation=FLOAT * (spec.bands + (len(SMOOTHING) + 1) * min(COMPONENTS, spec.bands))
-        + PROPAGATION_VALUES * FLOAT * spec.classes,
+        propagation=FLOAT * (spec.bands + len(SMOOTHING) * components)
+        + FLOAT * SOLVER_VALUES * min(SMOOTHED_AT_ONCE, components)
+        + FLOAT * PROPAGATION_VALUES * spec.classes,
         reading=2 * on_disk + FLOAT * spec.bands,
     )
 

@@ -31,6 +31,7 @@ from hsifcn.propagation.pseudo_labels import (
 )
 
 LabelArray = npt.NDArray[np.uint16]
+STATISTICS_VOXELS = 2**18  # whose statistics are taken at once, in double precision
 
 
 @dataclass(frozen=True)
@@ -293,7 +294,7 @@ def scene_scaling(
 
     def spectra() -> Any:
         for scene, split in zip(scenes, splits, strict=True):
-            for window in strips(scene.shape):
+            for window in strips(scene.shape, STATISTICS_VOXELS):
                 block = read_bands(scene, window, bands)
                 taken = valid_pixels(block, scene.nodata)
                 if inductive:
