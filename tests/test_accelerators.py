@@ -12,12 +12,13 @@ from cli_helpers import COMPARISON, STEPS, command, small_scene
 from scenes import dataset_of, field_scene, noise_scene, random_bundle
 
 from hsifcn.comparison.baselines import PatchPredictor
-from hsifcn.core.scene import class_targets
+from hsifcn.core.scene import Window, class_targets
+from hsifcn.core.tiles import Tile
 from hsifcn.data.splits import make_split
 from hsifcn.inference.predictor import Predictor
 from hsifcn.inference.refine.potentials import DEFAULTS, METHODS
 from hsifcn.models import DEFAULT_MODEL, MODELS
-from hsifcn.propagation.random_walker import propagate
+from hsifcn.propagation.pseudo_labels import Propagation, PropagationWindow
 from hsifcn.training import memory_plan as training_plan
 from hsifcn.training.settings import default_options
 from hsifcn.training.train import train
@@ -90,9 +91,14 @@ def test_refined_maps_are_those_of_the_processor(device, method):
 
 def test_labels_are_propagated_as_on_the_processor(device):
     cube, pixels, targets = spectra_and_labels()
-    there = propagate(cube, None, pixels, targets, 3)
-    found = propagate(cube.to(device), None, pixels.to(device), targets.to(device), 3)
-    assert found.device.type == device
+    labels = np.zeros(cube.shape[2:], np.uint16)
+    labels.flat[pixels] = targets + 1
+    place = Window(0, 0, *labels.shape)
+    window = PropagationWindow(0, Tile(place, place), labels)
+    there, found = (
+        Propagation([window], lambda _, on=on: (cube.to(on), None), 3).core_probabilities(window)
+        for on in ("cpu", device)
+    )
     assert (found.cpu() - there).abs().max() < 0.05
     assert (found.cpu().argmax(0) == there.argmax(0)).float().mean() > 0.99
 

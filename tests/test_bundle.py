@@ -51,6 +51,14 @@ def test_round_trip(tmp_path, name):
     assert np.array_equal(loaded.scaling.std, bundle.scaling.std)
 
 
+@pytest.mark.parametrize("unit_length", [False, True])
+def test_whether_spectra_have_length_one_is_kept(tmp_path, unit_length):
+    bundle = random_bundle("fcn1s")
+    scaling = replace(bundle.scaling, unit_length=unit_length)
+    replace(bundle, scaling=scaling).save(tmp_path / "m.safetensors")
+    assert load_model(tmp_path / "m.safetensors").scaling.unit_length is unit_length
+
+
 def test_no_wavelengths(tmp_path):
     random_bundle("fcn8s").save(tmp_path / "m.safetensors")
     assert load_model(tmp_path / "m.safetensors").wavelengths is None

@@ -18,7 +18,7 @@ from hsifcn.core.errors import (
 )
 from hsifcn.core.scene import Window
 from hsifcn.core.tiles import plan_tiles
-from hsifcn.data.standardise import fit_scaling
+from hsifcn.data.standardise import Scaling, fit_scaling
 from hsifcn.inference import tiling as tile_plan
 from hsifcn.inference.map_writer import MappedTile, probabilities_path
 from hsifcn.inference.predict import PredictOptions, write_map
@@ -239,6 +239,35 @@ def test_pixels_without_a_measurement_stay_0_and_do_not_spread():
         labels = predictor.label_map(scene)
         assert np.array_equal(labels == 0, holes)
         np.testing.assert_allclose(predictor.whole_scene_logits(scene), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["fcn1s", "patch5"])
+def test_models_of_spectra_of_length_one_ignore_a_gain_in_tiles_too(name):
+    scene, _ = field_scene(90, 33, BANDS)
+    cube = scene.cube.astype(np.float32)
+    cube[4:8, 5] = np.nan
+    scaling = Scaling(np.full(BANDS, 0.45), np.full(BANDS, 0.1), unit_length=True)
+    predictor = Predictor(random_bundle(name, BANDS, scaling=scaling))
+    tiled = in_tiles_of(predictor, 32)
+    assert len(tiled.tiles(ArrayScene(cube))) > 1
+    wanted = predictor.whole_scene_logits(ArrayScene(cube))
+    for gain in (0.01, 1.0, 1.25):
+        brighter = ArrayScene(cube * np.float32(gain))
+        assert_same_scores(wanted, predictor.whole_scene_logits(brighter))
+        assert_same_scores(wanted, tiled.whole_scene_logits(brighter))
+        np.testing.assert_array_equal(tiled.label_map(brighter) == 0, np.isnan(cube).any(2))
+
+
+def test_light_is_undone_before_spectra_are_brought_to_length_one():
+    scene, _ = field_scene(20, 24, BANDS)
+    cube = scene.cube.astype(np.float32)
+    gain, offset = np.linspace(0.8, 1.3, BANDS), np.linspace(50, -20, BANDS)
+    plain = Scaling(np.full(BANDS, 0.45), np.full(BANDS, 0.1), unit_length=True)
+    bundle = random_bundle("fcn1s", BANDS, scaling=plain)
+    lit = replace(bundle, scaling=replace(plain, gain=gain, offset=offset))
+    wanted = Predictor(bundle).whole_scene_logits(ArrayScene(cube))
+    hazy = ArrayScene((cube * gain + offset).astype(np.float32))
+    np.testing.assert_allclose(Predictor(lit).whole_scene_logits(hazy), wanted, atol=1e-3)
 
 
 def test_a_scene_without_any_measurement_is_all_0(predictors):

@@ -9,6 +9,7 @@ from scenes import noise_scene
 from hsifcn.core.scene import Window
 from hsifcn.data.standardise import (
     Scaling,
+    divided_by_length,
     fit_scaling,
     read_bands,
     strips,
@@ -99,3 +100,21 @@ def test_strips_cover_the_scene_once(rows, cols, bands, voxels):
     assert windows[-1].row_stop == rows
     assert all((window.col, window.cols) == (0, cols) for window in windows)
     assert all(w.rows == 1 or w.rows * cols * bands <= voxels for w in windows)
+
+
+@given(st.floats(1e-3, 1e3), st.integers(0, 99))
+def test_a_gain_does_not_change_spectra_of_length_one(gain, seed):
+    block = np.random.default_rng(seed).uniform(1, 5000, (4, 5, 6)).astype(np.float32)
+    valid = np.ones((4, 5), bool)
+    valid[1, 2] = False
+    scaling = Scaling(np.full(6, 0.4), np.full(6, 0.05), unit_length=True)
+    lengths = np.sqrt((block.astype(np.float64) ** 2).sum(2, keepdims=True))
+    wanted = np.where(valid[..., None], (block / lengths - 0.4) / 0.05, 0)
+    np.testing.assert_allclose(scaling.apply(block, valid), wanted, atol=1e-4)
+    np.testing.assert_allclose(scaling.apply(block * np.float32(gain), valid), wanted, atol=1e-4)
+
+
+def test_spectra_of_length_zero_stay_zero():
+    block = np.zeros((1, 2, 3), np.uint16)
+    block[0, 1] = 3, 0, 4
+    np.testing.assert_allclose(divided_by_length(block), [[[0, 0, 0], [0.6, 0, 0.8]]], rtol=1e-6)
