@@ -97,6 +97,16 @@ def test_the_values_of_metrics(metrics):
     assert min(metrics["train_seconds"], metrics["predict_seconds"]) > 0
 
 
+def test_metrics_tell_what_propagation_chose_and_why(metrics):
+    recipe = metrics["recipe"]
+    assert sum(recipe["classifiers"].values()) == pytest.approx(1, abs=1e-3)
+    tried = [float(weight) for weight in recipe["prior_weight_accuracy"]]
+    assert min(tried) <= recipe["prior_weight"] <= max(tried)
+    assert all(0 <= accuracy <= 1 for accuracy in recipe["prior_weight_accuracy"].values())
+    assert recipe["expected_oa"] == pytest.approx(metrics["oa"], abs=0.2)
+    assert recipe["groups"] > 3
+
+
 def test_the_split_is_the_one_that_split_makes(metrics, tmp_path):
     with np.load(finished_folder() / "runs/cube/split.npz") as stored:
         counts = [int(stored[name].sum()) for name in ("train", "validation", "test")]
