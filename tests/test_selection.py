@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,12 @@ from hypothesis import strategies as st
 from hsifcn.core.scene import Window
 from hsifcn.core.tiles import Tile
 from hsifcn.propagation.pseudo_labels import Propagation, PropagationWindow
-from hsifcn.propagation.selection import LabelledPixels, choose_prior_weight, stratified_sample
+from hsifcn.propagation.selection import (
+    Evidence,
+    LabelledPixels,
+    choose_prior_weight,
+    stratified_sample,
+)
 
 
 def labelled_pixels(targets, groups):
@@ -228,3 +235,9 @@ def test_the_record_is_made_of_plain_values():
     }  # fmt: skip
     assert all(isinstance(name, str) for name in record["classifiers"])
     assert sum(record["classifiers"].values()) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_record_without_evidence_is_json():
+    nothing = float("nan")
+    record = Evidence(0, {}, nothing, 0.01, {0.01: nothing}, nothing).record()
+    assert json.loads(json.dumps(record, allow_nan=False))["expected_oa"] is None

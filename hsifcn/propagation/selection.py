@@ -213,16 +213,20 @@ class Evidence:
     expected_oa: float
 
     def record(self) -> dict[str, object]:
-        """For ``metrics.json``."""
+        """For ``metrics.json``, which has no NaN: None stands for it."""
+
+        def told(value: float) -> float | None:
+            return None if np.isnan(value) else value
+
         return {
             "groups": self.groups,
             "classifiers": {str(one): round(w, 4) for one, w in self.classifiers.items()},
-            "left_out_accuracy": self.accuracy,
+            "left_out_accuracy": told(self.accuracy),
             "prior_weight": self.prior_weight,
             "prior_weight_accuracy": {
-                f"{one:g}": accuracy for one, accuracy in self.prior_weight_accuracy.items()
+                f"{one:g}": told(accuracy) for one, accuracy in self.prior_weight_accuracy.items()
             },
-            "expected_oa": self.expected_oa,
+            "expected_oa": told(self.expected_oa),
         }
 
 
