@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from hsifcn.comparison.tables import verdict
+from hsifcn.comparison.verdict import verdict
 
 ROWS = [
     {

@@ -21,7 +21,7 @@ from hsifcn.comparison.growth import by_patch, by_scene
 from hsifcn.comparison.launcher import OpenCase, run_seed
 from hsifcn.comparison.tables import Entry, assemble, case_folder, images
 from hsifcn.core.errors import ExistingOutputError, FailedError, MemoryCeilingError, SplitError
-from hsifcn.data.dataset import Labelling, open_dataset
+from hsifcn.data.dataset import Dataset, Labelling, open_dataset
 from hsifcn.data.splits import write_split
 from hsifcn.io.cache import state_of
 from hsifcn.io.files import make_folder, write_json
@@ -57,24 +57,7 @@ def compare(
         What ``comparison.json`` holds.
     """
     chosen = choose_contenders(experiment.contenders, experiment.patch)
-    labelling = Labelling(experiment.class_names, experiment.label_field, experiment.all_touched)
-    datasets = {
-        case.name: open_dataset(
-            [experiment.scene],
-            [experiment.labels],
-            case.recipe,
-            experiment.first_seed,
-            wavelengths=experiment.wavelengths,
-            nodata=experiment.nodata,
-            labelling=labelling,
-            bands=experiment.bands,
-            keep_bad_bands=experiment.keep_bad_bands,
-        )
-        for case in experiment.cases
-    }
-    for name, dataset in datasets.items():
-        if not dataset.splits[0].n_test:
-            raise SplitError(f"split {name} tests nothing", "compare on a split with test pixels")
+    datasets = open_datasets(experiment)
     prepare_folder(out, experiment, resume=resume, overwrite=overwrite)
     entries: list[Entry] = []
     for case in experiment.cases:
@@ -94,6 +77,35 @@ def compare(
         out / "report.html", comparison=comparison, images=images(datasets, entries, comparison)
     )
     return comparison
+
+
+def open_datasets(experiment: Experiment) -> dict[str, Dataset]:
+    """The scene with the labels and the split of each case, by name of the case.
+
+    Raises
+    ------
+    SplitError
+        A split has no test pixels.
+    """
+    labelling = Labelling(experiment.class_names, experiment.label_field, experiment.all_touched)
+    datasets = {
+        case.name: open_dataset(
+            [experiment.scene],
+            [experiment.labels],
+            case.recipe,
+            experiment.first_seed,
+            wavelengths=experiment.wavelengths,
+            nodata=experiment.nodata,
+            labelling=labelling,
+            bands=experiment.bands,
+            keep_bad_bands=experiment.keep_bad_bands,
+        )
+        for case in experiment.cases
+    }
+    for name, dataset in datasets.items():
+        if not dataset.splits[0].n_test:
+            raise SplitError(f"split {name} tests nothing", "compare on a split with test pixels")
+    return datasets
 
 
 def growth(opened: OpenCase, entries: list[Entry], mosaics: Path, say: Say) -> dict[str, Any]:
