@@ -119,8 +119,11 @@ def test_another_crs_gives_what_gdal_gives():
 
 
 def test_two_names_of_one_crs_are_one_crs(tmp_path):
-    header = "{UTM, 1, 1, 500000, 5300000, 20, 20, 32, North, WGS-84}"
-    scene = open_scene(write_envi(tmp_path / "x.img", sample_cube(), map_info=header))
+    header = {
+        "map_info": "{UTM, 1, 1, 500000, 5300000, 20, 20, 32, North, WGS-84}",
+        "coordinate_system_string": f"{{{CRS.from_wkt(UTM).to_wkt(version='WKT2_2019')}}}",
+    }
+    scene = open_scene(write_envi(tmp_path / "x.img", sample_cube(), **header))
     assert scene.grid.crs != UTM
     found = aligned(LABELS[:3, :3], grid(row=1, col=2), target_of(scene))
     np.testing.assert_array_equal(found[1:, 2:], LABELS[:3, :3])

@@ -243,3 +243,10 @@ def test_the_option_of_the_commands(tmp_path):
         assert np.argwhere(np.load(tmp_path / "map.npy") == 0).size == 2 * 25
     done = command(tmp_path, "predict", "run", "cube.npy", "-o", "map.npy", "--overwrite")
     assert (np.load(tmp_path / "map.npy") > 0).all()
+
+
+def test_too_few_pixels_tell_nothing(tmp_path):
+    cube = np.array([[[0, 1], [100, 101], [20000, 20001]]], "u2")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(opened(tmp_path, cube).read(Window(0, 0, 1, 3)), cube)
