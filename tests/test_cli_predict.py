@@ -532,6 +532,7 @@ main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="kills with a signal")
 @pytest.mark.parametrize("suffix", [".img", ".tif"])
 def test_killed_between_renames_it_is_made_again(folder, suffix):
