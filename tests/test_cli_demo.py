@@ -43,6 +43,7 @@ def test_it_leaves_a_run_that_can_be_predicted_with(tmp_path, asked):
     bundled = bundled_scene()
     assert (experiment.scene, experiment.labels) == (bundled["scene"], bundled["labels"])
     assert {"patch", "cast", DEFAULT_MODEL} <= set(experiment.contenders)
+    assert list(experiment.splits.values()) == ["checkerboard:14:gap=3"]
     assert out.as_posix() == "runs/demo/comparison"
     assert options["overwrite"] is False
     assert "at work" in done.err
