@@ -147,7 +147,8 @@ def facts_of(scene: FileScene, labels: LabelMap | None, labels_path: str | None)
             for number, name in enumerate(labels.class_names, start=1)
             if (labels.labels == number).any()
         }
-        values["class_codes"] = dict(zip(labels.class_names, labels.codes, strict=True))
+        codes = dict(zip(labels.class_names, labels.codes, strict=True))
+        values["class_codes"] = {name: codes[name] for name in values["classes"]}
         values["labels_shape"] = list(labels.labels.shape)
     return values
 
@@ -209,8 +210,9 @@ def summary(values: dict[str, Any]) -> str:
     }
     text = tables.facts(facts)
     if values["classes"]:
-        counts = values["classes"].items()
-        text += "\n\n" + tables.table(("class", "pixels"), [(n, f"{c:,}") for n, c in counts])
+        codes = values["class_codes"]
+        rows = [(name, str(codes[name]), f"{n:,}") for name, n in values["classes"].items()]
+        text += "\n\n" + tables.table(("class", "code", "pixels"), rows)
     return text
 
 

@@ -52,8 +52,9 @@ def command(
     for number, name in enumerate(split.class_names, start=1):
         mine = split.labels == number
         if mine.any():
-            rows.append((name, *(str(int((mine & mask).sum())) for mask in masks)))
-    text = tables.table(("class", "train", "validation", "test"), rows)
+            code = str(split.class_codes[number - 1])
+            rows.append((name, code, *(str(int((mine & mask).sum())) for mask in masks)))
+    text = tables.table(("class", "code", "train", "validation", "test"), rows)
     output.result(
         f"{text}\n\n{split.n_train:,} training, {split.n_validation:,} validation, "
         f"{split.n_test:,} test pixels; digest {split.digest}\n{leakage_sentence(leakage)}",
@@ -65,6 +66,8 @@ def command(
             "n_validation": split.n_validation,
             "n_test": split.n_test,
             "leakage": leakage,
+            "class_names": list(split.class_names),
+            "class_codes": list(split.class_codes),
             "out": out,
         },
     )

@@ -254,10 +254,13 @@ def split_scenes(
     if len(paths) < len(scenes):
         raise SettingError("a scene has no labels", "name them with -l")
     maps = unite_classes(_open_labels(scenes, paths, labelling), paths)
-    if parsed is None:
-        vectors = all(label_map.features is not None for label_map in maps)
-        parsed = parse_split(DEFAULT_FOR_FEATURES if vectors else DEFAULT_RECIPE)
-    return maps, make_splits(maps, parsed, seed=seed, sources=paths)
+    return maps, make_splits(maps, parsed or default_recipe(maps), seed=seed, sources=paths)
+
+
+def default_recipe(labels: Sequence[LabelMap]) -> str:
+    """The split of labels where none is asked for: of whole features where there are some."""
+    vectors = all(label_map.features is not None for label_map in labels)
+    return DEFAULT_FOR_FEATURES if vectors else DEFAULT_RECIPE
 
 
 def _open_labels(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hsifcn.core.scene import LabelMap, Scene
 from hsifcn.data.classes import unite_classes
-from hsifcn.data.dataset import make_dataset
+from hsifcn.data.dataset import default_recipe, make_dataset
 from hsifcn.data.splits import Split, make_splits
 from hsifcn.inference.bundle import Bundle
 from hsifcn.models import DEFAULT_MODEL
@@ -19,7 +19,7 @@ def train(
     scenes: Scene | Sequence[Scene],
     labels: LabelMap | Sequence[LabelMap],
     *,
-    split: str | Split | Sequence[Split] = "random:0.1",
+    split: str | Split | Sequence[Split] | None = None,
     model: str = DEFAULT_MODEL,
     seed: int = 0,
     steps: int | None = None,
@@ -36,8 +36,9 @@ def train(
         Of one sensor; see ``open_scene``.
     labels : LabelMap or sequence of LabelMap
         One a scene, of the same size; see ``open_labels``.
-    split : str, Split or sequence of Split
-        Recipe, or the splits themselves; see ``make_split``.
+    split : str, Split or sequence of Split, optional
+        Recipe, or the splits themselves; see ``make_split``. ``features:0.3`` by default where
+        labels are polygons or points, else ``random:0.1``.
     model : str
         ``hsifcn``, ``fcn32s`` ... ``fcn1s``, ``segnet``, ``deconvnet``, ``deeplab``, ``patch15``.
     seed : int
@@ -65,9 +66,9 @@ def train(
     """
     scene_list = list(scenes) if isinstance(scenes, Sequence) else [scenes]
     maps = [labels] if isinstance(labels, LabelMap) else list(labels)
-    if isinstance(split, str):
+    if split is None or isinstance(split, str):
         maps = list(unite_classes(maps, [scene.path for scene in scene_list]))
-        splits = list(make_splits(maps, split, seed=seed))
+        splits = list(make_splits(maps, split or default_recipe(maps), seed=seed))
     else:
         splits = [split] if isinstance(split, Split) else list(split)
     options = default_options(
