@@ -37,7 +37,8 @@ class PseudoLabelSets:
     training : list of WindowPseudoLabels
         Of the training pixels.
     all_labels : list of WindowPseudoLabels
-        Of the training and validation pixels; the same where there are no validation pixels.
+        Of the training and validation pixels; those of the training pixels where there are no
+        others, or scenes are trained on in crops.
     evidence : Evidence
         What was chosen from the training pixels, and why.
     """
@@ -102,7 +103,8 @@ def propagate_labels(
     training = [scene.training for scene in scenes]
     propagation = Propagation(choose_windows(training, window_side), read, classes)
     pseudo_labels = propagation.pseudo_labels()
-    if not any(scene.validation.any() for scene in scenes):
+    # Validation pixels are trained on in the last steps on whole scenes, but not in crops.
+    if window_side is not None or not any(scene.validation.any() for scene in scenes):
         return PseudoLabelSets(pseudo_labels, pseudo_labels, propagation.evidence)
     both = [scene.training + scene.validation for scene in scenes]
     windows = choose_windows(both, window_side)
