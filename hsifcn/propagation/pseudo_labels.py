@@ -49,7 +49,7 @@ PRIOR_WEIGHTS = (2e-4, 2e-3, 2e-2, 2e-1)  # to choose from; with the last, label
 # Power of the classifiers' probabilities that the walker gets, nearly one vote a pixel. Most votes
 # in a field are right, where a mean of doubts stays a doubt. Chosen on all development scenes.
 PRIOR_POWER = 16.0
-ENOUGH_GROUPS = 100  # left out of the random walker: more are not needed to choose
+ENOUGH_GROUPS = 300  # left out of the random walker: more are not needed to choose
 TRIAL_PIXELS = 2**16  # of the windows that random walkers are chosen on
 TRIAL_TOLERANCE = 0.05  # of probabilities there
 

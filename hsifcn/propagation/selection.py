@@ -39,7 +39,7 @@ FOLDS = 5
 TEMPERATURE = 0.3  # of the weights of scores, against one over the square root of the groups
 LIKELIHOOD_SHARE = 0.1  # of the mean log likelihood in a score
 LIKELIHOOD_FLOOR = -4.0
-FIELD_PULL = 0.03  # weight of the prior, summed over a field of labels, that is expected
+FIELD_PULL = 0.01  # weight of the prior, summed over a field of labels, that is expected
 PRIOR_SPREAD = np.log(10)  # standard deviation of the logarithm of what is expected
 MIN_WEIGHT = 0.02  # a classifier of less weight is left out
 
@@ -146,7 +146,7 @@ class LabelledPixels:
         """What is expected of weights of the random walker's prior before any is tried, in logs.
 
         Large areas of labels show that fields are large, where labels may spread far: the weight is
-        expected to fall with their size. Single labelled pixels tell nothing.
+        expected to fall with their size. Single labelled pixels do not show it.
         """
         size = float(np.median(np.unique(self.groups, return_counts=True)[1]))
         if size < 2:
