@@ -255,6 +255,7 @@ def summary(metrics: dict[str, object], folder: Path) -> str:
             f"{split['n_validation']:,} validation, {split['n_test']:,} test pixels",
             "leakage": leakage_sentence(split["leakage"]),
             "accuracy": accuracy_fact(values),
+            **chosen_fact(values.get("recipe")),
             **refined_fact(values.get("refined")),
             "cost": f"trained in {formats.seconds(values['train_seconds'])}, mapped in "
             f"{formats.seconds(values['predict_seconds'])}, peak memory "
@@ -264,6 +265,12 @@ def summary(metrics: dict[str, object], folder: Path) -> str:
     )
     command = shlex.join(["hsifcn", "predict", str(folder)])
     return f"{tables.per_class(values)}\n\n{overview}\n\nnext: {command}"
+
+
+def chosen_fact(recipe: dict[str, Any] | None) -> dict[str, str]:
+    """What propagation chose from the labels; nothing where nothing was propagated."""
+    sentence = formats.recipe_sentence(recipe)
+    return {"chosen": sentence} if sentence else {}
 
 
 def accuracy_fact(values: dict[str, Any]) -> str:

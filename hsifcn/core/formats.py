@@ -176,3 +176,28 @@ def _words(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(str(item) for item in value)
     return "" if value is None else str(value)
+
+
+def recipe_sentence(recipe: Mapping[str, Any] | None) -> str:
+    """What training chose from the labels and on what evidence; empty where it chose nothing.
+
+    ``recipe`` is that of ``metrics.json``.
+    """
+    if not recipe:
+        return ""
+    classifiers = sorted(recipe["classifiers"].items(), key=lambda pair: -pair[1])
+    named = "; ".join(f"{name} ({percent(weight, 0)} %)" for name, weight in classifiers[:2])
+    others = len(classifiers) - 2
+    more = f" and {others} more" if others > 0 else ""
+    expected = finite(recipe["expected_oa"])
+    if expected is None:
+        evidence = "no group of labels could be left out, so all count alike"
+    else:
+        evidence = (
+            f"of {count(recipe['groups'])} groups of labels left out in turn, about "
+            f"{percent(expected, 0)} % of the pixels were predicted right"
+        )
+    return (
+        f"spectral classifiers {named}{more}; weight {recipe['prior_weight']:.1g} in the random "
+        f"walker; {evidence}"
+    )

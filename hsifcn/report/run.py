@@ -146,6 +146,7 @@ def _facts(metrics: Values, split: Values) -> list[tuple[str, str]]:
     facts = {
         "model": model,
         "split": recipe,
+        "chosen from the labels": [formats.recipe_sentence(metrics.get("recipe"))],
         "training": training,
         "prediction": [formats.seconds(metrics.get("predict_seconds"))],
         "peak memory": memory,
