@@ -59,7 +59,7 @@ class TrainOptions:
 
     model: str = DEFAULT_MODEL
     seed: int = 0
-    steps: int = 240
+    steps: int = 320
     learning_rate: float = 8e-3
     weight_decay: float = 1e-2
     averaging: float = 0.97
