@@ -28,7 +28,7 @@ EDGE_COMPONENTS = 8  # minimum noise fractions that edges are measured in: more 
 PRINCIPAL = 30  # principal components kept
 SMOOTHING = (0.0, 1.0, 5.0, 20.0)  # weights of a pixel's neighbours; its own value has weight 1
 SMOOTHING_BETA = 4.0  # how steeply an edge's weight falls with the spectral distance
-SMOOTHING_TOLERANCE = 0.02  # of a component, noise being 1
+SMOOTHING_TOLERANCE = 0.02  # of a residual, which a pixel and its neighbours weigh down
 SMOOTHING_ITERATIONS = 30
 SMOOTHED_AT_ONCE = 20  # components, which bounds the memory taken
 

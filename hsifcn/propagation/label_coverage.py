@@ -46,15 +46,15 @@ def nearest_label_agreement(parts: Iterable[Labels]) -> float:
     The share nears 1 where labels lie closer together than fields are wide. It is 0 where no part
     holds two labelled pixels. ``parts`` are those of ``label_coverage``.
     """
-    compared = agreeing = 0
+    compared = agree = 0
     for part in parts:
         places = np.argwhere(part)
         if len(places) > 1:
             _, nearest = KDTree(places).query(places, k=2)
             labels = part[part > 0]
             compared += len(labels)
-            agreeing += int((labels == labels[nearest[:, 1]]).sum())
-    return agreeing / compared if compared else 0.0
+            agree += int((labels == labels[nearest[:, 1]]).sum())
+    return agree / compared if compared else 0.0
 
 
 def labels_at(pixels: Tensor, targets: Tensor, shape: Sequence[int]) -> npt.NDArray[np.int64]:
