@@ -13,7 +13,7 @@ from hsifcn.evaluation.calibration import (
     coverage_curve,
     expected_calibration_error,
     fit_temperature,
-    temperature_of_sureness,
+    temperature_of_confidence,
 )
 
 
@@ -58,13 +58,13 @@ def test_the_temperature_of_a_sureness_is_found(temperature):
     logits = np.random.default_rng(0).normal(0, 3, (500, 5))
     shares = np.exp(logits / temperature)
     sureness = (shares / shares.sum(1, keepdims=True)).max(1).mean()
-    assert temperature_of_sureness(logits, sureness) == pytest.approx(temperature, rel=0.011)
+    assert temperature_of_confidence(logits, sureness) == pytest.approx(temperature, rel=0.011)
 
 
 def test_a_sureness_out_of_reach_gives_the_last_temperature():
     logits = np.random.default_rng(0).normal(0, 3, (50, 5))
-    assert temperature_of_sureness(logits, 1.0) == TEMPERATURES[0]
-    assert temperature_of_sureness(logits, 0.0) == TEMPERATURES[-1]
+    assert temperature_of_confidence(logits, 1.0) == TEMPERATURES[0]
+    assert temperature_of_confidence(logits, 0.0) == TEMPERATURES[-1]
 
 
 @settings(deadline=None)

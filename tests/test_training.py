@@ -250,7 +250,7 @@ def test_the_temperature_lies_between_by_how_well_labels_cover_fields(
 ):
     monkeypatch.setattr("hsifcn.training.train.label_coverage", lambda labels: covered)
     monkeypatch.setattr(
-        "hsifcn.training.temperature.temperature_of_sureness", lambda logits, confidence: 4.0
+        "hsifcn.training.temperature.temperature_of_confidence", lambda logits, confidence: 4.0
     )
     monkeypatch.setattr("hsifcn.training.temperature.fit_temperature", lambda logits, targets: 0.5)
     temperature = fit(scene, split, short(steps=3)).bundle.temperature

@@ -46,13 +46,13 @@ def fit_temperature(logits: Floats, targets: npt.NDArray[np.integer[Any]]) -> fl
     return float(TEMPERATURES[int(np.argmin(costs))])
 
 
-def temperature_of_sureness(logits: Floats, sureness: float) -> float:
+def temperature_of_confidence(logits: Floats, confidence: float) -> float:
     """The temperature at which softmax is, on average, so sure of the greatest class.
 
     Parameters
     ----------
     logits : ndarray, (pixels, classes), float
-    sureness : float
+    confidence : float
         Mean over the pixels of the greatest probability.
 
     Returns
@@ -64,7 +64,7 @@ def temperature_of_sureness(logits: Floats, sureness: float) -> float:
     scores = scores - scores.max(axis=1, keepdims=True)
 
     def too_sure(temperature: float) -> bool:
-        return float((1 / np.exp(scores / temperature).sum(axis=1)).mean()) > sureness
+        return float((1 / np.exp(scores / temperature).sum(axis=1)).mean()) > confidence
 
     # The hotter, the less sure: the first that is not surer.
     first = bisect.bisect_left(TEMPERATURES, True, key=lambda t: not too_sure(t))

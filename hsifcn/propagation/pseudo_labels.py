@@ -235,11 +235,10 @@ class Propagation:
         weights = walker_weights(features.edges, prior, valid, pixels, self.params)
         found = prior
         for prior_weight in sorted(prior_weights, reverse=True):
-            if np.isfinite(prior_weight):
-                found = solve_random_walker(
-                    weights, prior, prior_weight, valid, pixels, targets,
-                    start=found, tolerance=tolerance,
-                )  # fmt: skip
+            found = solve_random_walker(
+                weights, prior, prior_weight, valid, pixels, targets,
+                start=found, tolerance=tolerance,
+            )  # fmt: skip
             yield prior_weight, found if valid is None else found * valid[0, 0]
 
     def _labelled_pixels(self) -> tuple[LabelledPixels, npt.NDArray[np.int64]]:

@@ -49,7 +49,7 @@ class PseudoLabelSets:
 
 
 class WindowReader:
-    """Reads windows of scenes, standardised band by band; keeps the last one.
+    """Reads windows of scenes, standardised band by band.
 
     Parameters
     ----------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor, nn
 
-from hsifcn.evaluation.calibration import fit_temperature, temperature_of_sureness
+from hsifcn.evaluation.calibration import fit_temperature, temperature_of_confidence
 from hsifcn.training.objectives import Objective, SceneObjective
 from hsifcn.training.scenes import WholeScenes
 
@@ -25,7 +25,7 @@ def pseudo_label_temperature(
         scores, mean_confidence = objective.pseudo_labelled_scores(network)
         if len(scores):
             expected = mean_confidence if np.isnan(expected_oa) else expected_oa
-            return float(temperature_of_sureness(scores.cpu().numpy(), expected))
+            return float(temperature_of_confidence(scores.cpu().numpy(), expected))
     return None
 
 
