@@ -16,7 +16,7 @@ from torch import Tensor
 MIN_LOG = -46.0  # of a probability, so that no classifier has a veto
 BATCH = 1024  # pixels whose kernel values are held at once
 WIDTHS = (0.3, 1.0, 3.0, 10.0)  # of the kernel, against the median squared distance of labels
-RIDGES = (1e-3, 1e-2, 1e-1, 1.0)
+RIDGES = (1e-2, 1e-1, 1.0)
 SHARPNESS = (2.0, 4.0, 8.0, 16.0)  # of the probabilities made from kernel scores
 
 Floats = npt.NDArray[np.float64]

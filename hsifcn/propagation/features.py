@@ -41,8 +41,8 @@ class Projection:
     ----------
     noise_fractions : ndarray, (components, bands), float32
         Directions of the minimum noise fractions.
-    principal : ndarray, (principal components, components), float32
-        Principal components from these fractions.
+    principal : ndarray, (principal components, bands), float32
+        Directions of the principal components.
     """
 
     noise_fractions: npt.NDArray[np.float32]
@@ -51,11 +51,9 @@ class Projection:
     @classmethod
     def fit(cls, noise: npt.NDArray[np.float64], signal: npt.NDArray[np.float64]) -> Projection:
         """Fit to a noise covariance and to sums of products of bands, both (bands, bands)."""
-        fractions = mnf_fit(noise, signal)
         _, vectors = np.linalg.eigh(signal)
-        bands_from_fractions = np.linalg.pinv(fractions.astype(np.float64))
-        principal = vectors[:, : -PRINCIPAL - 1 : -1].T @ bands_from_fractions
-        return cls(fractions, np.ascontiguousarray(principal, np.float32))
+        principal = np.ascontiguousarray(vectors[:, : -PRINCIPAL - 1 : -1].T, np.float32)
+        return cls(mnf_fit(noise, signal), principal)
 
 
 @dataclass(frozen=True)
@@ -66,32 +64,33 @@ class PixelFeatures:
     ----------
     edges : list of Tensor
         Squared spectral distances of neighbours, their mean being 1; see ``grid_graph``.
-    smoothed : dict of float to Tensor, (components, rows, cols), float32
-        Minimum noise fractions by strength of smoothing.
-    principal : Tensor, (principal components, components)
-        See ``Projection``.
+    smoothed : dict of (str, float) to Tensor, (components, rows, cols), float32
+        Components by space and strength of smoothing. The space is ``noise`` for minimum noise
+        fractions or ``principal``.
     """
 
     edges: list[Tensor]
-    smoothed: dict[float, Tensor]
-    principal: Tensor
+    smoothed: dict[tuple[str, float], Tensor]
 
     @classmethod
     def of(cls, cube: Tensor, valid: Tensor | None, projection: Projection) -> PixelFeatures:
         """Features of a standardised cube (1, bands, rows, cols) and its valid pixels or None."""
-        components = project(cube, projection.noise_fractions)
-        edges = spectral_edges(components[:EDGE_COMPONENTS])
+        components = {
+            "noise": project(cube, projection.noise_fractions),
+            "principal": project(cube, projection.principal),
+        }
+        edges = spectral_edges(components["noise"][:EDGE_COMPONENTS])
         weights = edge_weights([SMOOTHING_BETA * edge for edge in edges], valid)
-        smoothed = {strength: smooth(components, weights, strength) for strength in SMOOTHING}
-        return cls(edges, smoothed, torch.from_numpy(projection.principal).to(components))
+        smoothed = {
+            (space, strength): smooth(image, weights, strength)
+            for space, image in components.items()
+            for strength in SMOOTHING
+        }
+        return cls(edges, smoothed)
 
     def pixels(self, space: str, strength: float, which: Tensor | slice) -> Tensor:
-        """Features (n, components) of pixels, by flat index.
-
-        ``space`` is ``noise`` for minimum noise fractions or ``principal``.
-        """
-        components = self.smoothed[strength].flatten(1)[:, which].t()
-        return components @ self.principal.t() if space == "principal" else components
+        """Features (n, components) of pixels, by flat index."""
+        return self.smoothed[space, strength].flatten(1)[:, which].t()
 
 
 def spectral_edges(components: Tensor) -> list[Tensor]:

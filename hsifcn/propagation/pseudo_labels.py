@@ -45,7 +45,8 @@ from hsifcn.propagation.selection import (
 
 HALO = 32  # pixels round the core of a window
 MAX_WINDOWS = 24  # 880,000 pixels: about a minute on two cores
-PRIOR_WEIGHTS = (2e-4, 2e-3, 2e-2, 2e-1)  # to choose from; with the last, labels hardly spread
+# To choose from: labels spread over whole fields, over a few pixels, or hardly.
+PRIOR_WEIGHTS = (4e-4, 2e-2, 2e-1)
 # Power of the classifiers' probabilities that the walker gets, nearly one vote a pixel. Most votes
 # in a field are right, where a mean of doubts stays a doubt. Chosen on all development scenes.
 PRIOR_POWER = 16.0

@@ -39,7 +39,7 @@ FOLDS = 5
 TEMPERATURE = 0.3  # of the weights of scores, against one over the square root of the groups
 LIKELIHOOD_SHARE = 0.1  # of the mean log likelihood in a score
 LIKELIHOOD_FLOOR = -4.0
-FIELD_PULL = 0.01  # weight of the prior, summed over a field of labels, that is expected
+FIELD_PULL = 0.001  # weight of the prior, summed over a field of labels, that is expected
 PRIOR_SPREAD = np.log(10)  # standard deviation of the logarithm of what is expected
 MIN_WEIGHT = 0.02  # a classifier of less weight is left out
 
@@ -331,11 +331,11 @@ def choose_prior_weight(
     Returns
     -------
     prior_weight : float
-        Geometric mean of the candidates, weighted by their scores.
+        The candidate with the best score, together with what is expected.
     accuracy : dict of float to float
         Mean of OA and AA by candidate.
     expected_oa : float
-        Mean of OA of the candidates, weighted as they are, and less certain with few groups.
+        OA of that candidate, less certain with few groups.
     """
     expected = labelled.log_prior(candidates)
     predictions: dict[float, list[Floats]] = {one: [] for one in candidates}
@@ -349,30 +349,25 @@ def choose_prior_weight(
             for one, found in predict(held).items():
                 predictions[one].append(found)
     if not targets:
-        weights = softmax_weights(np.zeros(len(candidates)), 1, expected)
         nothing = float("nan")
-        return geometric_mean(candidates, weights), dict.fromkeys(candidates, nothing), nothing
+        best = candidates[int(np.argmax(expected))]
+        return best, dict.fromkeys(candidates, nothing), nothing
     truth = np.concatenate(targets)
     together = [np.concatenate(predictions[one]) for one in candidates]
     scores = np.array([score(found, truth) for found in together])
-    weights = softmax_weights(scores, groups, expected)
+    chosen = int(np.argmax(log_weights(scores, groups) + expected))
     right = [found.argmax(axis=1) == truth for found in together]
     accuracy = [mean_accuracy(one, truth) for one in right]
     return (
-        geometric_mean(candidates, weights),
+        candidates[chosen],
         dict(zip(candidates, accuracy, strict=True)),
-        expected_share(float(np.average([one.mean() for one in right], weights=weights)), groups),
+        expected_share(float(right[chosen].mean()), groups),
     )
 
 
 def expected_share(share: float, groups: int) -> float:
     """Share of pixels to expect right where so many groups gave ``share``: Laplace's rule."""
     return (share * groups + 1) / (groups + 2)
-
-
-def geometric_mean(values: Sequence[float], weights: Floats) -> float:
-    """Weighted geometric mean of values."""
-    return float(np.exp(np.average(np.log(values), weights=weights)))
 
 
 def score(log_probabilities: Floats, targets: Integers) -> float:
@@ -388,9 +383,14 @@ def mean_accuracy(values: npt.NDArray[np.bool_] | Floats, targets: Integers) -> 
     return float(values.mean() + np.mean(by_class)) / 2
 
 
-def softmax_weights(scores: Floats, groups: int, log_prior: Floats | float = 0.0) -> Floats:
+def log_weights(scores: Floats, groups: int) -> Floats:
+    """Logarithms of the weights of scores that were measured on so many groups."""
+    return scores * np.sqrt(max(groups, 1)) / TEMPERATURE
+
+
+def softmax_weights(scores: Floats, groups: int) -> Floats:
     """Weights of scores that were measured on so many groups; summing to 1."""
-    logs = scores * np.sqrt(max(groups, 1)) / TEMPERATURE + log_prior
+    logs = log_weights(scores, groups)
     shares = np.exp(logs - logs.max())
     weights: Floats = shares / shares.sum()
     return weights
