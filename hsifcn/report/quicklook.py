@@ -63,11 +63,12 @@ def rgb_quicklook(scene: Scene, max_size: int = 1024) -> RgbImage:
     strips = [_pick(strip, bands, scene.nodata) for strip in _strips(scene, step)]
     values = np.concatenate([values for values, _ in strips])
     valid = np.concatenate([valid for _, valid in strips])
-    image = np.zeros(values.shape, np.uint8)
-    if valid.any():
-        for channel in range(3):
-            image[valid, channel] = _stretch(values[valid, channel])
-    return image
+    return _stretched(values, valid)
+
+
+def rgb_window(scene: Scene, window: Window) -> RgbImage:
+    """Draw a window of a scene as ``rgb_quicklook`` draws the whole: (rows, cols, 3) uint8."""
+    return _stretched(*_pick(scene.read(window), rgb_bands(scene), scene.nodata))
 
 
 def rgb_bands(scene: Scene) -> tuple[int, int, int]:
@@ -149,6 +150,15 @@ def _pick(
         values = chosen.astype(np.float32)
     valid &= np.isfinite(values)
     return values, valid.all(axis=-1)
+
+
+def _stretched(values: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]) -> RgbImage:
+    """Three channels as an image, each stretched over its valid pixels; black elsewhere."""
+    image = np.zeros(values.shape, np.uint8)
+    if valid.any():
+        for channel in range(3):
+            image[valid, channel] = _stretch(values[valid, channel])
+    return image
 
 
 def _stretch(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:

@@ -1,0 +1,1 @@
+"""How a map came about: stages, upsampling, wavelengths, receptive field."""
