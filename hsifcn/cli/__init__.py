@@ -24,6 +24,7 @@ COMMANDS = (
     "train",
     "predict",
     "evaluate",
+    "explain",
     "compare-patch-vs-fcn",
 )
 INTERRUPTED = 130

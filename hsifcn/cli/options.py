@@ -135,7 +135,17 @@ GROUPS = {
         *("quick", "refine", "adapt", "approximate", "precision", "device", "max_memory"),
     ),
     "Output": (
-        *("out", "form", "map_format", "quicklook", "spectra", "confidence", "probabilities"),
+        *(
+            "out",
+            "form",
+            "at",
+            "class_name",
+            "map_format",
+            "quicklook",
+            "spectra",
+            "confidence",
+            "probabilities",
+        ),
         *("polygons", "min_confidence", "reject", "resume", "overwrite", "quiet", "verbose"),
         *("min_size", "as_json", "debug", "_click_default_help"),
     ),

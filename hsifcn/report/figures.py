@@ -98,13 +98,13 @@ def training_charts(log: Sequence[Mapping[str, Any]]) -> list[Chart]:
     ]
     with matplotlib.rc_context(STYLE):
         if len(loss) > 1:
-            figure, axes = _canvas(2.9)
+            figure, axes = canvas(2.9)
             axes.plot(*zip(*loss, strict=True), color=PALETTE[0])
             axes.set(xlabel="training step", ylabel="training loss (log scale)")
             _log(axes.yaxis, [value for _, value in loss])
-            charts.append(Chart(_svg(figure, "loss"), "Training loss."))
+            charts.append(Chart(as_svg(figure, "loss"), "Training loss."))
         if len(accuracy) > 1:
-            figure, axes = _canvas(2.9)
+            figure, axes = canvas(2.9)
             steps, values = zip(*accuracy, strict=True)
             axes.plot(
                 steps,
@@ -114,14 +114,16 @@ def training_charts(log: Sequence[Mapping[str, Any]]) -> list[Chart]:
                 markersize=3.5,
             )
             axes.set(xlabel="training step", ylabel="validation OA (%)")
-            charts.append(Chart(_svg(figure, "accuracy"), "Overall accuracy on validation pixels."))
+            charts.append(
+                Chart(as_svg(figure, "accuracy"), "Overall accuracy on validation pixels.")
+            )
     return charts
 
 
 def coverage_chart(rows: Sequence[Mapping[str, Any]]) -> Chart:
     """Accuracy of the most confident test pixels against their share."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = _canvas(2.9)
+        figure, axes = canvas(2.9)
         axes.plot(
             [100 * row["coverage"] for row in rows],
             [100 * row["accuracy"] for row in rows],
@@ -130,7 +132,7 @@ def coverage_chart(rows: Sequence[Mapping[str, Any]]) -> Chart:
             markersize=3.5,
         )
         axes.set(xlabel="test pixels kept (%)", ylabel="accuracy of those kept (%)")
-    return Chart(_svg(figure, "coverage"), "Accuracy against coverage.")
+    return Chart(as_svg(figure, "coverage"), "Accuracy against coverage.")
 
 
 def bar_chart(
@@ -142,7 +144,7 @@ def bar_chart(
     values.append(min(values) / 2)  # the shortest bar is to be seen too
     height = 0.78 / len(series)
     with matplotlib.rc_context(STYLE):
-        figure, axes = _canvas(0.95 + 0.26 * len(series) * len(labels) + 0.1 * len(labels))
+        figure, axes = canvas(0.95 + 0.26 * len(series) * len(labels) + 0.1 * len(labels))
         left = _decades(values)[0]
         for number, (title, column) in enumerate(series.items()):
             offset = (number - (len(series) - 1) / 2) * height
@@ -169,8 +171,8 @@ def bar_chart(
             Line2D([], [], color=PALETTE[number], linewidth=6) for number in range(len(series))
         ]
         if len(series) > 1:
-            _legend(figure, handles, list(series))
-        return Chart(_svg(figure, name), caption)
+            draw_legend(figure, handles, list(series))
+        return Chart(as_svg(figure, name), caption)
 
 
 def growth_chart(
@@ -180,7 +182,7 @@ def growth_chart(
     """Curves whose measured points are solid with markers and whose fitted parts are dashed."""
     points = [point for curve in curves for point in curve.points]
     with matplotlib.rc_context(STYLE):
-        figure, axes = _canvas(3.3)
+        figure, axes = canvas(3.3)
         for curve in curves:
             _draw_curve(axes, curve)
         if log_x:
@@ -195,14 +197,14 @@ def growth_chart(
         if not all(point.measured for point in points):
             handles.append(Line2D([], [], color="#333333", linestyle=(0, (4, 2.5))))
             labels.append("fitted, not measured")
-        _legend(figure, handles, labels)
-        return Chart(_svg(figure, name), caption)
+        draw_legend(figure, handles, labels)
+        return Chart(as_svg(figure, name), caption)
 
 
 def learning_chart(name: str, curves: Sequence[Curve], caption: str) -> Chart:
     """Draw validation accuracy against training time."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = _canvas(3.3)
+        figure, axes = canvas(3.3)
         for curve in curves:
             axes.plot(
                 [point.x for point in curve.points],
@@ -213,17 +215,17 @@ def learning_chart(name: str, curves: Sequence[Curve], caption: str) -> Chart:
             )
         _log(axes.xaxis, [point.x for curve in curves for point in curve.points])
         axes.set(xlabel="training time (s, log scale)", ylabel="validation OA (%)")
-        _legend(
+        draw_legend(
             figure, [_handle(curve.style) for curve in curves], [curve.label for curve in curves]
         )
-        return Chart(_svg(figure, name), caption)
+        return Chart(as_svg(figure, name), caption)
 
 
 def forest_chart(differences: Sequence[Difference]) -> Chart:
     """Differences with their intervals, and a line at no difference."""
     measures = list(dict.fromkeys(measure for row in differences for measure in row.values))
     with matplotlib.rc_context(STYLE):
-        figure, axes = _canvas(0.95 + 0.62 * len(differences))
+        figure, axes = canvas(0.95 + 0.62 * len(differences))
         axes.axvline(0, color="#333333", linewidth=1)
         for row, difference in enumerate(differences):
             for measure, (value, low, high) in difference.values.items():
@@ -242,9 +244,9 @@ def forest_chart(differences: Sequence[Difference]) -> Chart:
         axes.spines.left.set_visible(False)
         axes.set_xlabel(f"difference a {MINUS} b (percentage points)")
         handles = [_handle(number) for number in range(len(measures))]
-        _legend(figure, handles, measures)
+        draw_legend(figure, handles, measures)
         return Chart(
-            _svg(figure, "forest"), "Differences with their intervals; the line marks none."
+            as_svg(figure, "forest"), "Differences with their intervals; the line marks none."
         )
 
 
@@ -270,7 +272,8 @@ def _draw_curve(axes: Axes, curve: Curve) -> None:
     )
 
 
-def _canvas(height: float) -> tuple[Figure, Axes]:
+def canvas(height: float) -> tuple[Figure, Axes]:
+    """An empty chart of the usual width; ``height`` in inches."""
     figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
     figure.patch.set_alpha(0)
     axes = figure.add_subplot()
@@ -278,7 +281,8 @@ def _canvas(height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _legend(figure: Figure, handles: Sequence[Line2D], labels: Sequence[str]) -> None:
+def draw_legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
+    """A legend above the chart."""
     columns = 2 if max(map(len, labels)) > 14 else 3
     figure.legend(
         handles,
@@ -326,7 +330,7 @@ def _log(axis: Axis, values: Sequence[float], room: float = 1.0) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def _svg(figure: Figure, name: str) -> Markup:
+def as_svg(figure: Figure, name: str) -> Markup:
     """Turn a figure into an element for an HTML page; ``name`` makes its ids unique there."""
     stream = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))

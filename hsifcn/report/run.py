@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hsifcn.core import formats
+from hsifcn.io.files import printable
 from hsifcn.report import page
 from hsifcn.report.figures import coverage_chart, training_charts
 from hsifcn.report.quicklook import SPLIT_COLOURS, label_image, rgb_quicklook
@@ -24,6 +27,12 @@ IMAGE_CAPTIONS = {
     "map": "The map: every pixel of the scene classified",
     "split": "The split: which labelled pixels were used for what",
 }
+
+BUILT = (
+    "This command writes a page with a heat map of every class at each depth of the network, what "
+    "each skip adds to each score, what the learned upsampling does, which wavelengths count and "
+    "how far the network sees. With --at ROW,COL it explains one pixel."
+)
 
 
 def write_run_report(
@@ -85,6 +94,8 @@ def write_run_report(
             metrics.get("per_class") or {}, (metrics.get("intervals") or {}).get("per_class") or {}
         ),
         "machine": _machine(metrics),
+        "built": BUILT,
+        "explain_command": shlex.join(["hsifcn", "explain", printable(str(Path(path).parent))]),
     }
     page.write_page(path, "run.html.j2", values)
 

@@ -1,0 +1,507 @@
+"""The page that tells how a map was built: depths, shares, upsampling, wavelengths, sight."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+from markupsafe import Markup
+
+from hsifcn.core import formats
+from hsifcn.report import page
+from hsifcn.report.explanation_charts import (
+    deletion_chart,
+    depth_chart,
+    importance_chart,
+    kernel_chart,
+    share_chart,
+    sight_chart,
+    stride_name,
+)
+from hsifcn.report.figures import Chart
+from hsifcn.report.quicklook import label_image
+from hsifcn.report.tables import Column, Table, build_table
+
+if TYPE_CHECKING:
+    from hsifcn.inference.explain.explain import Explanation
+
+Values = Mapping[str, Any]
+MOST_CLASSES = 20  # that heat maps are shown of
+THUMBNAIL = 160  # pixels of a heat map on the page
+HEAT, SHARE = "inferno", "PuOr"
+FILES = {
+    "shares_stride_N.tif": "share of the stage with cells of N pixels in every score",
+    "probabilities_stride_N.tif": "heat map of every class by the stages up to that one",
+    "map_stride_N.tif": "map by the stages up to that one",
+    "logits.tif": "the scores: the sum of all shares, divided by the temperature",
+}
+
+
+def write_explanation_report(
+    path: str | os.PathLike[str],
+    *,
+    explanation: Explanation,
+    image: npt.NDArray[np.uint8],
+    class_names: Sequence[str],
+    colours: Sequence[Sequence[int]],
+) -> None:
+    """Write the page of an explanation.
+
+    Parameters
+    ----------
+    path : path
+        The HTML file, replaced if it exists.
+    explanation : Explanation
+    image : ndarray, (rows, cols, 3), uint8
+        The explained pixels in about their natural colours.
+    class_names, colours : sequences, (n_classes,)
+
+    Raises
+    ------
+    FailedError
+        The page cannot be written.
+    """
+    record = page.as_json(explanation.record)
+    shown = _classes_shown(explanation)
+    probabilities = _heat_maps(explanation, shown)
+    legend = page.legend(class_names, colours)
+    values = {
+        "record": record,
+        "scene": str(record["scene"]).replace("\\", "/").rsplit("/", 1)[-1],
+        "window": _window_sentence(record),
+        "lead": _lead(record),
+        "leakage_sentence": page.leakage_sentence((record.get("split") or {}).get("leakage")),
+        "maps": _maps(explanation, image, colours, record),
+        "legend": [entry for i, entry in enumerate(legend) if i in shown],
+        "strides": explanation.strides,
+        "accuracy_known": record["accuracy"]["oa"] is not None,
+        "depths": _depth_table(record["stages"]),
+        "depth_chart": _depth_chart(record["stages"]),
+        "scale": Markup(_ramp()),
+        "heat_heads": _heat_heads(explanation, record),
+        "heat_rows": [(*legend[k], row) for k, row in zip(shown, probabilities, strict=True)],
+        "left_out": _left_out(len(class_names) - len(shown)),
+        "sum_error": f"within {formats.significant(record.get('largest_error_of_sum'))} of scores "
+        f"up to {formats.significant(record.get('largest_logit'))}",
+        "share_heads": [*(f"cells of {stride_name(s)}" for s in explanation.strides), "score"],
+        "share_rows": [
+            (*legend[k], row) for k, row in zip(shown, _share_maps(explanation, shown), strict=True)
+        ],
+        **_upsampling(explanation, record, class_names),
+        **_bands(record["wavelengths"]),
+        "sight": _sight(explanation, image),
+        "sight_sentence": _sight_sentence(record["receptive_field"]),
+        "pseudo_labels": record.get("pseudo_labels", ""),
+        **_pixel(explanation, image, record),
+        "files": [
+            (name, text) for name, text in FILES.items() if record["stages"] or name == "logits.tif"
+        ],
+    }
+    page.write_page(path, "explanation.html.j2", values)
+
+
+def _window_sentence(record: Values) -> str:
+    """Which part of the scene is shown, where it is not all of it."""
+    (rows, cols), (row, col, height, width) = record["shape"], record["window"]
+    if (rows, cols) == (height, width):
+        return ""
+    return (
+        f"A window of {height:,} x {width:,} pixels of a scene of {rows:,} x {cols:,}, from row "
+        f"{row:,} and column {col:,}: the scene is too large to be explained whole"
+    )
+
+
+def _lead(record: Values) -> list[str]:
+    """The answers in a few sentences, on top of the page."""
+    stages = record["stages"]
+    if not stages or record["accuracy"]["oa"] is None:
+        return []
+    first, last = stages[0]["up_to_here"], stages[-1]["up_to_here"]
+    sentences = [
+        f"The coarsest scores alone, in cells of {stages[0]['stride']} pixels, reach an OA of "
+        f"{page.percent_of(first['oa'])}"
+        + (
+            f"; with all skips it is {page.percent_of(last['oa'])}."
+            if len(stages) > 1
+            else "; this network has no finer ones."
+        )
+    ]
+    if len(stages) > 1 and first["boundary_oa"] is not None:
+        sentences.append(
+            f"Within 2 pixels of a boundary the skips raise it from "
+            f"{page.percent_of(first['boundary_oa'])} to {page.percent_of(last['boundary_oa'])}."
+        )
+    replaced = (record.get("upsampling") or {}).get("replaced") or {}
+    if replaced:
+        sentences.append(
+            "With bilinear kernels in place of the learned ones OA is "
+            f"{page.percent_of(replaced['bilinear']['oa'])}; where cells are merely repeated it is "
+            f"{page.percent_of(replaced['nearest']['oa'])}."
+        )
+    return sentences
+
+
+def _maps(
+    explanation: Explanation,
+    image: npt.NDArray[np.uint8],
+    colours: Sequence[Sequence[int]],
+    record: Values,
+) -> list[page.Picture]:
+    """The scene, the map after each stage, and the ground truth."""
+    pictures = [page.picture(image, "The scene in about its natural colours")]
+    stages = record["stages"] or [{"stride": 1, "up_to_here": record["accuracy"]}]
+    for number, stage in enumerate(stages):
+        told = stage["up_to_here"]
+        cells = f"cells of {stride_name(stage['stride'])}"
+        title = f"Only {cells}" if number == 0 else f"… and {cells}"
+        if not record["stages"]:
+            title = "The map"
+        if told["oa"] is not None:
+            title += f": OA {formats.percent(told['oa'], 1)} %"
+            if told["boundary_oa"] is not None:
+                title += f", boundaries {formats.percent(told['boundary_oa'], 1)} %"
+        pictures.append(page.picture(label_image(explanation.labels_after(number), colours), title))
+    if explanation.pixels.truth.any():
+        truth = label_image(explanation.pixels.truth, colours)
+        pictures.append(page.picture(truth, "Ground truth; unlabelled pixels are dark"))
+    return pictures
+
+
+def _depth_table(stages: Sequence[Values]) -> Table | None:
+    """Accuracy of each stage together with the coarser ones, alone, and of all but it."""
+    measure = "oa" if stages and stages[0]["alone"]["oa"] is not None else "same_as_map"
+    over = "OA, %" if measure == "oa" else "pixels as in the map, %"
+
+    def column(title: str, part: str, key: str, head: str) -> Column:
+        return Column(title, lambda row: formats.percent((row[part] or {}).get(key)), head)
+
+    columns = [
+        Column("cells of the stage", lambda row: stride_name(row["stride"]), numeric=False),
+        column("with all coarser ones", "up_to_here", measure, over),
+        column("alone", "alone", measure, over),
+        column("all stages but it", "without", measure, over),
+    ]
+    if measure == "oa":
+        columns += [
+            column("with all coarser ones", "up_to_here", "boundary_oa", "OA at boundaries, %"),
+            column("all stages but it", "without", "boundary_oa", "OA at boundaries, %"),
+            column("with all coarser ones", "up_to_here", "same_as_map", "pixels as in the map, %"),
+        ]
+    columns.append(
+        Column("standard deviation", lambda row: formats.significant(row["spread"]), "share")
+    )
+    return build_table(columns, [("", stages)]) if stages else None
+
+
+def _depth_chart(stages: Sequence[Values]) -> Chart | None:
+    """Drawn where there are several depths whose accuracy is known."""
+    if len(stages) < 2 or stages[0]["up_to_here"]["oa"] is None:
+        return None
+    return depth_chart(stages)
+
+
+def _classes_shown(explanation: Explanation) -> list[int]:
+    """Classes, from 0, that heat maps are shown of: the most frequent in map and labels."""
+    n_classes = len(explanation.logits)
+    final = explanation.labels_after(len(explanation.shares) - 1)
+    counts = np.bincount(final.ravel(), minlength=n_classes + 1)[1:]
+    counts = counts + np.bincount(explanation.pixels.truth.ravel(), minlength=n_classes + 1)[1:]
+    chosen = np.argsort(-counts, kind="stable")[:MOST_CLASSES]
+    return sorted(int(k) for k in chosen)
+
+
+def _left_out(number: int) -> str:
+    if number <= 0:
+        return ""
+    return f"{number} classes that are rarer here are left out; the rasters have them."
+
+
+def _heat_heads(explanation: Explanation, record: Values) -> list[str]:
+    if not record["stages"]:
+        return ["the map"]
+    return [
+        f"{'' if number == 0 else '+ '}cells of {stride_name(stride)}"
+        for number, stride in enumerate(explanation.strides)
+    ]
+
+
+def _heat_maps(explanation: Explanation, shown: Sequence[int]) -> list[list[page.Picture]]:
+    """Probability of each class after each stage: a list of pictures a class."""
+    depths = [
+        explanation.after(stage).softmax(0)[list(shown)].numpy()
+        for stage in range(len(explanation.shares))
+    ]
+    return [
+        [_coloured(depth[i], 0.0, 1.0, HEAT, explanation) for depth in depths]
+        for i in range(len(shown))
+    ]
+
+
+def _share_maps(explanation: Explanation, shown: Sequence[int]) -> list[list[page.Picture]]:
+    """Share of each stage in the score of each class, and the score, less the mean of classes."""
+    layers = [*explanation.shares, explanation.logits] if explanation.record["stages"] else []
+    centred = [(layer - layer.mean(0))[list(shown)].numpy() for layer in layers]
+    valid = explanation.pixels.valid
+    rows = []
+    for i in range(len(shown)):
+        limit = max(
+            (float(np.percentile(np.abs(layer[i][valid]), 99)) for layer in centred if valid.any()),
+            default=1.0,
+        )
+        rows.append([_coloured(layer[i], -limit, limit, SHARE, explanation) for layer in centred])
+    return rows
+
+
+def _coloured(
+    values: npt.NDArray[np.float32], low: float, high: float, name: str, explanation: Explanation
+) -> page.Picture:
+    """A small picture of values between two bounds; dark grey without a measurement."""
+    step = max(1, -(-max(values.shape) // THUMBNAIL))
+    scaled = np.clip((values[::step, ::step] - low) / ((high - low) or 1.0), 0, 1)
+    colours = matplotlib.colormaps[name](scaled)[..., :3]
+    image = np.rint(255 * colours).astype(np.uint8)
+    image[~explanation.pixels.valid[::step, ::step]] = 38
+    return page.picture(image, "")
+
+
+def _ramp() -> str:
+    """The colours of the heat maps from 0 to 1."""
+    stops = matplotlib.colormaps[HEAT](np.linspace(0, 1, 9))[:, :3]
+    colours = ",".join("rgb({},{},{})".format(*(round(255 * part) for part in s)) for s in stops)
+    return f'<p class="ramp">0 <i style="background:linear-gradient(to right,{colours})"></i> 1</p>'
+
+
+def _upsampling(
+    explanation: Explanation, record: Values, class_names: Sequence[str]
+) -> dict[str, Any]:
+    """Kernels beside bilinear ones, what replacing them changes, and the dotted grid."""
+    told = record.get("upsampling") or {}
+    if not told:
+        return {"kernels": [], "patterns": []}
+    kernels = [
+        kernel_chart(
+            f"kernel{number}",
+            kernel,
+            f"From cells of {layer['from_stride']} px to {layer['to_stride']} px: the bilinear "
+            "kernel, the mean of the learned ones, and their difference.",
+        )
+        for number, (kernel, layer) in enumerate(
+            zip(explanation.kernels, told["layers"], strict=True)
+        )
+    ]
+    rows = [{"name": name, **figures} for name, figures in told["replaced"].items()]
+    titles = {"learned": "learned", "bilinear": "bilinear", "nearest": "every cell repeated"}
+    columns = [
+        Column("kernels", lambda row: titles[row["name"]], numeric=False),
+        Column("all", lambda row: formats.percent(row["oa"]), "OA, %"),
+        Column("boundaries", lambda row: formats.percent(row["boundary_oa"]), "OA, %"),
+        Column("pixels as in the map, %", lambda row: formats.percent(row["same_as_map"])),
+    ]
+    largest = max(layer["largest_difference_to_bilinear"] for layer in told["layers"])
+    return {
+        "kernels": kernels,
+        "replaced": build_table(columns, [("", rows)]),
+        "kernel_sentence": "No learned weight differs from its bilinear one by more than "
+        f"{formats.significant(largest, 2)}. Below, all kernels are replaced and the map is made "
+        "again from the same scores.",
+        "patterns": _patterns(explanation, class_names),
+        "pattern_sentence": _pattern_sentence(told["grid"]),
+    }
+
+
+def _patterns(explanation: Explanation, class_names: Sequence[str]) -> list[page.Picture]:
+    """Even areas of score 1 as they come out, of the class with the strongest grid, enlarged."""
+    pictures = []
+    for pattern, stride in zip(explanation.patterns, explanation.strides, strict=False):
+        spread = pattern.max((1, 2)) - pattern.min((1, 2))
+        number = int(spread.argmax())
+        cell = pattern[number]
+        tiled = np.tile(cell, (max(2, 24 // stride),) * 2)
+        low, high = float(cell.min()), float(cell.max())
+        scaled = (tiled - low) / ((high - low) or 1.0)
+        image = np.rint(255 * matplotlib.colormaps["Greys_r"](scaled)[..., :3]).astype(np.uint8)
+        caption = (
+            f"Scores of 1 in all cells of {stride_name(stride)}, {class_names[number]}: "
+            f"{low:.2f} (dark) to {high:.2f} (bright) at the pixels"
+        )
+        pictures.append(page.picture(image, caption))
+    return pictures
+
+
+def _pattern_sentence(grid: Sequence[Values]) -> str:
+    """How strong the dotted grid of the learned kernels is."""
+    told = ", ".join(
+        f"{page.percent_of(entry['relative_spread'])} from cells of {stride_name(entry['stride'])}"
+        for entry in grid
+    )
+    return (
+        "A pixel gets its scores from the cells around it by weights that depend on where in the "
+        "cell it lies. Bilinear weights add up to 1 everywhere; learned ones need not, and then an "
+        "even area comes out as a regular pattern of dots, the checkerboard of transposed "
+        f"convolutions. Its standard deviation here, as a part of the score: {told} (mean over "
+        "classes). The finer stages that are added later can even it out. The pictures show it "
+        "for the class where it is strongest, with its contrast stretched."
+    )
+
+
+def _bands(told: Values) -> dict[str, Any]:
+    """Importance of groups of bands, and what its two checks say."""
+    groups = told.get("groups") or []
+    if not groups:
+        return {"bands": []}
+    best = max(groups, key=lambda group: group["importance"])
+    least = min(groups, key=lambda group: group["importance"])
+    distance = told["distance_to_training_px"]
+    where = f"{formats.count(told['pixels'])} "
+    if told["target"] == "labels":
+        where += "test pixels"
+        where += f" more than {distance} px away from every training pixel" if distance else ""
+    else:
+        where += "pixels, for which the map itself counts as right, as there are no test labels"
+    sentences = [
+        f"The bands fall into {len(groups)} contiguous groups. In turn the values of each are "
+        "replaced by values from elsewhere in the scene. What the probability of the mapped class "
+        f"loses is the group's importance, measured at {where}. Neighbouring bands tell much the "
+        "same, so a group that looks unimportant may only be told by its neighbours too.",
+        f"Most is lost without {_range(best)} ({formats.percent(best['importance'], 1)} points), "
+        f"least without {_range(least)} ({formats.percent(least['importance'], 1)} points).",
+        _check_sentence(told),
+    ]
+    warning = ""
+    if told["survives_shuffled_weights"]:
+        warning = (
+            "This importance is worthless as an explanation: a network with shuffled weights ranks "
+            "the wavelengths alike, so the ranking tells of the spectra, not of what was learnt."
+        )
+    elif not told["deletion_agrees"]:
+        warning = "Take this ranking with caution: the deletion test does not confirm it."
+    charts = [
+        importance_chart(
+            "importance",
+            groups,
+            "Importance of each group; whiskers are the standard deviation over repetitions.",
+        ),
+        deletion_chart(told["deletion"]),
+    ]
+    return {"bands": charts, "band_sentences": sentences, "band_warning": warning}
+
+
+def _range(group: Values) -> str:
+    """``400 nm to 550 nm``."""
+    return f"{group['first']} to {group['last']}"
+
+
+def _check_sentence(told: Values) -> str:
+    """What deletion and shuffled weights say of the ranking."""
+    area, correlations = told["deletion_area"], told["rank_correlation_with_shuffled_weights"]
+    mean = sum(correlations) / len(correlations)
+    verdict = "so it depends on what was learnt"
+    if told["survives_shuffled_weights"]:
+        verdict = "so it does not depend on what was learnt"
+    return (
+        "Two checks. Deletion: replacing groups one after the other leaves on average "
+        f"{page.percent_of(area['important first'])} of the pixels right if important ones go "
+        f"first, {page.percent_of(area['random'])} in random order, "
+        f"{page.percent_of(area['important last'])} if they go last. Shuffled weights: the ranks "
+        f"of networks with the weights of each layer shuffled correlate with these by "
+        f"{mean:.2f}".replace("-", formats.MINUS)
+        + f" on average, {verdict}."
+    )
+
+
+def _sight(explanation: Explanation, image: npt.NDArray[np.uint8]) -> Chart:
+    """The mean influence over the middle of the scene."""
+    rows, cols = image.shape[:2]
+    found = explanation.influence
+    return sight_chart(
+        "sight",
+        image,
+        (rows // 2, cols // 2),
+        found.map,
+        _squares(found.record()),
+        "Influence of the pixels around one on its score, drawn to scale over the scene.",
+    )
+
+
+def _squares(told: Values) -> dict[str, int]:
+    """Sides of the squares that are drawn, by name."""
+    sides = told["sides_px"]
+    return {
+        "patch": 15,
+        "90 % of influence": sides["0.9"],
+        "99 %": sides["0.99"],
+        "layers allow": told["allowed_px"],
+    }
+
+
+def _sight_sentence(told: Values) -> str:
+    sides = told["sides_px"]
+    return (
+        f"The layers let a square of {told['allowed_px']} x {told['allowed_px']} pixels change a "
+        f"score (the receptive field). What truly counts is less: half of the influence lies "
+        f"within {sides['0.5']} x {sides['0.5']} pixels, 90 % within {sides['0.9']} x "
+        f"{sides['0.9']}, 99 % within {sides['0.99']} x {sides['0.99']} (mean over "
+        f"{told['pixels']} pixels). A patch of 15 x 15 pixels, as a patch CNN takes, holds "
+        f"{page.percent_of(told['within_patch_15'])}."
+    )
+
+
+def _pixel(
+    explanation: Explanation, image: npt.NDArray[np.uint8], record: Values
+) -> dict[str, Any]:
+    """The part of one pixel, where one was asked for."""
+    told, found = record.get("pixel"), explanation.pixel_influence
+    if not told or found is None:
+        return {"pixel": None}
+    window = explanation.pixels.window
+    charts = [share_chart("pixel-shares", told)] if record["stages"] else []
+    charts.append(
+        importance_chart(
+            "pixel-bands",
+            told["wavelengths"],
+            f"What the probability of {told['class']} loses here without a group of bands.",
+        )
+    )
+    charts.append(
+        sight_chart(
+            "pixel-sight",
+            image,
+            (told["row"] - window.row, told["col"] - window.col),
+            found.map,
+            _squares(told["receptive_field"]),
+            f"What counts here for {told['class']}.",
+        )
+    )
+    columns = [
+        Column("cells of the stage", lambda row: stride_name(row["stride"]), numeric=False),
+        Column(told["class"], lambda row: formats.significant(row["share"]), "share in the score"),
+        Column(
+            told["rival"], lambda row: formats.significant(row["rival_share"]), "share in the score"
+        ),
+        Column(
+            f"{told['class']}, up to here",
+            lambda row: formats.percent(row["probability_up_to_here"], 1),
+            "probability, %",
+        ),
+    ]
+    table = build_table(columns, [("", told["stages"])]) if record["stages"] else None
+    return {
+        "pixel": told,
+        "pixel_sentence": _pixel_sentence(told),
+        "pixel_charts": charts,
+        "pixel_table": table,
+    }
+
+
+def _pixel_sentence(told: Values) -> str:
+    truth = f"its label is {told['truth']}" if told["truth"] else "it has no label"
+    return (
+        f"Mapped as {told['mapped']}; {truth}. The score of {told['class']} is "
+        f"{formats.significant(told['logit'])} (probability "
+        f"{page.percent_of(told['probability'])}), the next one, {told['rival']}, "
+        f"{formats.significant(told['rival_logit'])}."
+    )
