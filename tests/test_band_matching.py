@@ -1,5 +1,6 @@
 """Scenes of other band orders, selections and sensors, brought to the bands of a model."""
 
+import functools
 import pickle
 from dataclasses import replace
 
@@ -38,10 +39,16 @@ def test_the_same_bands_are_left_alone(bundle):
         assert not match.note
 
 
+@functools.cache
+def mapped_scene():
+    """A scene, a model of its bands, and the map."""
+    scene, bundle = scene_at(NM), random_bundle("fcn8s", BANDS, wavelengths=NM)
+    return scene, bundle, Predictor(bundle).label_map(scene)
+
+
 @given(st.permutations(range(8)), st.floats(-2.4, 2.4))
 def test_bands_in_any_order_among_others_give_the_same_map(order, drift):
-    bundle = random_bundle("fcn8s", BANDS, wavelengths=NM)
-    wanted = scene_at(NM)
+    wanted, bundle, expected = mapped_scene()
     more = np.concatenate([wanted.cube, np.full((9, 8, 3), 7, "f4")], axis=2)
     wavelengths = np.array([*NM, 390.0, 450.0, 460.0]) + drift
     scene = ArrayScene(more[..., list(order)], "s", wavelengths=wavelengths[list(order)])
@@ -51,7 +58,6 @@ def test_bands_in_any_order_among_others_give_the_same_map(order, drift):
     np.testing.assert_array_equal(match.scene.read(whole(scene)), wanted.cube)
     part = Window(2, 3, 4, 5)
     np.testing.assert_array_equal(match.scene.read(part), wanted.cube[part.slices])
-    expected = Predictor(bundle).label_map(wanted)
     np.testing.assert_array_equal(Predictor(bundle).label_map(match.scene), expected)
 
 

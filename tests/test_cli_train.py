@@ -505,10 +505,21 @@ def large_folder(tmp_path_factory):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks are measured otherwise")
-@pytest.mark.parametrize(("ceiling", "crops"), [(None, "16 crops"), ("430M", "at once")])
-def test_a_large_scene_is_trained_on_in_crops_within_the_ceiling(large_folder, ceiling, crops):
+@pytest.mark.parametrize(
+    ("ceiling", "crops", "split"),
+    [
+        (None, "16 crops", "per-class:20"),
+        ("430M", "at once", "per-class:20"),
+        pytest.param("430M", "at once", "random:0.1", marks=pytest.mark.slow),  # 6,000 labels
+    ],
+)
+def test_a_large_scene_is_trained_on_in_crops_within_the_ceiling(
+    large_folder, tmp_path, ceiling, crops, split
+):
     options = ["--max-memory", ceiling] if ceiling else []
-    metrics, plan, planned, peak = measured_training(large_folder, "-o", str(ceiling), *options)
+    metrics, plan, planned, peak = measured_training(
+        large_folder, "-o", tmp_path / "run", "-s", split, *options
+    )
     assert crops in plan
     assert planned == pytest.approx(metrics["peak_rss_bytes"], rel=0.15)
     assert metrics["peak_rss_bytes"] <= peak
@@ -530,7 +541,7 @@ def test_a_scene_whose_steps_do_not_fit_is_cut(large_folder):
         np.save(large_folder / f"part{name[4:]}.npy", np.load(large_folder / f"{name}.npy")[:200])
     done = hsifcn(
         *(large_folder, "train", "part.npy", "--steps", "2", "-o", "part"),
-        *("--max-memory", "430M", "--device", "cpu"),
+        *("--inductive", "--max-memory", "430M", "--device", "cpu"),
     )
     assert done.code == 0, done.err
     assert "at once" in done.err

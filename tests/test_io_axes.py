@@ -129,9 +129,15 @@ def test_coordinates_of_zarr_place_a_scene(tmp_path):
 SPECTRA = CUBE.transpose(1, 0, 2).reshape(20, 7)  # pixels down the columns, as in MATLAB
 
 
-@pytest.mark.parametrize("name", ["x.mat", "v73.mat"])
-@pytest.mark.parametrize(("rows", "cols"), [("nRow", "nCol"), ("lines", "cols"), ("H", "W")])
-@pytest.mark.parametrize("pixels_first", [False, True])
+@pytest.mark.parametrize(
+    ("name", "rows", "cols", "pixels_first"),
+    [
+        ("x.mat", "nRow", "nCol", False),
+        ("x.mat", "lines", "cols", True),
+        ("v73.mat", "H", "W", True),
+        ("v73.mat", "nRow", "nCol", False),
+    ],
+)
 def test_a_matrix_of_spectra(tmp_path, name, rows, cols, pixels_first):
     matrix = SPECTRA if pixels_first else SPECTRA.T
     sizes = {rows: np.array([[4.0]]), cols: np.array([[5.0]])}

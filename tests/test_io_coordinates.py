@@ -58,8 +58,7 @@ def write(path, dims=("y", "x", "band"), *, y=NORTHING, x=EASTING, **options):
     return path
 
 
-@pytest.mark.parametrize("key", ["crs_wkt", "spatial_ref"])
-@pytest.mark.parametrize("group", ["", "inner"])
+@pytest.mark.parametrize(("key", "group"), [("crs_wkt", ""), ("spatial_ref", "inner")])
 @pytest.mark.parametrize("dims", [("y", "x", "band"), ("band", "y", "x"), ("y", "band", "x")])
 def test_a_projected_scene_lies_where_it_is(tmp_path, key, group, dims):
     scene = open_scene(write(tmp_path / "x.nc", dims, wkt={key: UTM}, group=group))

@@ -220,19 +220,19 @@ def test_labels_are_found_beside_an_envi_scene_by_its_header(tmp_path):
     assert find_labels(tmp_path / "x.img.hdr") == str(tmp_path / "x_gt.npy")
 
 
-@pytest.mark.parametrize("dtype", ["u1", "f8"])
-def test_labels_in_the_scene_file_come_first(tmp_path, dtype):
+@pytest.mark.parametrize(("save", "dtype"), [(savemat, "f8"), (write_v73, "u1")])
+def test_labels_in_the_scene_file_come_first(tmp_path, save, dtype):
     content = {
         "cube": sample_cube(),
         "gt": sample_labels(dtype=dtype),
         "mean": sample_cube().mean(axis=2) / 7,  # of the cube's size, but no labels
         "other": sample_labels((5, 4)),
     }
-    savemat(tmp_path / "x.mat", content)
+    path = tmp_path / "x.mat"
+    save(path, content) if save is savemat else save(path, **content)
     saved(tmp_path / "x_gt.npy", sample_labels())
-    assert find_labels(tmp_path / "x.mat") == f"{tmp_path}/x.mat:gt"
-    write_v73(tmp_path / "y.mat", **content)
-    assert find_labels(f"{tmp_path}/y.mat:cube") == f"{tmp_path}/y.mat:gt"
+    assert find_labels(path) == f"{path}:gt"
+    assert find_labels(f"{path}:cube") == f"{path}:gt"
 
 
 def test_none_or_several_labels_are_told(tmp_path):

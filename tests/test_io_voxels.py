@@ -72,36 +72,6 @@ def npz(folder, cube, save):
     return folder / "x.npz"
 
 
-def mat_v5(folder, cube, compress):
-    scipy.io.savemat(folder / "x.mat", {"cube": cube}, do_compression=compress)
-    return folder / "x.mat"
-
-
-def mat_v73(folder, cube, _):
-    return write_v73(folder / "x.mat", cube=cube)
-
-
-def hdf5(folder, cube, axes):
-    """The list of wavelengths tells which axis holds the bands."""
-    with h5py.File(folder / "x.h5", "w") as file:
-        file.create_dataset("cube", data=cube.transpose(axes), chunks=(2, 2, 2), compression=1)
-        file["wavelengths"] = [400.0, 500.0, 600.0]
-    return folder / "x.h5"
-
-
-def netcdf(folder, cube, axes):
-    order = "big" if cube.dtype.str.startswith(">") else "little"
-    names = ("y", "x", "band")
-    with netCDF4.Dataset(folder / "x.nc", "w") as file:
-        for name, size in zip(names, cube.shape, strict=True):
-            file.createDimension(name, size)
-        kind = cube.dtype.newbyteorder("=").str[1:]
-        dims = tuple(names[axis] for axis in axes)
-        file.createVariable("cube", kind, dims, endian=order)[:] = cube.transpose(axes)
-        file.createVariable("wavelength", "f8", ("band",))[:] = [400.0, 500.0, 600.0]
-    return folder / "x.nc"
-
-
 def zarr_store(folder, cube, version):
     array = zarr.create_array(
         folder / "x.zarr", shape=cube.shape, dtype=cube.dtype, chunks=(3, 2, 2),
@@ -112,10 +82,7 @@ def zarr_store(folder, cube, version):
 
 
 def cases():
-    """Each format with all its interleaves, types and byte orders.
-
-    Where a child process parses the file, interleaves and byte orders take turns over the types.
-    """
+    """Each format with all its interleaves, types and byte orders."""
     in_memory_order = [
         (envi, ["bip", "bil", "bsq"]),
         (geotiff, ["PIXEL", "BAND"]),
@@ -126,11 +93,6 @@ def cases():
     for write, interleaves in in_memory_order:
         yield from ((write, *case) for case in itertools.product(interleaves, TYPES, BYTE_ORDERS))
     yield from ((envi_by_gdal, *case, "<") for case in itertools.product(STORED_AXES, TYPES))
-    by_turns = [(mat_v5, [True, False], ["<"]), (mat_v73, [None], BYTE_ORDERS)]
-    by_turns += [(hdf5, AXES, BYTE_ORDERS), (netcdf, AXES, BYTE_ORDERS)]
-    for write, *turns in by_turns:
-        for dtype, turn in zip(TYPES, itertools.cycle(itertools.product(*turns)), strict=False):
-            yield write, turn[0], dtype, turn[1]
 
 
 def named(case):
@@ -147,10 +109,76 @@ def test_a_voxel_is_its_row_column_and_band(tmp_path, case):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the writers say of their own
         path = write(tmp_path, cube.astype(cube.dtype.newbyteorder(order)), interleave)
-    scene = open_scene(path)
-    assert (scene.shape, scene.dtype) == (SHAPE, np.dtype(dtype))
+    assert_holds(open_scene(path), cube)
+
+
+def assert_holds(scene, cube):
+    assert (scene.shape, scene.dtype) == (SHAPE, cube.dtype)
     for window in (Window(0, 0, 4, 5), Window(1, 2, 3, 2), Window(3, 0, 1, 5), Window(0, 4, 4, 1)):
         found = scene.read(window)
         assert found.dtype.isnative
         assert found.flags.c_contiguous
         np.testing.assert_array_equal(found, cube[window.slices])
+
+
+CUBES = {dtype: sample_cube(SHAPE, dtype) for dtype in TYPES}
+
+
+def in_byte_order(cube, order):
+    return cube.astype(cube.dtype.newbyteorder(order))
+
+
+def mat_v5(folder):
+    scipy.io.savemat(folder / "x.mat", CUBES, do_compression=True)
+    return folder / "x.mat"
+
+
+def mat_v5_uncompressed(folder):
+    scipy.io.savemat(folder / "x.mat", CUBES, do_compression=False)
+    return folder / "x.mat"
+
+
+def mat_v73(folder):
+    orders = itertools.cycle(BYTE_ORDERS)
+    return write_v73(
+        folder / "x.mat", **{n: in_byte_order(c, next(orders)) for n, c in CUBES.items()}
+    )
+
+
+def turns():
+    """Each type with an order of axes and a byte order, taken in turn."""
+    return zip(CUBES.items(), itertools.cycle(itertools.product(AXES, BYTE_ORDERS)), strict=False)
+
+
+def hdf5(folder):
+    """The list of wavelengths tells which axis holds the bands."""
+    with h5py.File(folder / "x.h5", "w") as file:
+        for (name, cube), (axes, order) in turns():
+            file.create_dataset(
+                name, data=in_byte_order(cube, order).transpose(axes), chunks=(2, 2, 2),
+                compression=1,
+            )  # fmt: skip
+        file["wavelengths"] = [400.0, 500.0, 600.0]
+    return folder / "x.h5"
+
+
+def netcdf(folder):
+    names = ("y", "x", "band")
+    with netCDF4.Dataset(folder / "x.nc", "w") as file:
+        for name, size in zip(names, SHAPE, strict=True):
+            file.createDimension(name, size)
+        for (name, cube), (axes, order) in turns():
+            endian = "big" if order == ">" else "little"
+            dims = tuple(names[axis] for axis in axes)
+            variable = file.createVariable(name, name, dims, endian=endian)
+            variable[:] = cube.transpose(axes)
+        file.createVariable("wavelength", "f8", ("band",))[:] = [400.0, 500.0, 600.0]
+    return folder / "x.nc"
+
+
+@pytest.mark.parametrize("write", [mat_v5, mat_v5_uncompressed, mat_v73, hdf5, netcdf])
+def test_a_voxel_of_a_file_that_holds_several_cubes(tmp_path, write):
+    """One file for all types: a process parses it for each that is read."""
+    path = write(tmp_path)
+    for name, cube in CUBES.items():
+        assert_holds(open_scene(f"{path}:{name}"), cube)

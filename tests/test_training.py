@@ -342,8 +342,13 @@ def stop_at(step):
     return progress
 
 
-@pytest.mark.parametrize("recipe", ["random:0.4:val=0.2", "random:0.4:val=0"])
-@pytest.mark.parametrize("model", [*TRAINED, "segnet"])
+@pytest.mark.parametrize(
+    ("model", "recipe"),
+    [
+        *((model, "random:0.4:val=0.2") for model in (*TRAINED, "segnet")),
+        (DEFAULT_MODEL, "random:0.4:val=0"),
+    ],
+)
 def test_a_resumed_run_ends_with_the_same_bytes(tmp_path, scene, model, recipe):
     split = make_split(field_labels(), recipe)
     settings = short(model, 11)

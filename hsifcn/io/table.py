@@ -1,0 +1,69 @@
+"""The one table of formats. A new format is a module with a ``FORMAT`` and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hsifcn.core.errors import SettingError, UnreadableFileError
+from hsifcn.io import envi, hdf5, mat, npy, png, tiff, vectors, zarr_store
+from hsifcn.io.files import cannot_read
+from hsifcn.io.formats import Format
+
+FORMATS: tuple[Format, ...] = (
+    envi.FORMAT,
+    mat.FORMAT,
+    npy.FORMAT,
+    npy.ARCHIVE_FORMAT,
+    tiff.FORMAT,
+    hdf5.FORMAT,
+    zarr_store.FORMAT,
+    png.FORMAT,
+)
+
+
+def format_of(file: str, remedy: str = "a scene or label map is one of ") -> Format:
+    """Tell the format of a file by its suffix, else by what lies beside it."""
+    path = Path(file)
+    for form in FORMATS:
+        if path.suffix.lower() in form.suffixes:
+            return form
+    for form in FORMATS:
+        if form.accepts(path):
+            return form
+    readable = (form for form in FORMATS if form is not png.FORMAT)
+    known = ", ".join(suffix for form in readable for suffix in form.suffixes)
+    raise UnreadableFileError(
+        f"{file} is of no known format and has no ENVI header beside it", f"{remedy}{known}"
+    )
+
+
+def writing_format(path: Path) -> Format:
+    """Tell the format to write by the suffix."""
+    for form in FORMATS:
+        if path.suffix.lower() in form.write_suffixes:
+            return form
+    known = ", ".join(suffix for form in FORMATS for suffix in form.write_suffixes)
+    raise SettingError(f"{path} has a suffix of no raster format", f"use one of {known}")
+
+
+def files_of(file: str) -> list[Path]:
+    """A file and those beside it that are read with it."""
+    path = Path(file)
+    beside = [Path(f"{file}.aux.xml")]
+    if path.suffix.lower() == ".shp":
+        beside += [path.with_suffix(suffix) for suffix in vectors.BESIDE_SHAPEFILE]
+    elif path.suffix.lower() in envi.FORMAT.suffixes or envi.FORMAT.accepts(path):
+        suffixes = (".hdr", *envi.FORMAT.suffixes)
+        beside += [Path(f"{file}.hdr"), *(path.with_suffix(suffix) for suffix in suffixes)]
+    return [path, *beside]
+
+
+@contextmanager
+def naming_file(file: str) -> Iterator[None]:
+    """Turn what the system refuses into an error that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise cannot_read(file, error) from error
