@@ -26,6 +26,7 @@ COMMANDS = (
     "evaluate",
     "explain",
     "compare-patch-vs-fcn",
+    "export",
 )
 INTERRUPTED = 130
 

@@ -146,7 +146,17 @@ GROUPS = {
             "confidence",
             "probabilities",
         ),
-        *("polygons", "min_confidence", "reject", "resume", "overwrite", "quiet", "verbose"),
+        *(
+            "polygons",
+            "stac",
+            "tile",
+            "min_confidence",
+            "reject",
+            "resume",
+            "overwrite",
+            "quiet",
+            "verbose",
+        ),
         *("min_size", "as_json", "debug", "_click_default_help"),
     ),
 }

@@ -51,6 +51,7 @@ FORMATS = {"envi": ".img", "gtiff": ".tif", "npy": ".npy", "mat": ".mat", "png":
     "--min-size", type=click.IntRange(1), default=1, metavar="N",
     help="Give areas under N pixels to their neighbours among the polygons.",
 )  # fmt: skip
+@click.option("--stac", is_flag=True, help="Write a STAC item beside the map.")
 @click.option(
     "--precision", type=click.Choice(["auto", "float32"]), default="auto", show_default=True,
     help="auto: bfloat16 where the processor multiplies it and the labels stay the same.",
@@ -69,6 +70,7 @@ def command(
     resample: bool,
     polygons: str | None,
     min_size: int,
+    stac: bool,
     precision: str,
     max_memory: int | None,
     device: str,
@@ -123,9 +125,22 @@ def command(
             min_size=min_size,
         )
         tell_result(output, result, scene, min_confidence)
+        if stac:
+            write_map_item(bundle, scene, result)
         results.append(result)
     text = "\n\n".join(summary(result, bundle.class_names) for result in results)
     output.result(text, results[0] if len(results) == 1 else {"maps": results})
+
+
+def write_map_item(bundle: Bundle, scene: Scene, result: dict[str, Any]) -> None:
+    """Write the STAC item of a map; it is made anew, as it holds nothing but what is known."""
+    from hsifcn.inference.export_stac import map_item
+    from hsifcn.io.files import write_json
+
+    path = Path(result["map"])
+    result["stac"] = str(path.with_name(f"{path.stem}.stac.json"))
+    others = [path.with_name(name) for name in result["files"] if name != path.name]
+    write_json(Path(result["stac"]), map_item(bundle, scene, path, [path, *others]))
 
 
 def tell_refinement(output: opt.Output, bundle: Bundle, method: str) -> None:
@@ -199,4 +214,6 @@ def summary(result: dict[str, Any], class_names: tuple[str, ...]) -> str:
         files += f", {result['probabilities']}"
     if result["polygons"]:
         files += f", {result['polygons']}"
+    if "stac" in result:
+        files += f", {result['stac']}"
     return f"{text}\n\nmap: {files} ({formats.seconds(result['seconds'])})"

@@ -101,6 +101,39 @@ def choose_targets(
     return Targets(model, tuple(scenes), tuple(maps), wavelengths, nodata)
 
 
+@dataclass(frozen=True)
+class ExportTargets:
+    """Which model to export, and the scene to check it with; see ``Targets``."""
+
+    model: Path
+    scene: str | None = None
+    wavelengths: str | None = None
+    nodata: float | None = None
+
+
+def choose_export(paths: Sequence[str]) -> ExportTargets:
+    """Make out model and scene: as given, else the newest run's and the scene of its run.
+
+    Raises
+    ------
+    UnreadableFileError
+        There is no model.
+    SettingError
+        Too many paths.
+    """
+    if len(paths) > 2:
+        raise SettingError(f"{len(paths)} paths for one model and one scene", "name two at most")
+    model = model_file(Path(paths[0])) if paths else newest_run() / MODEL
+    mark_inputs_of(model, paths[1:])
+    if paths[1:]:
+        return ExportTargets(model, paths[1])
+    try:
+        config = run_config(model.parent)
+    except UnreadableFileError:  # a model alone, which is as good
+        return ExportTargets(model)
+    return ExportTargets(model, config["scenes"][0], config["wavelengths"], config.get("nodata"))
+
+
 def _scenes_of(path: str) -> list[str]:
     """The scenes of a path that is no model."""
     try:
