@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import scipy.io
 import zarr
 from cli_helpers import (
@@ -31,6 +32,7 @@ from cli_helpers import (
 from io_samples import write_envi
 from PIL import Image
 
+from hsifcn.cli.preview import preview
 from hsifcn.core.scene import default_colours
 from hsifcn.io import open_labels
 
@@ -127,7 +129,7 @@ def test_formats(folder, expected, options, file):
 def test_a_picture_with_legend(folder, expected):
     assert command(folder, "predict", "runs/cube", "scene.npy", "-f", "png").code == 0
     assert "nothing to do" in command(folder, "predict", "scene.npy", "-f", "png").err
-    picture = np.asarray(Image.open(folder / "scene_map.png"))[:20, :24, :3]
+    picture = np.asarray(Image.open(folder / "scene_map.png"))[: 20 * 25 : 25, : 24 * 25 : 25, :3]
     colours = np.array(default_colours(3))
     np.testing.assert_array_equal(picture, colours[expected - 1])
 
@@ -175,6 +177,84 @@ def test_the_place_on_earth_goes_into_the_map(folder):
         assert "500000" in header
         assert "4100000" in header
         assert "WGS-84" in header
+
+
+def test_confidence_is_the_probability_of_the_class_mapped(folder, expected):
+    cube = np.load(folder / "scene.npy").astype(np.float32)
+    cube[2, 3] = np.nan
+    np.save(folder / "hole.npy", cube)
+    given = ["predict", "hole.npy", "-o", "m.tif", "--confidence", "--probabilities"]
+    done = command(folder, *given, "--json")
+    assert done.code == 0, done.err
+    assert done.json["confidence"] == "m_confidence.tif"
+    with rasterio.open(folder / "m_confidence.tif") as raster:
+        found, nodata, kind = raster.read(1), raster.nodata, raster.dtypes[0]
+    with rasterio.open(folder / "m_probabilities.tif") as raster:
+        best = raster.read()[:3].max(0)
+    assert (nodata, kind, found[2, 3]) == (255, "uint8", 255)
+    known = found != 255
+    assert known.sum() == found.size - 1
+    np.testing.assert_array_equal(found[known], np.rint(100 * best[known]))
+    assert "nothing to do" in command(folder, *given).err
+    (folder / "m_confidence.tif").unlink()
+    assert_refused(command(folder, *given, "-q"), "m.tif exists", "--overwrite")
+
+
+@pytest.mark.parametrize("suffix", [".img", ".npy", ".mat", ".png"])
+def test_confidence_in_each_format(folder, suffix):
+    given = ["predict", "scene.npy", "-o", f"m{suffix}", "--confidence"]
+    assert command(folder, *given).code == 0
+    command(folder, "predict", "scene.npy", "-o", "wanted.tif", "--confidence")
+    with rasterio.open(folder / "wanted_confidence.tif") as raster:
+        wanted = raster.read(1)
+    path = folder / f"m_confidence{suffix}"
+    if suffix == ".png":  # brighter where the map is surer
+        grey = np.asarray(Image.open(path).convert("L")).astype(int)[::25, ::25]
+        order = np.argsort(wanted, axis=None)
+        assert (np.diff(grey.flat[order]) >= -1).all()
+    elif suffix == ".npy":
+        np.testing.assert_array_equal(np.load(path), wanted)
+    elif suffix == ".mat":
+        values = next(v for k, v in scipy.io.loadmat(path).items() if not k.startswith("_"))
+        np.testing.assert_array_equal(values, wanted)
+    else:
+        found = np.fromfile(path, np.uint8).reshape(wanted.shape)
+        np.testing.assert_array_equal(found, wanted)
+        assert (folder / "m_confidence.qml").exists()
+
+
+def test_polygons_tell_their_mean_confidence(folder):
+    from pyogrio import raw
+
+    given = ["predict", "scene.npy", "-o", "m.npy", "--confidence", "--polygons"]
+    assert command(folder, *given).code == 0
+    meta, _, _, values = raw.read(folder / "m.gpkg", layer="m")
+    fields = dict(zip(meta["fields"], values, strict=True))
+    sure, labels = np.load(folder / "m_confidence.npy"), np.load(folder / "m.npy")
+    weighted = (fields["confidence"] * fields["pixels"]).sum() / fields["pixels"].sum()
+    assert weighted == pytest.approx(sure[labels > 0].mean())
+
+
+def test_a_preview_in_the_terminal(folder, expected):
+    done = command(folder, "predict", "scene.npy", "--preview")
+    assert done.code == 0
+    lines = done.err.splitlines()
+    start = next(i for i, line in enumerate(lines) if re.fullmatch("[123]{24}", line))
+    shown = lines[start : start + 10]  # a character is two rows high
+    assert shown == ["".join(map(str, row)) for row in expected[1::2].tolist()]
+    assert "1 class 1   2 class 2   3 class 3" in done.err
+    assert "\x1b" not in done.err
+    assert "no preview" in command(folder, "predict", "scene.npy", "-f", "png", "--preview").err
+
+
+def test_a_preview_in_colour_fits_80_columns():
+    labels = np.random.default_rng(0).integers(0, 4, (501, 900))
+    colours = ((1, 2, 3), (40, 50, 60), (7, 8, 9))
+    text = preview(labels, ("a", "b\x1b[2J", "c"), colours, in_colour=True)
+    plain = re.sub("\x1b\\[[0-9;]*m", "", text)
+    assert max(map(len, plain.splitlines())) <= 80
+    assert "\x1b[38;2;40;50;60m" in text
+    assert "\x1b[2J" not in text
 
 
 def test_probabilities_belong_to_the_labels(folder, expected):

@@ -1,6 +1,9 @@
 """Polygons of label maps, read back with pyogrio."""
 
+import contextlib
 import os
+import sqlite3
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ from scenes import field_labels
 
 from hsifcn.core.errors import ExistingOutputError, FailedError
 from hsifcn.core.scene import Grid, LabelMap
-from hsifcn.io import files
+from hsifcn.io import files, open_labels
 from hsifcn.io.polygons import write_polygons
 
 NAMES = ("corn, no till", "wööds", "water")
@@ -43,7 +46,10 @@ def test_areas_and_fields(tmp_path):
     count = write_polygons(tmp_path / "map.gpkg", label_map(labels))
     polygons, fields = read(tmp_path / "map.gpkg")
     assert len(polygons) == count
-    assert list_layers(tmp_path / "map.gpkg").tolist() == [["map", "Polygon"]]
+    assert list_layers(tmp_path / "map.gpkg").tolist() == [
+        ["map", "Polygon"],
+        ["layer_styles", None],
+    ]
     info = read_info(tmp_path / "map.gpkg")
     assert info["crs"] == "EPSG:32633"
     for label in (1, 2, 3):
@@ -113,6 +119,40 @@ def test_a_map_without_classes_gives_an_empty_layer(tmp_path):
     info = read_info(tmp_path / "m.gpkg")
     assert (info["features"], info["geometry_type"]) == (0, "Polygon")
     assert list(info["fields"]) == ["class", "name", "colour", "pixels", "area"]
+
+
+def test_mean_confidence_of_each_area(tmp_path):
+    labels = np.array([[1, 1, 2, 0], [2, 1, 2, 1]], np.uint8)
+    confidence = np.array([[10, 20, 90, 255], [50, 255, 71, 7]], np.uint8)
+    write_polygons(tmp_path / "m.gpkg", label_map(labels), confidence=confidence)
+    _, fields = read(tmp_path / "m.gpkg")
+    found = sorted(zip(fields["class"], fields["pixels"], fields["confidence"], strict=True))
+    assert found == [(1, 1, 7), (1, 3, 15), (2, 1, 50), (2, 2, 80.5)]
+
+
+def test_qgis_finds_the_colours_of_the_classes(tmp_path):
+    write_polygons(tmp_path / "m.gpkg", label_map(field_labels(classes=3)))
+    with contextlib.closing(sqlite3.connect(tmp_path / "m.gpkg")) as database:
+        (row,) = database.execute(
+            "SELECT f_table_name, f_geometry_column, useAsDefault, styleQML FROM layer_styles"
+        )
+        tables = dict(database.execute("SELECT table_name, data_type FROM gpkg_contents"))
+        (column,) = database.execute("SELECT column_name FROM gpkg_geometry_columns").fetchone()
+    assert row[:3] == ("m", column, 1)
+    assert tables == {"m": "features", "layer_styles": "attributes"}
+    style = ElementTree.fromstring(row[3].partition("\n")[2])
+    categories = {c.get("value"): c.get("label") for c in style.iter("category")}
+    assert categories == dict(zip("123", NAMES, strict=True))
+    fills = [o.get("value") for o in style.iter("Option") if o.get("name") == "color"]
+    assert fills == ["255,0,10,255", "0,255,0,255", "1,2,3,255"]
+
+
+def test_polygons_are_read_back_as_labels(tmp_path):
+    labels = field_labels(classes=3)
+    write_polygons(tmp_path / "m.gpkg", label_map(labels))
+    like = LabelMap(np.ones_like(labels), NAMES, COLOURS, UTM)
+    back = open_labels(tmp_path / "m.gpkg", like=like, field="class")
+    np.testing.assert_array_equal(back.labels, labels)
 
 
 def test_many_polygons_come_in_pieces(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from io_samples import sample_labels
 
@@ -35,6 +36,18 @@ def test_names_and_colours(tmp_path, suffix):
         ("2", "#00ff00", "255", "naïve"),
         ("3", "#010203", "255", "xy"),
     ]
+
+
+def test_a_ramp_of_the_last_band(tmp_path):
+    with create_raster(tmp_path / "x.tif", shape=(2, 2, 3), dtype="f4", ramp=(0, 1)) as raster:
+        raster.write(Window(0, 0, 2, 2), np.zeros((2, 2, 3), "f4"))
+    text = (tmp_path / "x.qml").read_text("utf-8")
+    renderer = ElementTree.fromstring(text).find("pipe/rasterrenderer")
+    assert (renderer.get("type"), renderer.get("band")) == ("singlebandpseudocolor", "3")
+    items = renderer.findall("rastershader/colorrampshader/item")
+    assert [item.get("value") for item in items] == ["0", "0.25", "0.5", "0.75", "1"]
+    assert items[0].get("color") == "#440154"  # viridis
+    assert items[-1].get("color") == "#fde725"
 
 
 def test_no_style_without_classes(tmp_path):

@@ -32,6 +32,11 @@ FORMATS = {"envi": ".img", "gtiff": ".tif", "npy": ".npy", "mat": ".mat", "png":
     help="Undo light and instrument of a new scene, as far as they differ from the training's.",
 )  # fmt: skip
 @click.option(
+    "--confidence", is_flag=True,
+    help="Write the probability of the class of each pixel, in per cent.",
+)  # fmt: skip
+@click.option("--preview", is_flag=True, help="Show the map in the terminal too.")
+@click.option(
     "--probabilities", is_flag=True, help="Write the probability of every class, and the margin."
 )
 @click.option(
@@ -63,6 +68,8 @@ def command(
     out: str | None,
     form: str | None,
     adapt: bool,
+    confidence: bool,
+    preview: bool,
     probabilities: bool,
     min_confidence: float,
     refine: str,
@@ -99,6 +106,7 @@ def command(
         resample=resample,
         adapt=adapt,
         precision=precision,
+        confidence=confidence,
         probabilities=probabilities,
         min_confidence=min_confidence,
         max_memory=max_memory,
@@ -127,6 +135,8 @@ def command(
         tell_result(output, result, scene, min_confidence)
         if stac:
             write_map_item(bundle, scene, result)
+        if preview:
+            show_preview(output, result, bundle)
         results.append(result)
     text = "\n\n".join(summary(result, bundle.class_names) for result in results)
     output.result(text, results[0] if len(results) == 1 else {"maps": results})
@@ -195,6 +205,19 @@ def tell_result(
         output.message(f"{result['map']} is already this very map; nothing to do")
 
 
+def show_preview(output: opt.Output, result: dict[str, Any], bundle: Bundle) -> None:
+    """Draw the map on stderr, which is the terminal where the result goes into a file."""
+    from hsifcn.cli.preview import preview
+    from hsifcn.core.scene import labels_of_codes
+    from hsifcn.io import open_labels
+
+    if Path(result["map"]).suffix.lower() == ".png":
+        output.message("no preview: the map is a picture")
+    elif any(result["counts"][1:]) and not output.quiet:
+        labels = labels_of_codes(open_labels(result["map"]).coded(), bundle.class_codes)
+        click.echo(preview(labels, bundle.class_names, bundle.colours), err=True)
+
+
 def summary(result: dict[str, Any], class_names: tuple[str, ...]) -> str:
     """The pixels of each class, and where the map is."""
     from hsifcn.cli import tables
@@ -210,6 +233,8 @@ def summary(result: dict[str, Any], class_names: tuple[str, ...]) -> str:
         ],
     )
     files = Path(result["map"]).as_posix()
+    if result.get("confidence"):
+        files += f", {result['confidence']}"
     if result["probabilities"]:
         files += f", {result['probabilities']}"
     if result["polygons"]:

@@ -17,10 +17,13 @@ from hsifcn.core.scene import Scene, Window, codes_table, labels_of
 from hsifcn.inference.bundle import Bundle
 from hsifcn.inference.tiling import WRITE_PIXELS
 from hsifcn.io import RasterWriter, create_raster
+from hsifcn.io.polygons import NO_CONFIDENCE
 
 
 class MapFiles:
-    """The raster of labels and, if asked for, that of probabilities; see ``predict.write_map``.
+    """The rasters of labels and, if asked for, of confidence and of probabilities.
+
+    See ``predict.write_map``.
 
     Used as a context manager; the files appear when its block ends well.
 
@@ -31,7 +34,7 @@ class MapFiles:
     scene : Scene
         Tells size and place.
     map_path : Path
-    probabilities, overwrite : bool
+    confidence, probabilities, overwrite : bool
     min_confidence : float
 
     Attributes
@@ -46,6 +49,7 @@ class MapFiles:
         scene: Scene,
         map_path: Path,
         *,
+        confidence: bool,
         probabilities: bool,
         min_confidence: float,
         overwrite: bool,
@@ -53,6 +57,7 @@ class MapFiles:
         self.bundle = bundle
         self.scene = scene
         self.map_path = map_path
+        self.confidence_path = confidence_path(map_path) if confidence else None
         self.probabilities_path = probabilities_path(map_path) if probabilities else None
         self.min_confidence = min_confidence
         self.overwrite = overwrite
@@ -63,6 +68,9 @@ class MapFiles:
     def __enter__(self) -> MapFiles:
         with ExitStack() as files:
             self._labels = files.enter_context(self._create_labels())
+            self._sure = None
+            if self.confidence_path is not None:
+                self._sure = files.enter_context(self._create_confidence(self.confidence_path))
             self._scores = None
             if self.probabilities_path is not None:
                 self._scores = files.enter_context(self._create_scores(self.probabilities_path))
@@ -83,6 +91,8 @@ class MapFiles:
             labels = piece.labels(self.min_confidence)
             self._labels.write(piece.core, self._codes[labels])
             self.counts += np.bincount(labels.ravel(), minlength=len(self.counts))
+            if self._sure is not None:
+                self._sure.write(piece.core, piece.percent())
             if self._scores is not None:
                 self._scores.write(piece.core, piece.probabilities_and_margin())
 
@@ -99,6 +109,18 @@ class MapFiles:
             class_codes=self.bundle.class_codes,
         )
 
+    def _create_confidence(self, path: Path) -> RasterWriter:
+        return create_raster(
+            path,
+            shape=self.scene.shape[:2],
+            dtype=np.dtype(np.uint8),
+            overwrite=self.overwrite,
+            grid=self.scene.grid,
+            nodata=NO_CONFIDENCE,
+            band_names=("confidence, per cent",),
+            ramp=(0, 100),
+        )
+
     def _create_scores(self, path: Path) -> RasterWriter:
         return create_raster(
             path,
@@ -108,7 +130,13 @@ class MapFiles:
             grid=self.scene.grid,
             nodata=float("nan"),
             band_names=(*self.bundle.class_names, "margin"),
+            ramp=(0, 1),
         )
+
+
+def confidence_path(map_path: Path) -> Path:
+    """Where the confidence of a map is written: beside it."""
+    return map_path.with_name(f"{map_path.stem}_confidence{map_path.suffix}")
 
 
 def probabilities_path(map_path: Path) -> Path:
@@ -147,6 +175,11 @@ class MappedTile:
         chosen = self.logits.softmax(0).gather(0, self.classes[None])[0]
         confidence: npt.NDArray[np.float32] = chosen.cpu().numpy()
         return confidence
+
+    def percent(self) -> npt.NDArray[np.uint8]:
+        """``confidence`` in whole per cent, (rows, cols), ``NO_CONFIDENCE`` where invalid."""
+        percent = np.rint(100 * np.where(self.valid, self.confidence(), 0)).astype(np.uint8)
+        return np.where(self.valid, percent, np.uint8(NO_CONFIDENCE))
 
     def probabilities_and_margin(self) -> npt.NDArray[np.float32]:
         """Probability of every class, then the margin: the greatest less the second.

@@ -41,6 +41,7 @@ class PredictOptions:
     resample: bool = False
     adapt: bool = False
     precision: str = "auto"
+    confidence: bool = False
     probabilities: bool = False
     min_confidence: float = 0.0
     max_memory: int | None = None
@@ -61,7 +62,7 @@ class Prediction:
 
     Attributes
     ----------
-    map_path, probabilities_path : Path, Path or None
+    map_path, confidence_path, probabilities_path : Path, Path or None
         Files written.
     shape : tuple of int
         Rows and columns.
@@ -88,6 +89,7 @@ class Prediction:
     precision: str = "float32"
     shift: SceneShift | None = None
     adapted: bool = False
+    confidence_path: Path | None = None
 
 
 def predict(
@@ -101,6 +103,7 @@ def predict(
     resample: bool = False,
     adapt: bool = False,
     precision: str = "auto",
+    confidence: bool = False,
     probabilities: bool = False,
     min_confidence: float = 0.0,
     max_memory: int | None = None,
@@ -129,6 +132,9 @@ def predict(
     precision : str
         ``auto`` scores large scenes in bfloat16 where the processor multiplies it and the labels
         stay the same; ``float32`` never does.
+    confidence : bool
+        Write the probability of the class that each pixel has too, in per cent: (rows, cols)
+        uint8, 255 where there is no measurement.
     probabilities : bool
         Write the probability of every class too, and the margin: the greatest less the second,
         (rows, cols, classes + 1) float32; NaN where there is no measurement. A CRF's are its
@@ -155,6 +161,7 @@ def predict(
         resample=resample,
         adapt=adapt,
         precision=precision,
+        confidence=confidence,
         probabilities=probabilities,
         min_confidence=min_confidence,
         max_memory=max_memory,
@@ -189,6 +196,7 @@ def write_map(
         predictor.bundle,
         scene,
         map_path,
+        confidence=options.confidence,
         probabilities=options.probabilities,
         min_confidence=options.min_confidence,
         overwrite=options.overwrite,
@@ -208,6 +216,7 @@ def write_map(
         plan=plan,
         seconds=watch.seconds,
         precision=predictor.precision,
+        confidence_path=files.confidence_path,
     )
 
 

@@ -15,18 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hsifcn.core.errors import ExistingOutputError
 from hsifcn.core.process import peak_rss_bytes
 from hsifcn.core.scene import LabelMap, Scene, labels_of_codes
 from hsifcn.inference.bundle import Bundle
-from hsifcn.inference.map_writer import probabilities_path
+from hsifcn.inference.map_writer import confidence_path, probabilities_path
 from hsifcn.inference.predict import Prediction, PredictOptions, Tell, map_matched
 from hsifcn.inference.refine.potentials import choose_weights
 from hsifcn.inference.targets import raster_files
 from hsifcn.io import open_labels
 from hsifcn.io.files import make_folder, refuse_existing, write_json
-from hsifcn.io.polygons import write_polygons
+from hsifcn.io.polygons import NO_CONFIDENCE, write_polygons
 
 
 def predict_to_file(
@@ -61,7 +62,7 @@ def predict_to_file(
     Returns
     -------
     dict
-        ``map, probabilities, polygons, shape, counts, tiles, seconds, planned_seconds,
+        ``map, confidence, probabilities, polygons, shape, counts, tiles, seconds, planned_seconds,
         planned_peak_bytes, peak_rss_bytes, precision, shift, adapted, files, unchanged`` and,
         under ``request``, what a rerun is compared by: model, scene and options.
 
@@ -83,7 +84,7 @@ def predict_to_file(
             refuse_existing(record, overwrite=False)
         if map_path.exists():
             return unchanged_result(map_path, earlier, request)
-        for path in (polygons, probabilities_path(map_path) if options.probabilities else None):
+        for path in (polygons, *files_beside(map_path, options)):
             if path is not None:
                 refuse_existing(path, overwrite=False)
     make_folder(map_path.parent)
@@ -91,7 +92,13 @@ def predict_to_file(
         done = map_matched(bundle, scene, map_path, options, tell)
         if polygons is not None:
             labels = finished_map(done, scene, bundle)
-            write_polygons(polygons, labels, min_size=min_size, overwrite=options.overwrite)
+            write_polygons(
+                polygons,
+                labels,
+                min_size=min_size,
+                confidence=read_confidence(done),
+                overwrite=options.overwrite,
+            )
     result = result_of(done, polygons, request)
     write_json(record, result)
     return result
@@ -133,7 +140,7 @@ def request_of(
 ) -> dict[str, Any]:
     """What a map is made of: model, scene and the options that change it."""
     refinement = choose_weights(options.refine, bundle.refinement)
-    return {
+    request = {
         "model_sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
         "scene": scene_identity(scene),
         "nodata": None if scene.nodata is None else str(scene.nodata),  # NaN is equal to nothing
@@ -144,12 +151,33 @@ def request_of(
         "adapt": options.adapt,
         "precision": options.precision,
     }
+    # Only where it was asked for, so that maps of older versions are known again.
+    return request | ({"confidence": True} if options.confidence else {})
+
+
+def files_beside(map_path: Path, options: PredictOptions) -> list[Path]:
+    """The rasters that are written beside a map."""
+    wanted = (
+        (options.confidence, confidence_path(map_path)),
+        (options.probabilities, probabilities_path(map_path)),
+    )
+    return [path for asked, path in wanted if asked]
+
+
+def read_confidence(done: Prediction) -> npt.NDArray[np.uint8] | None:
+    """The confidence that was just written, (rows, cols); None where there is none."""
+    if done.confidence_path is None or not any(done.counts[1:]):
+        return None
+    # Read as labels are, which every format has a place for; no-data comes back as 0.
+    percent = open_labels(done.confidence_path).coded()
+    return np.where(percent == 0, NO_CONFIDENCE, percent).astype(np.uint8)
 
 
 def result_of(done: Prediction, polygons: Path | None, request: dict[str, Any]) -> dict[str, Any]:
     """What ``predict_to_file`` gives for a map that was just written."""
     return {
         "map": str(done.map_path),
+        "confidence": done.confidence_path and str(done.confidence_path),
         "probabilities": done.probabilities_path and str(done.probabilities_path),
         "polygons": polygons and str(polygons),
         "shape": list(done.shape),
@@ -205,6 +233,8 @@ def finished_map(done: Prediction, scene: Scene, bundle: Bundle) -> LabelMap:
 def sizes(map_path: Path, request: dict[str, Any]) -> dict[str, int]:
     """Bytes of the files of a map that are there, by name."""
     rasters = [map_path]
+    if request.get("confidence"):
+        rasters.append(confidence_path(map_path))
     if request["probabilities"]:
         rasters.append(probabilities_path(map_path))
     files = [file for raster in rasters if raster.exists() for file in raster_files(raster)]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hsifcn.io.finding import find_labels, find_scenes
     from hsifcn.io.formats import scene_stem, split_variable
     from hsifcn.io.mat import list_variables
-    from hsifcn.io.png import write_label_png, write_rgb_png
+    from hsifcn.io.png import write_label_png, write_map_picture, write_rgb_png
     from hsifcn.io.reading import open_labels, open_scene
     from hsifcn.io.table import FORMATS
     from hsifcn.io.writer import RasterWriter
@@ -33,6 +33,7 @@ __all__ = [
     "scene_stem",
     "split_variable",
     "write_label_png",
+    "write_map_picture",
     "write_rgb_png",
 ]
 _HOME = {
@@ -48,6 +49,7 @@ _HOME = {
     "scene_stem": "formats",
     "split_variable": "formats",
     "write_label_png": "png",
+    "write_map_picture": "png",
     "write_rgb_png": "png",
 }
 

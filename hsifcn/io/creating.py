@@ -28,6 +28,7 @@ def create_raster(
     class_codes: Sequence[int] | None = None,
     band_names: Sequence[str] | None = None,
     wavelengths: Sequence[float] | npt.NDArray[np.float64] | None = None,
+    ramp: tuple[float, float] | None = None,
 ) -> RasterWriter:
     """Begin a raster that is written window by window; the suffix decides the format.
 
@@ -38,7 +39,7 @@ def create_raster(
     path : path
         The file.
     shape, dtype, overwrite, grid, nodata, class_names, colours, class_codes, band_names,
-    wavelengths
+    wavelengths, ramp
         Of ``RasterSpec``.
 
     Returns
@@ -70,5 +71,6 @@ def create_raster(
         class_codes=tuple(class_codes or ()),
         band_names=tuple(band_names or ()),
         wavelengths=() if wavelengths is None else tuple(float(value) for value in wavelengths),
+        ramp=ramp,
     )
     return writing_format(target).create(spec)

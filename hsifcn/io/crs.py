@@ -62,6 +62,35 @@ def pixel_area(grid: Grid | None) -> float | None:
     return abs(a * e - b * d) * scale**2
 
 
+METRES_PER_DEGREE = 111_320.0  # of latitude, about
+
+
+def metres_per_pixel(grid: Grid | None, shape: tuple[int, ...]) -> float | None:
+    """Width of a pixel on the ground in metres; None where the grid or its CRS do not tell.
+
+    In degrees it is that in the middle of a raster of ``shape``, for a scale bar.
+    """
+    wkt = known_wkt(grid.crs) if grid and grid.crs else None
+    if grid is None or wkt is None:
+        return None
+    a, _, _, d, e, f = grid.transform
+    scale = metres_per_unit(wkt)
+    if scale is not None:
+        return float(np.hypot(a, d)) * scale
+    if not parse_crs(wkt).is_geographic:
+        return None
+    latitude = np.deg2rad(f + d * shape[1] / 2 + e * shape[0] / 2)
+    return float(np.hypot(a * np.cos(latitude), d)) * METRES_PER_DEGREE
+
+
+def north_of(grid: Grid) -> tuple[float, float]:
+    """Columns and rows, together of length 1, of a step towards the north of the grid."""
+    a, b, _, d, e, _ = grid.transform
+    across, down = np.linalg.solve(np.array([[a, b], [d, e]]), np.array([0.0, 1.0]))
+    length = float(np.hypot(across, down))
+    return float(across) / length, float(down) / length
+
+
 def reprojected(
     xs: Floats, ys: Floats, crs: str | None, wanted: str | None, path: str
 ) -> tuple[Floats, Floats]:

@@ -29,7 +29,7 @@ from hsifcn.io.affine import calibrated
 from hsifcn.io.envi_header import EnviHeader, format_header, read_header
 from hsifcn.io.envi_map import map_fields, read_grid
 from hsifcn.io.formats import FileScene, Format, GivenLabels, refuse_variable
-from hsifcn.io.qgis_style import class_style
+from hsifcn.io.qgis_style import raster_style
 from hsifcn.io.raw import RawArray
 from hsifcn.io.wavelengths import are_wavelengths, named_wavelengths, to_nanometres
 from hsifcn.io.writer import RasterSpec, RasterWriter
@@ -152,7 +152,7 @@ def create(spec: RasterSpec) -> RasterWriter:
     beside = (f"{spec.path.name}{suffix}" for suffix in (".hdr", ".aux.xml", ".ovr"))
     return RasterWriter(
         spec,
-        companions=((header, format_header(_fields(spec))), *class_style(spec)),
+        companions=((header, format_header(_fields(spec))), *raster_style(spec)),
         stale=(header, *(spec.path.with_name(name) for name in beside)),
     )
 

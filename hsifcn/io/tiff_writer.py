@@ -23,7 +23,7 @@ from hsifcn.core.errors import SettingError
 from hsifcn.core.scene import Grid
 from hsifcn.io.crs import known_wkt
 from hsifcn.io.files import printable
-from hsifcn.io.qgis_style import class_style, xml_text
+from hsifcn.io.qgis_style import raster_style, xml_text
 from hsifcn.io.writer import RasterSpec, RasterWriter
 
 _GDAL_TYPES = {
@@ -54,7 +54,7 @@ def create(spec: RasterSpec) -> RasterWriter:
     beside = (f"{spec.path.name}{suffix}" for suffix in (".aux.xml", ".ovr", ".msk"))
     return RasterWriter(
         spec,
-        companions=class_style(spec),
+        companions=raster_style(spec),
         stale=[spec.path.with_name(name) for name in beside],
         convert=convert,
     )

@@ -51,6 +51,8 @@ class RasterSpec:
         Names of the bands.
     wavelengths : tuple of float
         Wavelengths of the bands, nm.
+    ramp : tuple of float, or None
+        Values that QGIS shows as the two ends of a ramp of colours, of the last band.
     """
 
     path: Path
@@ -64,6 +66,7 @@ class RasterSpec:
     class_codes: tuple[int, ...] = ()
     band_names: tuple[str, ...] = ()
     wavelengths: tuple[float, ...] = ()
+    ramp: tuple[float, float] | None = None
 
     @property
     def bands(self) -> int:

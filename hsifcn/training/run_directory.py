@@ -17,7 +17,7 @@ import numpy.typing as npt
 from hsifcn.core.errors import ExistingOutputError, HsifcnError, SettingError, UnreadableFileError
 from hsifcn.data.dataset import Dataset
 from hsifcn.data.splits import write_split
-from hsifcn.io import write_label_png
+from hsifcn.io import write_map_picture
 from hsifcn.io.files import atomic_write, make_folder, write_json
 from hsifcn.training.train import Trained
 
@@ -169,7 +169,14 @@ def write_run(
         writer = csv.DictWriter(file, LOG_COLUMNS)
         writer.writeheader()
         writer.writerows(trained.log)
-    write_label_png(out / "map.png", mapped[0][0], dataset.colours, overwrite=True)
+    write_map_picture(
+        out / "map.png",
+        mapped[0][0],
+        dataset.class_names,
+        dataset.colours,
+        dataset.scenes[0].grid,
+        overwrite=True,
+    )
     # Loads matplotlib: not before training has given its memory back.
     from hsifcn.report import MappedScene, write_run_report
 
