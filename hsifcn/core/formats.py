@@ -6,6 +6,7 @@ NaN or no number at all becomes a dash, so that nobody ever reads ``None``.
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -158,6 +159,16 @@ def giga(value: object) -> str:
     """Operations as thousands of millions, for a column."""
     number = finite(value)
     return NOTHING if number is None else significant(number / GIGA)
+
+
+def html_table(facts: Mapping[str, str]) -> str:
+    """Names and values as a table for notebooks, escaped."""
+    rows = "".join(
+        f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
+        f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
+        for name, value in facts.items()
+    )
+    return f"<table>{rows}</table>"
 
 
 def flatten(mapping: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

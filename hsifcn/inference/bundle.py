@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from hsifcn.core.errors import UnreadableFileError
+from hsifcn.core.formats import html_table
 from hsifcn.data.standardise import Scaling
 from hsifcn.inference.refine.potentials import Refinement, from_header
 from hsifcn.inference.spectral_summary import SpectralSummary
@@ -100,6 +101,17 @@ class Bundle:
         return (
             f"Bundle({self.spec.name}: {self.spec.bands} bands to {self.spec.classes} classes, "
             f"{weights:,} weights)"
+        )
+
+    def _repr_html_(self) -> str:
+        return html_table(
+            {
+                "model": self.spec.name,
+                "bands": f"{self.spec.bands} of {len(self.good_bands)}",
+                "classes": ", ".join(self.class_names),
+                "split": ", ".join(str(split.get("recipe")) for split in self.split),
+                "weights": f"{sum(tensor.numel() for tensor in self.weights.values()):,}",
+            }
         )
 
     def network(self) -> nn.Module:

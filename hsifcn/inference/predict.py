@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from hsifcn.core.errors import SettingError
 from hsifcn.core.process import Stopwatch
@@ -21,6 +22,7 @@ from hsifcn.inference.refine.potentials import choose_weights
 from hsifcn.inference.scene_shift import SceneShift, adapt, measure_shift
 from hsifcn.inference.streaming import WriteBehind
 from hsifcn.inference.tiling import TilePlan
+from hsifcn.io import as_scene
 
 PRECISIONS = ("auto", "float32")
 
@@ -94,7 +96,7 @@ class Prediction:
 
 def predict(
     bundle: Bundle,
-    scene: Scene,
+    scene: Scene | Any,
     map_path: str | os.PathLike[str],
     *,
     device: str = "cpu",
@@ -116,7 +118,8 @@ def predict(
     ----------
     bundle : Bundle
     scene : Scene
-        Its bands are brought to the model's as ``match_scene`` does.
+        Or a path or an array, as ``open_scene`` takes. Its bands are
+        brought to the model's as ``match_scene`` does.
     map_path : path
         Its suffix decides the format; label 0 is unclassified, and the map's no-data.
     device : str
@@ -151,7 +154,7 @@ def predict(
     ------
     MismatchError, MemoryCeilingError, ExistingOutputError, SettingError, FailedError
     """
-    match = match_scene(bundle, scene, resample=resample)
+    match = match_scene(bundle, as_scene(scene), resample=resample)
     if match.note:
         tell(match.note)
     options = PredictOptions(

@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     from hsifcn.io.formats import scene_stem, split_variable
     from hsifcn.io.mat import list_variables
     from hsifcn.io.png import write_label_png, write_map_picture, write_rgb_png
-    from hsifcn.io.reading import open_labels, open_scene
+    from hsifcn.io.reading import as_labels, as_scene, open_labels, open_scene
     from hsifcn.io.table import FORMATS
     from hsifcn.io.writer import RasterWriter
 
 __all__ = [
     "FORMATS",
     "RasterWriter",
+    "as_labels",
+    "as_scene",
     "atomic_write",
     "create_raster",
     "find_labels",
@@ -39,6 +41,8 @@ __all__ = [
 _HOME = {
     "FORMATS": "table",
     "RasterWriter": "writer",
+    "as_labels": "reading",
+    "as_scene": "reading",
     "atomic_write": "files",
     "create_raster": "creating",
     "find_labels": "finding",

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hsifcn.core.errors import SettingError, UnreadableFileError
+from hsifcn.core.formats import html_table
 from hsifcn.core.scene import Grid, Window
 from hsifcn.io.writer import RasterSpec, RasterWriter
 
@@ -57,6 +58,26 @@ class FileScene:
     def read(self, window: Window) -> npt.NDArray[Any]:
         """Read all bands of a window: (window.rows, window.cols, bands), native, C order."""
         return self.voxels.read(window)
+
+    def to_xarray(self) -> Any:
+        """The scene as an ``xarray.DataArray``; see ``io.to_xarray``."""
+        from hsifcn.io.to_xarray import to_xarray
+
+        return to_xarray(self)
+
+    def _repr_html_(self) -> str:
+        rows, cols, bands = self.shape
+        facts = {
+            "scene": self.path,
+            "size": f"{rows:,} rows, {cols:,} columns, {bands:,} bands of {self.dtype}",
+            "no-data": "none declared" if self.nodata is None else f"{self.nodata:g}",
+            "georeference": "none" if self.grid is None else "yes",
+        }
+        if self.wavelengths is not None:
+            facts["wavelengths"] = (
+                f"{self.wavelengths.min():.0f} to {self.wavelengths.max():.0f} nm"
+            )
+        return html_table(facts)
 
 
 @dataclass(frozen=True)

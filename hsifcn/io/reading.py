@@ -6,6 +6,7 @@ import dataclasses
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from hsifcn.core.errors import LabelError
 from hsifcn.core.scene import LabelMap, Scene
 from hsifcn.io import points, vectors
 from hsifcn.io.alignment import Target, target_of
+from hsifcn.io.arrays import NAME, array_labels, array_scene, is_array
 from hsifcn.io.axes import axes_by_wavelengths, turned
 from hsifcn.io.classes import read_class_names
 from hsifcn.io.files import mark_input, read_text
@@ -26,7 +28,7 @@ _VECTORS = ", ".join(suffix for suffix in vectors.SUFFIXES if suffix != ".json")
 
 
 def open_scene(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Any,
     *,
     wavelengths: str | os.PathLike[str] | None = None,
     nodata: float | None = None,
@@ -36,7 +38,8 @@ def open_scene(
     Parameters
     ----------
     path : path
-        A file of one of ``FORMATS``, with ``:variable`` where it holds several arrays.
+        A file of one of ``FORMATS``, with ``:variable`` where it holds several arrays. Or an array
+        in memory, of NumPy (rows, cols, bands) or xarray; see ``array_scene``.
     wavelengths : path, optional
         A text file with the wavelength of one band a line, in nm, or in µm if all are under 100.
         It goes before what the scene's file tells.
@@ -56,10 +59,12 @@ def open_scene(
         What is odd: one band only, bytes left over, wavelengths that fit no bands, fill values
         that the file does not declare.
     """
-    file, variable = split_variable(path)
-    mark_input(*files_of(file))
+    given = is_array(path)
+    file, variable = (NAME, None) if given else split_variable(path)
+    if not given:
+        mark_input(*files_of(file))
     with naming_file(file):
-        scene = format_of(file).open_scene(file, variable)
+        scene = array_scene(path) if given else format_of(file).open_scene(file, variable)
         if wavelengths is not None:
             scene = _with_wavelengths(scene, wavelengths)
         if nodata is not None:
@@ -170,3 +175,18 @@ def _read_labels(
         refuse_variable(file, variable)
         return points.read_labels(file, target, field)
     return vectors.read_labels(file, variable, target, field, all_touched)
+
+
+def as_scene(scene: Scene | str | os.PathLike[str] | Any) -> Scene:
+    """A scene, whether given as one, as a path or as an array."""
+    if isinstance(scene, str | os.PathLike) or is_array(scene):
+        return open_scene(scene)
+    found: Scene = scene
+    return found
+
+
+def as_labels(labels: LabelMap | str | os.PathLike[str] | Any, like: Scene) -> LabelMap:
+    """A label map, whether given as one, as a path or as an array."""
+    if isinstance(labels, LabelMap):
+        return labels
+    return array_labels(labels) if is_array(labels) else open_labels(labels, like=like)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from hsifcn.core.errors import SettingError
 from hsifcn.core.scene import LabelMap, Scene
 from hsifcn.data.classes import unite_classes
 from hsifcn.data.dataset import default_recipe, make_dataset
 from hsifcn.data.splits import Split, make_splits
 from hsifcn.inference.bundle import Bundle
+from hsifcn.io import as_labels, as_scene
 from hsifcn.models import DEFAULT_MODEL
 from hsifcn.training.settings import default_options
 from hsifcn.training.train import Trained
@@ -16,8 +19,8 @@ from hsifcn.training.train import train as train_dataset
 
 
 def train(
-    scenes: Scene | Sequence[Scene],
-    labels: LabelMap | Sequence[LabelMap],
+    scenes: Scene | Any | Sequence[Scene | Any],
+    labels: LabelMap | Any | Sequence[LabelMap | Any],
     *,
     split: str | Split | Sequence[Split] | None = None,
     model: str = DEFAULT_MODEL,
@@ -33,9 +36,9 @@ def train(
     Parameters
     ----------
     scenes : Scene or sequence of Scene
-        Of one sensor; see ``open_scene``.
+        Of one sensor. A path or an array, of NumPy or xarray, is as good; see ``open_scene``.
     labels : LabelMap or sequence of LabelMap
-        One a scene, of the same size; see ``open_labels``.
+        One a scene, of the same size; or paths or arrays (rows, cols), see ``open_labels``.
     split : str, Split or sequence of Split, optional
         Recipe, or the splits themselves; see ``make_split``. ``features:0.3`` by default where
         labels are polygons or points, else ``random:0.1``.
@@ -64,8 +67,13 @@ def train(
     HsifcnError
         See ``training.train.train``.
     """
-    scene_list = list(scenes) if isinstance(scenes, Sequence) else [scenes]
-    maps = [labels] if isinstance(labels, LabelMap) else list(labels)
+    scene_list = [as_scene(scene) for scene in listed(scenes)]
+    given_labels = listed(labels)
+    if len(given_labels) != len(scene_list):
+        raise SettingError(
+            f"{len(scene_list)} scenes and {len(given_labels)} label maps", "give one a scene"
+        )
+    maps = [as_labels(given, scene) for given, scene in zip(given_labels, scene_list, strict=True)]
     if split is None or isinstance(split, str):
         maps = list(unite_classes(maps, [scene.path for scene in scene_list]))
         splits = list(make_splits(maps, split or default_recipe(maps), seed=seed))
@@ -76,3 +84,9 @@ def train(
         max_memory=max_memory, init=init,
     )  # fmt: skip
     return train_dataset(make_dataset(scene_list, maps, splits).training_scenes(), options)
+
+
+def listed(given: Any) -> list[Any]:
+    """What was given, one or several, as a list."""
+    several = isinstance(given, Sequence) and not isinstance(given, str)
+    return list(given) if several else [given]

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from hsifcn.core import formats
 from hsifcn.core.errors import SettingError
 from hsifcn.core.process import Stopwatch, keep_memory_together, versions
 from hsifcn.data.dataset import Dataset
@@ -81,6 +82,13 @@ class Trained:
     best_step: int
     seconds: float
     evidence: Evidence | None = None
+
+    def _repr_html_(self) -> str:
+        row = next((row for row in self.log if row["step"] == self.best_step), {})
+        facts = {"kept step": str(self.best_step), "time": formats.seconds(self.seconds)}
+        if row.get("validation_oa") is not None:
+            facts["OA on validation pixels"] = f"{formats.percent(row['validation_oa'])} %"
+        return self.bundle._repr_html_() + formats.html_table(facts)
 
 
 def train(
