@@ -29,7 +29,9 @@ def test_areas_of_a_perfect_map_are_those_of_the_map() -> None:
     confusion = np.array([[30, 0, 0], [0, 20, 0]])
     found = area_estimates(confusion, np.array([600, 400, 0]))
     assert found.proportion.tolist() == [0.6, 0.4]
-    assert found.interval.tolist() == [[0.6, 0.6], [0.4, 0.4]]
+    assert (found.standard_error == 0).all()
+    assert (found.interval[:, 0] < found.proportion).all()
+    assert (found.interval[:, 1] > found.proportion).all()
     assert found.area is found.area_interval is None
 
 

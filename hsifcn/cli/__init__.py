@@ -23,6 +23,7 @@ COMMANDS = (
     "split",
     "train",
     "predict",
+    "sample",
     "evaluate",
     "explain",
     "compare-patch-vs-fcn",

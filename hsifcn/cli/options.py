@@ -117,9 +117,10 @@ def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Co
 GROUPS = {
     "Data": (
         *("label_paths", "label_field", "all_touched", "wavelengths", "class_names", "bands"),
-        *("keep_bad_bands", "nodata", "resample"),
+        *("keep_bad_bands", "nodata", "resample", "scene_path"),
     ),
     "Split": ("recipe", "recipes", "learn_from", "split_path", "seed", "folds"),
+    "Sample": ("points", "design", "allocation", "minimum", "expected", "distance"),
     "Model": (
         *(
             "model",
@@ -157,7 +158,7 @@ GROUPS = {
             "quiet",
             "verbose",
         ),
-        *("min_size", "as_json", "debug", "_click_default_help"),
+        *("min_size", "sheet", "as_json", "debug", "_click_default_help"),
     ),
 }
 
@@ -210,7 +211,7 @@ split = click.option(
 )  # fmt: skip
 seed = click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True,
-    help="Of split and training.",
+    help="Of all that is drawn at random.",
 )  # fmt: skip
 wavelengths = click.option(
     "--wavelengths", metavar="FILE", help="Text file, a wavelength a line (nm or um)."

@@ -1,10 +1,11 @@
 """Areas of the classes, corrected for the errors of a map.
 
-The estimator takes the test pixels as independent draws.
+The test pixels are taken for a random sample of each mapped class; see `design`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hsifcn.core.errors import MismatchError
+from hsifcn.evaluation.design import UNKNOWN, StratifiedSample, estimate_mean
 
 Floats = npt.NDArray[np.float64]
-
-Z_95 = 1.96  # standard errors on either side, as Olofsson et al. round it
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class AreaEstimates:
     proportion, standard_error : ndarray, (n_classes,), float64
         Estimated share of the mapped area a class, and its standard error.
     interval : ndarray, (n_classes, 2), float64
-        95 % interval of ``proportion``, kept within 0 and 1.
+        95 % interval of ``proportion``, kept within 0 and 1; NaN where it would have no width.
     area : ndarray, (n_classes,), float64, or None
         ``proportion`` in the unit of the pixel area; None where that was not given.
     area_interval : ndarray, (n_classes, 2), float64, or None
@@ -102,32 +102,35 @@ def area_estimates(
         correct[first] = correct[list(joined)].sum()
         sample[first], mapped[first] = sample[list(joined)].sum(0), mapped[list(joined)].sum()
         mapped[others] = 0
-    sample, correct, mapped = sample[mapped > 0], correct[mapped > 0], mapped[mapped > 0]
-    sizes = sample.sum(axis=1, keepdims=True)
-    if sizes.min() < 2:  # then there is one stratum
-        sizes = np.full_like(sizes, np.nan)
-    weights = (mapped / mapped.sum())[:, np.newaxis]
-    shares = sample / sizes
-    proportion = np.asarray((weights * shares).sum(axis=0))
-    variance = (weights**2 * shares * (1 - shares) / (sizes - 1)).sum(axis=0)
-    error = np.sqrt(variance)
-    interval = np.stack([proportion - Z_95 * error, proportion + Z_95 * error], axis=1)
-    interval = interval.clip(0, 1)
-    right = correct[:, np.newaxis] / sizes
-    accuracy = (weights * right).sum()
-    spread = Z_95 * np.sqrt((weights**2 * right * (1 - right) / (sizes - 1)).sum())
-    accuracy_interval = np.array([accuracy - spread, accuracy + spread]).clip(0, 1)
+    held = mapped > 0
+    sample, correct, mapped = sample[held], correct[held], mapped[held]
+    n_classes = sample.shape[1]
+    drawn = sample.sum(axis=1)
+    if drawn.min() < 2:  # then there is one stratum
+        shares, oa = [UNKNOWN] * n_classes, UNKNOWN
+    else:
+        counted = StratifiedSample(sample, mapped)
+        shares = [estimate_mean(counted, np.arange(n_classes) == k) for k in range(n_classes)]
+        right = StratifiedSample(np.stack([drawn - correct, correct], axis=1), mapped)
+        oa = estimate_mean(right, np.array([0, 1]))
+    proportion = _numbers([share.value for share in shares])
+    interval = _numbers([share.interval or (None, None) for share in shares])
     total = None if pixel_area is None else float(mapped.sum()) * pixel_area
     return AreaEstimates(
         proportion,
-        error,
+        _numbers([share.standard_error for share in shares]),
         interval,
         None if total is None else proportion * total,
         None if total is None else interval * total,
-        accuracy,
-        accuracy_interval,
+        np.float64(np.nan if oa.value is None else oa.value),
+        _numbers(oa.interval or (None, None)),
         joined,
     )
+
+
+def _numbers(values: Sequence[Any]) -> Floats:
+    """Values as an array, NaN for None."""
+    return np.array(values, np.float64)
 
 
 def _strata_to_join(sizes: Floats, mapped: Floats) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from hsifcn.core.scene import LabelMap, default_class_name, default_colours
 from hsifcn.data.classes import keep_classes, unite_classes
 from hsifcn.data.splits import Split, fields, leakage_sentence
 from hsifcn.evaluation.areas import area_estimates
-from hsifcn.evaluation.intervals import intervals_over_fields
+from hsifcn.evaluation.intervals import intervals_over_fields, paired_difference
 from hsifcn.evaluation.metrics import Accuracy, confusion_matrix, parts
 from hsifcn.io.crs import pixel_area
 
@@ -21,9 +21,13 @@ INTERVAL_NOTE = (
     "Intervals: 95 %, jackknife over fields (8-connected areas of one label), since pixels of one "
     "field are not independent."
 )
+USE = (
+    "These figures hold for the labelled pixels. Areas and the accuracy of the whole map need a "
+    "probability sample, which labelled fields seldom are: draw one with 'hsifcn sample'."
+)
 AREA_NOTE = (
-    "Areas: stratified estimator of Olofsson et al. (2014), valid only where the counted pixels "
-    "are a probability sample of the map; labelled fields seldom are."
+    "Areas: stratified estimator of Olofsson et al. (2014), as if the counted pixels were a "
+    "probability sample of the map."
 )
 
 
@@ -35,8 +39,9 @@ def evaluate(
     truth: LabelMap,
     split: Split | None = None,
     max_memory: int | None = None,
+    other: LabelMap | None = None,
     *,
-    names: tuple[str, ...] = ("the map", "the labels", "the split"),
+    names: tuple[str, ...] = ("the map", "the labels", "the split", "the second map"),
 ) -> dict[str, Any]:
     """Measure a label map.
 
@@ -49,8 +54,10 @@ def evaluate(
         Count its test pixels only.
     max_memory : int, optional
         Ceiling on the process's resident memory, bytes.
+    other : LabelMap, optional
+        A second map of the same pixels, to be compared at the same labels.
     names : tuple of str
-        What messages call map, labels and split.
+        What messages call map, labels, split and second map.
 
     Returns
     -------
@@ -59,9 +66,10 @@ def evaluate(
         ``class_codes``; ``oa_area_weighted`` (OA as if each class had been sampled as large as it
         is on the map) with ``oa_area_weighted_interval``; ``intervals`` (of OA, AA and kappa, and
         by class, of recall, precision, F1 and IoU); ``areas`` (a class: ``mapped``, its share of
-        the map; ``proportion``, its estimated share, with ``standard_error`` and ``interval``; and
-        ``square_metres`` with ``square_metres_interval``, None without a projected CRS); ``split``;
-        ``notes``.
+        the map; ``proportion``, its estimated share, with ``standard_error`` and ``interval``, None
+        where it would have no width; and ``square_metres`` with ``square_metres_interval``, None
+        without a projected CRS); ``difference`` (of ``intervals.paired_difference``); ``split``;
+        ``use``, what the figures may be used for; ``notes``.
 
     Raises
     ------
@@ -83,10 +91,21 @@ def evaluate(
             f"the map is {predicted.labels.shape} pixels and the labels are {truth.labels.shape}",
             "evaluate a map of the labelled scene",
         )
-    maps = [predicted, truth]
+    if other is not None and other.labels.shape != truth.labels.shape:
+        raise MismatchError(
+            f"the second map is {other.labels.shape} pixels and the labels are "
+            f"{truth.labels.shape}",
+            "compare maps of the same pixels",
+        )
+    maps, called = [predicted, truth], list(names[:2])
     if split is not None:
         maps.append(_as_label_map(split, truth))
-    predicted, truth, *of_split = _with_common_classes(maps, names)
+        called.append(names[2])
+    if other is not None:
+        maps.append(other)
+        called.append(names[3])
+    predicted, truth, *others = _with_common_classes(maps, tuple(called))
+    of_split = others[:1] if split is not None else []
     labels, class_names, n_classes = truth.labels, truth.class_names, truth.n_classes
     if split is not None:
         _require_labels_of_split(labels, of_split[0].labels, split)
@@ -95,9 +114,12 @@ def evaluate(
     n_train = None
     if split is not None:
         n_train = np.bincount(of_split[0].labels[split.train], minlength=n_classes + 1)[1:].tolist()
-    intervals = intervals_over_fields(
-        counted, {"map": predicted.labels}, fields(labels), n_classes
-    )["map"]
+    numbers = fields(labels)
+    intervals = intervals_over_fields(counted, {"map": predicted.labels}, numbers, n_classes)["map"]
+    difference = None
+    if other is not None:
+        both = (predicted.labels, others[-1].labels)
+        difference = paired_difference(counted, *both, numbers, n_classes)
     intervals["per_class"] = dict(zip(class_names, intervals["per_class"], strict=True))
     areas = _areas(
         confusion,
@@ -109,10 +131,12 @@ def evaluate(
     if split is not None:
         notes.insert(0, f"Leakage: {leakage_sentence(split.leakage())}.")
     return {
+        "use": USE,
         **Accuracy.from_confusion(confusion).as_dict(class_names, n_train),
         "class_codes": list(truth.codes),
         **areas,
         "intervals": intervals,
+        "difference": difference,
         "split": None if split is None else _split_record(split),
         "notes": notes,
     }

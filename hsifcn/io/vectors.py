@@ -151,8 +151,8 @@ def read_labels(
             f"give a label raster, or rows and columns as .csv{how_to_place(target)}",
         )
     is_gml = _DRIVERS[Path(path).suffix.lower()] == "GML"
-    with _reading(path), plain_path(path, always=is_gml) as file:
-        table = _read(path, file, _layer(path, file, layer), field)
+    with reading(path), plain_path(path, always=is_gml) as file:
+        table = _read(path, file, choose_layer(path, file, layer), field)
     classes = class_codes(
         f"{path}, field '{table.field}'",
         table.values,
@@ -167,7 +167,7 @@ def read_labels(
     )
 
 
-def _layer(path: str, file: Path, wanted: str | None) -> str:
+def choose_layer(path: str, file: Path, wanted: str | None) -> str:
     """Choose a layer with shapes in it; GDAL is given ``file``, messages name ``path``."""
     import pyogrio
 
@@ -215,7 +215,7 @@ def _read(path: str, file: Path, layer: str, wanted: str | None) -> _Table:
     driver = _DRIVERS[Path(path).suffix.lower()]
     options: dict[str, Any] = dict(_OPTIONS.get(driver, {}))
     if driver == "GPKG":
-        _refuse_view(path, file, layer)
+        refuse_view(path, file, layer)
     if driver == "ESRI Shapefile":
         options["encoding"] = _dbf_encoding(path)
     info = pyogrio.read_info(file, layer=layer, **options)
@@ -234,7 +234,7 @@ def _read(path: str, file: Path, layer: str, wanted: str | None) -> _Table:
     return _Table(columns[0], shapes, np.asarray(ids, np.int64), meta["crs"], field)
 
 
-def _refuse_view(path: str, file: Path, layer: str) -> None:
+def refuse_view(path: str, file: Path, layer: str) -> None:
     """Refuse a layer that is a query and no table: it may run for ever."""
     try:
         with closing(
@@ -435,7 +435,7 @@ def _all_outside(path: str, shapes: Shapes, target: Target) -> OutsideError:
 
 
 @contextmanager
-def _reading(path: str) -> Iterator[None]:
+def reading(path: str) -> Iterator[None]:
     """Name the file in what GDAL says of it."""
     from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, FieldError
 

@@ -60,15 +60,15 @@ def rgb_quicklook(scene: Scene, max_size: int = 1024) -> RgbImage:
     """
     step = max(1, -(-max(scene.shape[:2]) // max_size))
     bands = rgb_bands(scene)
-    strips = [_pick(strip, bands, scene.nodata) for strip in _strips(scene, step)]
+    strips = [pick(strip, bands, scene.nodata) for strip in _strips(scene, step)]
     values = np.concatenate([values for values, _ in strips])
     valid = np.concatenate([valid for _, valid in strips])
-    return _stretched(values, valid)
+    return stretched(values, valid)
 
 
 def rgb_window(scene: Scene, window: Window) -> RgbImage:
     """Draw a window of a scene as ``rgb_quicklook`` draws the whole: (rows, cols, 3) uint8."""
-    return _stretched(*_pick(scene.read(window), rgb_bands(scene), scene.nodata))
+    return stretched(*pick(scene.read(window), rgb_bands(scene), scene.nodata))
 
 
 def rgb_bands(scene: Scene) -> tuple[int, int, int]:
@@ -137,7 +137,7 @@ def _strips(scene: Scene, step: int) -> Iterator[npt.NDArray[Any]]:
         yield scene.read(window)[:, ::step]
 
 
-def _pick(
+def pick(
     strip: npt.NDArray[Any], bands: tuple[int, int, int], nodata: float | None
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     """Three bands of a strip, and which of its pixels are valid in all three."""
@@ -152,7 +152,7 @@ def _pick(
     return values, valid.all(axis=-1)
 
 
-def _stretched(values: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]) -> RgbImage:
+def stretched(values: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]) -> RgbImage:
     """Three channels as an image, each stretched over its valid pixels; black elsewhere."""
     image = np.zeros(values.shape, np.uint8)
     if valid.any():
