@@ -16,7 +16,7 @@ from cli_helpers import ENVIRONMENT, ROOT, assert_refused, command, hsifcn, smal
 
 from hsifcn.cli import COMMANDS, cli
 
-OUTPUTS = {"demo", "explain", "export", "info", "split", "train", "predict", "compare-patch-vs-fcn"}
+OUTPUTS = set(COMMANDS) - {"evaluate"}
 HELP_SECONDS = 0.4
 
 

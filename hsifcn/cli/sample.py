@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 @opt.command(
     "sample map.tif -n 300 -o points.gpkg",
-    "sample map.tif -n 300 --allocation equal --scene cube.hdr --sheet points.png -o points.csv",
-    "sample map.tif -n 500 --allocation neyman --expected runs/cube/metrics.json -o points.gpkg",
+    "sample map.tif -n 300 --scene cube.hdr --sheet sheet.png -o pts.csv",
+    "sample map.tif -n 500 --allocation equal -o points.gpkg",
 )
 @click.argument("map_path", metavar="MAP")
 @click.option("-n", "--points", type=click.IntRange(min=2), required=True, help="Points to draw.")
