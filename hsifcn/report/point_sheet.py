@@ -49,7 +49,7 @@ def write_point_sheet(
 
     side = 2 * REACH + 1
     views = np.stack([_surroundings(scene, *at) for at in zip(rows, cols, strict=True)])
-    colours = stretched(views, np.isfinite(views).all(axis=-1))
+    colours = stretched(views, np.asarray(np.isfinite(views).all(axis=-1)))
     width, height = side * SCALE + 8, side * SCALE + HEADER + 4
     lines = -(-len(views) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * width, lines * height), "white")
