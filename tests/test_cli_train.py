@@ -584,23 +584,68 @@ def test_a_directory_that_another_training_works_in_is_refused(folder):
     assert train(folder, "-q").code == 0
 
 
-def test_no_old_figures_stand_beside_a_new_model(folder, monkeypatch):
+KILLED = """
+import os, signal, sys
+import hsifcn.training.run_directory as runs
+name, when = sys.argv.pop(1), sys.argv.pop(1)
+called = getattr(runs, name)
+
+def wrapper(*arguments, **named):
+    if when == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    called(*arguments, **named)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+setattr(runs, name, wrapper)
+from hsifcn.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="folders are exchanged in one step on Linux")
+@pytest.mark.parametrize(
+    ("name", "when", "seed"),
+    [("write_split", "after", 0), ("exchange", "before", 0), ("exchange", "after", 1)],
+)
+def test_a_kill_leaves_the_old_run_or_the_new_one(folder, name, when, seed):
     assert train(folder, "-q").code == 0
+    run = folder / "runs/cube"
+    (run / "maps").mkdir()
+    (run / "maps/metrics.json").write_text("the user's own")
+    killed = subprocess.run(
+        [
+            *(sys.executable, "-c", KILLED, name, when, "train", "cube.npy", "-q"),
+            *("--steps", "2", "--overwrite", "--seed", "1"),
+        ],
+        cwd=folder,
+        env=ENVIRONMENT,
+        timeout=120,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert json.loads((run / "metrics.json").read_text())["seed"] == seed
+    assert load_model(run / "model.safetensors").settings["seed"] == seed
+    assert json.loads((run / "config.json").read_text())["settings"]["seed"] == seed
+    assert len(list((folder / "runs").iterdir())) == 2  # what the killed process left
+    assert train(folder, "--overwrite", "--seed", "2", "-q").code == 0
+    assert json.loads((run / "metrics.json").read_text())["seed"] == 2
+    assert (run / "maps/metrics.json").read_text() == "the user's own"
+    assert not (run / "checkpoint").exists()
+    assert [path.name for path in (folder / "runs").iterdir()] == ["cube"]
 
-    def fail(*arguments, **named):
-        raise KeyboardInterrupt
 
-    monkeypatch.setattr("hsifcn.training.run_directory.write_split", fail)
-    assert train(folder, "--overwrite", "--seed", "1", "-q").code == 130
-    assert not (folder / "runs/cube/metrics.json").exists()
-    monkeypatch.undo()
-    assert train(folder, "--seed", "1", "-q").code == 0  # an unfinished run is replaced
+def test_codes_stand_in_the_table_of_classes_where_they_are_not_counted(folder):
+    labels = np.load(folder / "cube_gt.npy")
+    np.save(folder / "cube_gt.npy", np.array([0, 112, 311, 999])[labels])
+    (folder / "names.txt").write_text("112 = Town\n311 = Forest\n999 = Lake\n")
+    done = train(folder, "--class-names", "names.txt")
+    assert done.code == 0
+    assert re.search(r"^ *class +code +train", done.out)
+    assert re.search(r"^ *Forest +311 ", done.out, re.MULTILINE)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGTERM ends a process there")
 def test_sigterm_leaves_a_checkpoint(folder, monkeypatch):
-    import signal
-
     from hsifcn.training.optimiser import AdamW
 
     step = AdamW.step

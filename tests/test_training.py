@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 import sys
 from dataclasses import fields, replace
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 from scenes import ArrayScene, dataset_of, field_cube, field_labels, field_scene, randomise
@@ -447,6 +449,25 @@ def test_a_network_of_other_widths_is_not_resumed(interrupted, scene, split, mon
 def test_a_damaged_state_is_told(interrupted, scene, split):
     state = interrupted / "state.safetensors"
     state.write_bytes(state.read_bytes()[:-100])
+    with pytest.raises(UnreadableFileError, match=r"state\.safetensors is damaged"):
+        fit(scene, split, short(), checkpoint=interrupted, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("identity", None), ("best_step", None), ("step", "x"), ("log", 3), ("best_oa", [])],
+)
+def test_a_state_with_another_header_is_told(interrupted, scene, split, key, value):
+    state = interrupted / "state.safetensors"
+    with safetensors.safe_open(state, framework="pt") as file:
+        header = json.loads(file.metadata()["hsifcn"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if value is None:
+        del header[key]
+    else:
+        header[key] = value
+    metadata = {"hsifcn": json.dumps(header, sort_keys=True)}
+    safetensors.torch.save_file(tensors, state, metadata)
     with pytest.raises(UnreadableFileError, match=r"state\.safetensors is damaged"):
         fit(scene, split, short(), checkpoint=interrupted, resume=True)
 

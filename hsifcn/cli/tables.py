@@ -64,16 +64,23 @@ def interval(bounds: Sequence[float] | None, digits: int = 2) -> str:
 def per_class(
     metrics: Mapping[str, Any], intervals: Mapping[str, Mapping[str, Any]] | None = None
 ) -> str:
-    """Accuracy a class in per cent, with intervals of recall and precision where there are some."""
+    """Accuracy a class in per cent, with intervals of recall and precision where there are some.
+
+    Codes are shown where they are not 1, 2, ...
+    """
     counts: tuple[str, ...] = ("train", "test")
     if all(row["n_train"] is None for row in metrics["per_class"].values()):
         counts = ("test",)
     rows = []
+    codes = metrics.get("class_codes") or ()
+    counted = list(codes) == list(range(1, len(metrics["per_class"]) + 1))
+    shown = {} if counted else dict(zip(metrics["per_class"], codes, strict=False))
     for name, row in metrics["per_class"].items():
         bounds = intervals[name] if intervals else {}
         rows.append(
             (
                 name,
+                *([str(shown.get(name, ""))] if shown else []),
                 *(formats.count(row[f"n_{part}"]) for part in counts),
                 *(
                     formats.percent(row[key], 1) + brackets(bounds.get(key))
@@ -82,7 +89,8 @@ def per_class(
                 *(formats.percent(row[key], 1) for key in ("f1", "iou")),
             )
         )
-    return table(("class", *counts, "recall %", "precision %", "F1 %", "IoU %"), rows)
+    columns = ("class", "code", *counts) if shown else ("class", *counts)
+    return table((*columns, "recall %", "precision %", "F1 %", "IoU %"), rows)
 
 
 def brackets(bounds: Sequence[float] | None) -> str:

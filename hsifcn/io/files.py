@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import secrets
+import shutil
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -150,12 +151,15 @@ def temporary_beside(path: Path) -> Path:
 
 
 def remove_abandoned(path: Path) -> None:
-    """Remove temporary files of ``path`` whose process on this computer no longer runs."""
+    """Remove temporaries of ``path`` whose process on this computer no longer runs."""
     for left in path.parent.glob(f".{glob.escape(path.stem)}.*-*-*"):
         rest = left.name.removeprefix(f".{path.stem}")
         mark = re.match(r"\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}(?:\.|$)", rest)
         if mark and mark[1] == _computer() and not _runs(int(mark[2])):
-            left.unlink(missing_ok=True)
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
 
 
 def _computer() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import operator
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -209,7 +210,7 @@ class Checkpoint:
             )
         try:
             load_state(state, header, tensors)
-        except (KeyError, RuntimeError, TypeError) as error:
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise damaged from error
         return True
 
@@ -220,9 +221,12 @@ def load_state(state: TrainingState, header: dict[str, Any], tensors: dict[str, 
     state.averaged.load_state_dict(_under(tensors, "averaged."))
     state.best = _under(tensors, "best.")
     state.optimiser.load_state_dict(_under(tensors, "optimiser."))
-    state.step, state.best_step = header["step"], header["best_step"]
-    state.best_oa, state.seconds = header["best_oa"], header["seconds"]
-    state.log = header["log"]
+    state.step, state.best_step = (
+        operator.index(header["step"]),
+        operator.index(header["best_step"]),
+    )
+    state.best_oa, state.seconds = float(header["best_oa"]), float(header["seconds"])
+    state.log = [dict(row) for row in header["log"]]
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import ctypes
 import json
 import os
 import shutil
@@ -18,7 +19,15 @@ from hsifcn.core.errors import ExistingOutputError, HsifcnError, SettingError, U
 from hsifcn.data.dataset import Dataset
 from hsifcn.data.splits import write_split
 from hsifcn.io import write_map_picture
-from hsifcn.io.files import atomic_write, make_folder, write_json
+from hsifcn.io.files import (
+    atomic_write,
+    cannot_write,
+    make_folder,
+    remove_abandoned,
+    sync,
+    temporary_beside,
+    write_json,
+)
 from hsifcn.training.train import Trained
 
 try:
@@ -31,6 +40,12 @@ CHECKPOINT_FILES = (
     "state.safetensors",
     "model.safetensors",
 )  # all that is ever put there
+
+RUN_FILES = (
+    *("metrics.json", "model.safetensors", "split.npz", "split-[0-9]*.npz", "config.json"),
+    *("log.csv", "map.png", "report.html", "checkpoint"),
+)  # what a run consists of; all else in its directory is the user's
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux's fcntl.h and fs.h
 
 FIGURES = {
     *("model", "params", "flops_per_pixel", "split", "oa", "aa", "kappa", "per_class"),
@@ -53,6 +68,7 @@ def prepare_run_directory(out: Path, *, overwrite: bool, resume: bool) -> bool:
     """
     if out.exists() and not out.is_dir():
         raise ExistingOutputError(f"{out} is a file", "name a folder with -o")
+    remove_abandoned(out.resolve())
     unfinished = is_checkpoint(out / "checkpoint")
     if resume and not unfinished and (out / "metrics.json").exists():
         return True
@@ -152,11 +168,78 @@ def write_run(
 
     ``mapped`` holds the label map of each scene and its confidence.
 
-    That of a run that is replaced goes first, so that old figures never stand beside a new model.
+    A finished run that is replaced stays whole until this one is.
     """
-    (out / "metrics.json").unlink(missing_ok=True)
+    with folder_to_fill(out) as folder:
+        write_figures(folder, dataset, trained, mapped, metrics, config)
+    remove_checkpoint(out)
+
+
+@contextmanager
+def folder_to_fill(out: Path) -> Iterator[Path]:
+    """Give the run directory; or, where it holds a finished run, one that takes its place.
+
+    Both are exchanged in one step where the system can, so that a process that is killed leaves the
+    old run or the new one. What the user put beside the old run is in both.
+    """
+    if not (out / "metrics.json").exists():
+        yield out
+        return
+    target = out.resolve()
+    staged = temporary_beside(target)
+    try:
+        shutil.copytree(
+            target, staged, copy_function=link_or_copy, symlinks=True,
+            ignore=lambda folder, names: [
+                name for name in names
+                if Path(folder) == target and any(Path(name).match(own) for own in RUN_FILES)
+            ],
+        )  # fmt: skip
+        yield staged
+        exchange(staged, target)
+        sync(target.parent)
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """Make a hard link, or a copy where there are none."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def exchange(staged: Path, target: Path) -> None:
+    """Put one folder in the place of another; the old one is then where the new one was.
+
+    Systems other than Linux cannot do so in one step: there the old one is moved away first.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if hasattr(libc, "renameat2"):
+        paths = os.fsencode(staged), os.fsencode(target)
+        done = libc.renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE)
+        if done == 0:
+            return
+    old = staged.with_name(f"{staged.name}.old")
+    target.rename(old)
+    staged.rename(target)
+    shutil.rmtree(old)
+
+
+def write_figures(
+    out: Path,
+    dataset: Dataset,
+    trained: Trained,
+    mapped: Sequence[tuple[npt.NDArray[np.uint16], npt.NDArray[np.float32]]],
+    metrics: Mapping[str, Any],
+    config: Mapping[str, Any],
+) -> None:
+    """Write the files of a run, ``metrics.json`` last."""
     trained.bundle.save(out / "model.safetensors", overwrite=True)
-    for old in out.glob("split-[0-9]*.npz"):  # of a run of more scenes that this one replaces
+    for old in out.glob("split-[0-9]*.npz"):  # of an unfinished run of more scenes
         old.unlink()
     for number, split in enumerate(dataset.splits, start=1):
         name = "split.npz" if number == 1 else f"split-{number}.npz"
@@ -194,4 +277,3 @@ def write_run(
     ]
     write_run_report(out / "report.html", metrics=metrics, log=trained.log, scenes=scenes)
     write_json(out / "metrics.json", metrics)
-    remove_checkpoint(out)
