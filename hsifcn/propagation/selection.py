@@ -385,7 +385,7 @@ def mean_accuracy(values: npt.NDArray[np.bool_] | Floats, targets: Integers) -> 
 
 def log_weights(scores: Floats, groups: int) -> Floats:
     """Logarithms of the weights of scores that were measured on so many groups."""
-    return scores * np.sqrt(max(groups, 1)) / TEMPERATURE
+    return scores * float(np.sqrt(max(groups, 1))) / TEMPERATURE
 
 
 def softmax_weights(scores: Floats, groups: int) -> Floats:
