@@ -1,9 +1,14 @@
-"""Write ``docs/commands.md`` and the table of ``docs/models.md`` from the program itself."""
+"""Write the pages that the program itself tells, and build the site into ``site/``.
+
+MkDocs calls the functions named ``on_...`` as hooks.
+"""
 
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -49,7 +54,39 @@ def models_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-if __name__ == "__main__":
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Let links that leave the documentation lead to the file in the repository, by name only."""
+    return re.sub(r"\[([^\]]+)\]\(\.\./([^)]+)\)", r"\1 (`\2` in the repository)", markdown)
+
+
+def write_pages() -> None:
+    """Write ``commands.md`` and the table of ``models.md``."""
     (HERE / "commands.md").write_text(commands_page(), "utf-8")
     models = HERE / "models.md"
     models.write_text(FIGURES.sub(lambda _: models_table(), models.read_text("utf-8")), "utf-8")
+
+
+def build_site(out: Path = HERE.parent / "site") -> None:
+    """Build the site; a broken link ends it with an error.
+
+    Raises
+    ------
+    SystemExit
+        MkDocs is not installed, or a page is not as it should be.
+    """
+    try:
+        from mkdocs.commands.build import build
+        from mkdocs.config import load_config
+        from mkdocs.exceptions import MkDocsException
+    except ImportError:
+        sys.exit("the site needs MkDocs: pip install -e '.[docs]'")
+    try:
+        build(load_config(str(HERE.parent / "mkdocs.yml"), site_dir=str(out), strict=True))
+    except MkDocsException as error:
+        sys.exit(str(error))
+    print(f"site: {out / 'index.html'}")
+
+
+if __name__ == "__main__":
+    write_pages()
+    build_site()

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_helpers import finished_folder
 
-from benchmarks import accuracy, main_job, measuring, scenes, transfer
+from benchmarks import accuracy, explanation, main_job, measuring, scenes, transfer
 from hsifcn.core.errors import SplitError
 
 FIGURES = {"oa": 0.9, "aa": 0.8, "n_train": 10, "n_test": 100}
@@ -112,3 +113,24 @@ def test_the_mean_of_halves_needs_all_four():
 def test_pages_have_a_place_for_their_figures(pattern, page):
     (figures,) = pattern.findall(page.read_text("utf-8"))
     assert "| hsifcn |" in figures or "| `hsifcn`, the default |" in figures
+
+
+def test_the_figures_of_an_explanation_come_from_its_run(tmp_path):
+    run = finished_folder() / "runs/cube"
+    bundle, one, image = explanation.explained(run)
+    oa = json.loads((run / "metrics.json").read_text())["oa"]
+    assert f"| `hsifcn` | learned | {100 * oa:.1f} |" in explanation.table([one])
+    drawn = (explanation.depths(bundle, one), explanation.upsampling(one))
+    for number, figure in enumerate((*drawn, explanation.sight([one], image))):
+        path = tmp_path / f"{number}.png"
+        explanation.save(figure, path)
+        assert 2000 < path.stat().st_size < 300_000
+    assert explanation.TABLE.search(explanation.PAGE.read_text("utf-8"))
+
+
+def test_figures_of_the_docs_are_small_and_shown():
+    folder = explanation.DOCS / "figures"
+    text = explanation.PAGE.read_text("utf-8")
+    for path in folder.iterdir():
+        assert path.stat().st_size < 300_000
+        assert f"figures/{path.name}" in text
