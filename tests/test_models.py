@@ -52,6 +52,21 @@ def test_an_unknown_model_is_refused():
         default_spec("fcn3s", 4, 2)
 
 
+@pytest.mark.parametrize("name", FCNS)
+@torch.inference_mode()
+def test_a_smaller_scene_of_a_batch_has_the_scores_that_it_has_alone(name):
+    network = scene_network(name)
+    small = noise(1, 2, 21, 18)
+    batch = noise(2, 2, 40, 33, seed=1)
+    valid = torch.ones(2, 1, 40, 33, dtype=torch.int8)
+    valid[1, :, 21:], valid[1, :, :, 18:] = -1, -1
+    batch[1] = 0
+    batch[1, :, :21, :18] = small[0]
+    together = network(batch, valid)
+    torch.testing.assert_close(together[1:, :, :21, :18], network(small), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(together[:1], network(batch[:1]), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", MODELS)
 @torch.inference_mode()
 def test_scenes_of_any_size_keep_it(name):

@@ -51,8 +51,8 @@ class _Pool:
             count = torch.tensor(float(x.numel() // x.shape[1]), device=x.device)
             variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
         else:
-            count = valid.sum().float()
-            mean, variance = masked_moments(x, valid)
+            count = (valid > 0).sum().float()
+            mean, variance = masked_moments(x, valid > 0)
         self.counts.append(count)
         self.means.append(mean)
         self.variances.append(variance)

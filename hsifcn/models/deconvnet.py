@@ -40,6 +40,7 @@ from hsifcn.models.layers import (
     halve_mask,
     places_of_maxima,
     unpool,
+    zero_outside,
 )
 
 
@@ -87,7 +88,7 @@ class DeconvNet(WholeSceneNetwork):
         x = self.middle(x, valid)
         for stage in self.decoder:
             places, valid = remembered.pop()
-            x = stage(unpool(x, places), valid)
+            x = stage(zero_outside(unpool(x, places), valid), valid)
         scores: Tensor = self.score(x)
         return scores
 

@@ -41,6 +41,7 @@ from hsifcn.models.layers import (
     encoder_stages,
     halve,
     halve_mask,
+    zero_outside,
 )
 
 RATES = (2, 4, 8)  # distances of the taps of the pyramid's 3x3 convolutions, in cells
@@ -89,7 +90,7 @@ class DeepLab(WholeSceneNetwork):
             x = stage(x, cells)
         x = self.merge(torch.cat([branch(x, cells) for branch in self.pyramid], 1), cells)
         x = torch.cat([crop_to(self.upsample(x), fine), fine], 1)
-        scores: Tensor = self.score(self.refine(x, valid))
+        scores: Tensor = self.score(self.refine(zero_outside(x, valid), valid))
         return scores
 
 

@@ -36,6 +36,7 @@ from hsifcn.models.layers import (
     encoder_stages,
     halve,
     halve_mask,
+    zero_outside,
 )
 
 
@@ -74,17 +75,19 @@ class FCN(WholeSceneNetwork):
     def after_stem(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """Encode, score every stage, and sum the scores from coarse to fine."""
         rows, cols = x.shape[-2:]
-        skips: list[Tensor] = []
+        skips: list[tuple[Tensor, Tensor | None]] = []
         for stage in self.stages:
             x = stage(x, valid)
             if not skips:
-                skips.append(x)
+                skips.append((x, valid))
             x, valid = halve(x), halve_mask(valid)
-            skips.append(x)
-        scores: Tensor = self.score_fr(self.fr(skips.pop(), valid))
+            skips.append((x, valid))
+        coarsest, valid = skips.pop()
+        scores = zero_outside(self.score_fr(self.fr(coarsest, valid)), valid)
         for upscore2, score_skip in zip(self.upscore2, self.score_skip, strict=True):
-            skip = skips.pop()
+            skip, valid = skips.pop()
             scores = crop_to(upscore2(scores), skip) + score_skip(skip)
+            scores = zero_outside(scores, valid)
         return scores if self.upscore is None else self.upscore(scores)[..., :rows, :cols]
 
 

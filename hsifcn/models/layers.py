@@ -19,9 +19,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 class BatchNorm(nn.BatchNorm2d):
     """Batch norm whose statistics may be taken over some of the pixels only.
 
-    With ``valid`` (bool, (scenes, 1, rows, cols)), pixels where it is False (no data, or not to be
-    looked at) are normalised but do not count in the mean and the variance. When predicting, the
-    stored statistics are used and ``valid`` plays no part.
+    With ``valid`` ((scenes, 1, rows, cols), see ``WholeSceneNetwork``), pixels where it is 0 (no
+    data, or not to be looked at) are normalised but do not count in the mean and the variance. When
+    predicting, the stored statistics are used and ``valid`` plays no part.
     """
 
     momentum: float
@@ -32,7 +32,7 @@ class BatchNorm(nn.BatchNorm2d):
             return super().forward(x)
         if valid is None:  # a single value a channel, which PyTorch refuses: it has no spread
             valid = torch.ones_like(x[:, :1], dtype=torch.bool)
-        mean, var = masked_moments(x, valid)
+        mean, var = masked_moments(x, valid > 0)
         self._store(mean, var)
         scale = self.weight * torch.rsqrt(var + self.eps)
         shift = self.bias - mean * scale
@@ -82,7 +82,7 @@ class ConvBlock(nn.Module):
         """Map (scenes, in_channels, rows, cols) to (scenes, channels, rows, cols)."""
         x = self.conv(x)
         if self.norm is not None:
-            x = self.norm(x, valid)
+            x = zero_outside(self.norm(x, valid), valid)
         return F.relu(x, inplace=True)
 
     def fold(self) -> None:
@@ -149,8 +149,9 @@ class WholeSceneNetwork(nn.Module):
         ----------
         x : Tensor, (scenes, bands, rows, cols), float
             Standardised spectra, any number of rows and columns.
-        valid : Tensor, (scenes, 1, rows, cols), bool, optional
-            Pixels that count in batch statistics when training; all by default.
+        valid : Tensor, (scenes, 1, rows, cols), bool or int8, optional
+            Pixels that count in batch statistics when training; all by default. -1 stands for
+            pixels outside of a scene that is smaller than others of the batch.
 
         Returns
         -------
@@ -188,8 +189,19 @@ def halve(x: Tensor) -> Tensor:
 
 
 def halve_mask(valid: Tensor | None) -> Tensor | None:
-    """A cell is valid where any of its pixels is."""
-    return None if valid is None else halve(valid.float()) > 0
+    """A cell is valid where any of its pixels is, and outside of a scene where all are."""
+    return None if valid is None else halve(valid.float()).to(valid.dtype)
+
+
+def zero_outside(x: Tensor, valid: Tensor | None) -> Tensor:
+    """Zeros outside of the smaller scenes of a batch, put into ``x`` itself.
+
+    The layers then see at their borders what padding gives them when such a scene is alone.
+    """
+    if valid is None or valid.dtype == torch.bool:
+        return x
+    outside = valid < 0
+    return x.masked_fill_(outside, 0) if outside.any() else x
 
 
 PLACES_HELD = 5.25  # values for each one given, while ``places_of_maxima`` runs

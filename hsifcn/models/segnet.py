@@ -37,6 +37,7 @@ from hsifcn.models.layers import (
     halve_mask,
     places_of_maxima,
     unpool,
+    zero_outside,
 )
 
 
@@ -75,7 +76,7 @@ class SegNet(WholeSceneNetwork):
             x, valid = halved, halve_mask(valid)
         for stage in self.decoder:
             places, valid = remembered.pop()
-            x = stage(unpool(x, places), valid)
+            x = stage(zero_outside(unpool(x, places), valid), valid)
         scores: Tensor = self.score(x)
         return scores
 

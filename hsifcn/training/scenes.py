@@ -107,8 +107,9 @@ class TrainingScene:
     ----------
     cube : Tensor, (scenes, bands, rows, cols), float32, channels-last
         Standardised; pixels without a measurement are 0, the band mean.
-    counted : Tensor, (scenes, 1, rows, cols), bool, or None
-        Pixels that count in batch statistics; None where all do.
+    counted : Tensor, (scenes, 1, rows, cols), bool or int8, or None
+        Pixels that count in batch statistics; None where all do. -1 outside of the smaller scenes
+        of a batch.
     pixels, targets : Tensor, (n,), int64
         Flat indices (of ``(scenes, rows, cols)``) and classes (from 0) of the training pixels.
     validation_pixels, validation_targets : Tensor, (m,), int64
@@ -209,7 +210,7 @@ def load_whole_scenes(
     shapes = [scene.training.shape for scene in scenes]
     rows, cols = (max(lengths) for lengths in zip(*shapes, strict=True))
     cube = np.zeros((len(scenes), rows, cols, int(bands.sum())), np.float32)
-    counted = np.zeros((len(scenes), 1, rows, cols), bool)
+    counted = np.full((len(scenes), 1, rows, cols), -1, np.int8)
     training, validation = np.zeros((2, len(scenes), rows, cols), np.uint16)
     for number, held in enumerate(scenes):
         own = (number, slice(shapes[number][0]), slice(shapes[number][1]))
@@ -222,7 +223,7 @@ def load_whole_scenes(
         targets = class_targets(labels.flat[pixels])
         return torch.from_numpy(pixels).to(device), torch.from_numpy(targets).to(device)
 
-    mask = None if counted.all() else torch.from_numpy(counted).to(device)
+    mask = None if (counted > 0).all() else torch.from_numpy(counted).to(device)
     return WholeScenes(
         TrainingScene(
             torch.from_numpy(cube).permute(0, 3, 1, 2).to(device), mask,
