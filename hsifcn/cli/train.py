@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hsifcn.inference.bundle import Bundle
     from hsifcn.training.crops import CropSize
     from hsifcn.training.memory_plan import TrainingPlan
+    from hsifcn.training.settings import TrainOptions
 
 
 def refuse(ctx: click.Context, param: click.Parameter, value: object) -> None:
@@ -38,10 +39,15 @@ REMOVED = {
 @opt.command(
     "train cube.mat",
     "train cube.hdr -l fields.gpkg --label-field crop -o runs/crops",
-    "train cube.mat -s checkerboard:14:gap=3 -o runs/disjoint",
+    "train cube.hdr -l fields.gpkg --folds 5",
 )
 @click.argument("scenes", nargs=-1, required=True, metavar="SCENE...")
 @opt.options(opt.labels, opt.split)
+@click.option(
+    "--folds", type=click.IntRange(min=2), metavar="K",
+    help="Test every label once, in K trainings over features or fields; then train the model that "
+    "is kept on all labels.",
+)  # fmt: skip
 @click.option(
     "-m",
     "--model",
@@ -67,6 +73,7 @@ def command(
     label_paths: tuple[str, ...],
     model: str | None,
     seed: int,
+    folds: int | None,
     init_path: str | None,
     out: str | None,
     resume: bool,
@@ -90,6 +97,10 @@ def command(
     from hsifcn.training.settings import default_options
     from hsifcn.training.train import require_same_run
 
+    if folds:
+        if asked["recipe"] not in (None, "all") or asked["refine"] != "none":
+            raise click.UsageError("--folds splits the labels itself: leave out -s and --refine")
+        asked["recipe"] = "all"
     scenes = tuple(found for scene in scenes for found in find_scenes(scene))
     labels = opt.labels_to_split(scenes, label_paths, output, asked["recipe"])
     dataset = open_dataset(scenes, labels, seed, asked)
@@ -111,6 +122,10 @@ def command(
             metrics = read_metrics(folder)
             output.result(summary(metrics, folder), metrics)
             return
+        measured = None
+        if folds:
+            with stop_on_sigterm():
+                measured = cross_validated(dataset, folds, options, labels, output)
         with (
             stop_on_sigterm(),
             hint_when_stopped(output, folder),
@@ -123,7 +138,9 @@ def command(
                 progress=progress,
                 announce=lambda plan: output.message(plan_message(plan)),
                 resume=resume,
-                config=record(scenes, labels, init_path, asked, dataset.splits[0].recipe),
+                config=record(scenes, labels, init_path, asked, dataset.splits[0].recipe)
+                | {"folds": folds},
+                folds=measured,
             )
     lost = sum(metrics["unclassified"])
     if lost:
@@ -132,6 +149,23 @@ def command(
             "they are unclassified and count as errors"
         )
     output.result(summary(metrics, folder), metrics)
+
+
+def cross_validated(
+    dataset: Dataset,
+    folds: int,
+    options: TrainOptions,
+    labels: Sequence[str | None],
+    output: opt.Output,
+) -> dict[str, Any]:
+    """Accuracy of a cross-validation; says how each fold went."""
+    from hsifcn.training.folds import cross_validate
+
+    def tell(number: int, n: int, oa: float) -> None:
+        output.message(f"fold {number} of {n}: OA {formats.percent(oa)} %")
+
+    sources = [path for path in labels if path is not None]
+    return cross_validate(dataset, folds, options, sources=sources, tell=tell)
 
 
 @contextmanager
@@ -275,11 +309,17 @@ def chosen_fact(recipe: dict[str, Any] | None) -> dict[str, str]:
 
 def accuracy_fact(values: dict[str, Any]) -> str:
     """OA, AA and kappa; a sentence where no pixel tests."""
+    folds = values.get("folds")
+    of_what = "test pixels"
+    if folds:
+        of_what = (
+            f"of {folds['n']} folds over {folds['units']}; the model that is kept learnt all labels"
+        )
     if values["oa"] is None:
         return "not known: every labelled pixel trains and none tests"
     return (
         f"OA {formats.percent(values['oa'])} %, AA {formats.percent(values['aa'])} %, "
-        f"kappa {formats.percent(values['kappa'])} % (test pixels)"
+        f"kappa {formats.percent(values['kappa'])} % ({of_what})"
     )
 
 

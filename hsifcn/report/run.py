@@ -140,6 +140,12 @@ def _facts(metrics: Values, split: Values) -> list[tuple[str, str]]:
     if field:
         model.append(f"receptive field {formats.count(field)} px")
     recipe = [str(split.get("recipe") or "")]
+    folds = metrics.get("folds")
+    if folds:
+        recipe = [
+            f"accuracy is of {formats.count(folds.get('n'))} folds over {folds.get('units')}, in "
+            "which every label was tested once; the model has learnt all labels"
+        ]
     if split.get("seed") is not None:
         recipe.append(f"seed {split['seed']}")
     for part in ("train", "validation", "test"):

@@ -49,6 +49,7 @@ def train_run(
     announce: Announce = lambda plan: None,
     resume: bool = False,
     config: Mapping[str, Any],
+    folds: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Train, map the scenes, measure accuracy at the test pixels and fill the run directory.
 
@@ -64,6 +65,8 @@ def train_run(
         Of ``train``.
     config : mapping
         What was asked for, to be stored; ``metrics.json`` comes last and marks a finished run.
+    folds : mapping, optional
+        Of ``folds.cross_validate``: the accuracy to tell of a model that learns from all labels.
     """
     baseline = rss_bytes()
     with remove_if_nothing_was_left(out):
@@ -84,6 +87,8 @@ def train_run(
         **training_record(dataset, options, trained),
         **process_record(baseline, options, config),
     }
+    if folds is not None:
+        metrics = of_folds(metrics, folds)
     if options.refine != "none":
         trained, metrics["refined"] = with_refinement(dataset, trained, options)
     write_run(out, dataset, trained, mapped, metrics, config)
@@ -105,6 +110,18 @@ def map_and_measure(
         "calibration": calibration_record(dataset, mapped, trained.bundle.temperature),
         "predict_seconds": prediction.seconds,
     }
+
+
+def of_folds(metrics: Mapping[str, Any], folds: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics of a run with the accuracy of its cross-validation."""
+    tested = sum(row["n_test"] for row in folds["per_class"].values())
+    split = {**metrics["split"], "n_test": tested, "leakage": folds["leakage"]}
+    per_class = {
+        name: {**row, "n_train": metrics["per_class"][name]["n_train"]}
+        for name, row in folds["per_class"].items()
+    }
+    measured = {key: value for key, value in folds.items() if key != "leakage"}
+    return {**metrics, **measured, "per_class": per_class, "split": split}
 
 
 def with_refinement(
