@@ -25,6 +25,7 @@ COMMANDS = (
     "predict",
     "sample",
     "evaluate",
+    "suggest",
     "explain",
     "compare-patch-vs-fcn",
     "export",

@@ -120,7 +120,7 @@ GROUPS = {
         *("keep_bad_bands", "nodata", "resample", "scene_path"),
     ),
     "Split": ("recipe", "recipes", "learn_from", "split_path", "seed", "folds"),
-    "Sample": ("points", "design", "allocation", "minimum", "expected", "distance"),
+    "Sample": ("points", "design", "allocation", "minimum", "expected", "distance", "measure"),
     "Model": (
         *(
             "model",
