@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
 
-.PHONY: demo test check bench docs clean
+.PHONY: demo test check bench docs qgis-plugin clean
 
 demo: $(INSTALLED)
 	$(BIN)/hsifcn demo -o runs/demo --overwrite
@@ -28,6 +28,9 @@ bench: $(INSTALLED)
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/build.py
+
+qgis-plugin:
+	$(PYTHON) integrations/qgis/build.py dist
 
 clean:
 	rm -rf .venv build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -33,6 +34,7 @@ def training_progress(output: Output, steps: int) -> Iterator[OnStep]:
         asked_to_stop.set()
 
     shown = sys.stderr.isatty() and not output.quiet
+    in_lines = os.environ.get("HSIFCN_PROGRESS") == "lines"  # for programs, as the QGIS plugin
     with Progress(
         TextColumn("training"),
         BarColumn(),
@@ -49,6 +51,8 @@ def training_progress(output: Output, steps: int) -> Iterator[OnStep]:
             signal.signal(signal.SIGINT, before if step == steps else ask)
             oa = "-" if validation_oa is None else f"{100 * validation_oa:.1f} %"
             bar.update(task, completed=step, loss=loss, oa=oa)
+            if in_lines:
+                output.message(f"progress {step}/{steps}")
             if asked_to_stop.is_set():
                 raise KeyboardInterrupt
 
