@@ -29,7 +29,7 @@ from hsifcn.core.errors import FailedError
 from hsifcn.core.scene import Grid
 from hsifcn.data.split import read_split
 from hsifcn.inference.bundle import load_model
-from hsifcn.inference.predictor import Predictor
+from hsifcn.inference.predictor import Predictor, packed_probabilities
 from hsifcn.io import open_scene
 from hsifcn.report import MappedScene, page, viewer, write_run_report
 from hsifcn.report.viewer import viewer_data
@@ -50,8 +50,9 @@ def run():
     scene, split = open_scene(folder / "scene.npy"), read_split(folder / "runs/cube/split.npz")
     predictor = Predictor(load_model(folder / "runs/cube/model.safetensors"))
     labels, confidence = predictor.labels_and_confidence(scene)
+    odds = packed_probabilities(predictor, scene)
     codes = split.train + 2 * split.validation + 3 * split.test
-    return metrics, log, MappedScene(scene, split.labels, labels, codes, confidence)
+    return metrics, log, MappedScene(scene, split.labels, labels, codes, confidence, odds)
 
 
 def drawn(path, run, **changes):
@@ -197,6 +198,10 @@ def test_the_viewer_holds_every_pixel_and_its_spectrum(run):
     np.testing.assert_array_equal(
         unpacked(data["confidence"], np.uint8, shape), np.rint(100 * mapped.confidence)
     )
+    odds = unpacked(data["probabilities"], np.uint8, (*shape, 3)).astype(int)
+    assert (odds.argmax(2) + 1 == mapped.label_map).all()
+    assert np.abs(odds.sum(2) - 255).max() <= 2
+    assert np.abs(odds.max(2) / 2.55 - 100 * mapped.confidence).max() < 0.5
     cube = np.load(finished_folder() / "scene.npy")
     spectra = data["spectra"]
     codes = unpacked(spectra["values"], np.uint8, cube.shape).astype(float)
@@ -243,7 +248,8 @@ setTimeout(() => {
   const map = () => v.layer("Map").getContext("2d");
   const colour = (row, col) => [...map().getImageData(col, row, 1, 1).data];
   told.id = "told";
-  const result = {where: at(3, 7), before: colour(3, 7)};
+  const odds = () => [...v.root.querySelectorAll(".classes b")].map((b) => b.textContent);
+  const result = {where: at(3, 7), odds: odds(), before: colour(3, 7)};
   v.root.querySelectorAll("input[type=checkbox]")[v.map[3 * v.data.cols + 7] - 1].click();
   result.after = colour(3, 7);
   v.root.querySelector(".classes button").click();
@@ -275,6 +281,8 @@ def test_the_viewer_works_in_a_browser(tmp_path, run):
         "row 3, column 7",
         f"map: {label} {name}, {percent} %",
     ]
+    shares = np.rint(mapped.probabilities[3, 7] / 2.55).astype(int)
+    assert told["odds"] == [f"{share} %" if share else "" for share in shares]
     assert told["before"] == told["again"] == [*metrics["colours"][label - 1], 255]
     assert told["after"] == [38, 38, 38, 255]
     assert told["chosen"] == [1, 1]

@@ -249,6 +249,25 @@ class Predictor:
         return labels, confidence
 
 
+PACKED_PIXELS, PACKED_BYTES = 65_536, 4_000_000  # beyond which a page has no probabilities
+
+
+def packed_probabilities(predictor: Predictor, scene: Scene) -> npt.NDArray[np.uint8] | None:
+    """Probability of every class at every pixel, for a page: (rows, cols, classes), 255 for 1.
+
+    None where the scene is too large for that.
+    """
+    rows, cols, _ = scene.shape
+    n_classes = predictor.bundle.spec.classes
+    if rows * cols > PACKED_PIXELS or rows * cols * n_classes > PACKED_BYTES:
+        return None
+    found = np.zeros((rows, cols, n_classes), np.uint8)
+    for part in predictor.map_scene(scene):
+        shares = part.logits.softmax(0).mul_(255).round_().permute(1, 2, 0)
+        found[part.core.slices] = shares.cpu().numpy()
+    return found
+
+
 def check_scene(bundle: Bundle, scene: Scene) -> None:
     """Make sure that a scene has the bands that a model was trained on.
 

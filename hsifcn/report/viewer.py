@@ -41,6 +41,8 @@ class MappedScene:
         1 training, 2 validation, 3 test, 0 neither.
     confidence : ndarray, (rows, cols), float32
         Probability of the class mapped, 0 to 1.
+    probabilities : ndarray, (rows, cols, classes), uint8, or None
+        Of every class, 255 standing for 1; None where the scene is too large.
     """
 
     scene: Scene
@@ -48,6 +50,7 @@ class MappedScene:
     label_map: Labels
     split: Labels
     confidence: npt.NDArray[np.float32]
+    probabilities: npt.NDArray[np.uint8] | None = None
 
 
 def viewer_data(
@@ -100,6 +103,7 @@ def viewer_data(
         "map": pack(label_map),
         "split": pack(split),
         "confidence": pack(percent),
+        "probabilities": _packed_probabilities(mapped, step),
         "spectra": spectra_data(scene, mapped.truth, len(class_names)),
     }
 
@@ -164,6 +168,12 @@ def read_sample(scene: Scene, bands: npt.NDArray[np.intp], step: int) -> npt.NDA
 def pack(array: npt.NDArray[Any]) -> str:
     """The bytes of an array, deflated, as base64."""
     return base64.b64encode(zlib.compress(array.tobytes(), 9)).decode("ascii")
+
+
+def _packed_probabilities(mapped: MappedScene, step: int) -> str | None:
+    if mapped.probabilities is None:
+        return None
+    return pack(np.ascontiguousarray(mapped.probabilities[::step, ::step]))
 
 
 def _codes(class_codes: Sequence[int], n_classes: int) -> list[int | str]:

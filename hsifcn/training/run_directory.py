@@ -260,6 +260,9 @@ def write_figures(
         dataset.scenes[0].grid,
         overwrite=True,
     )
+    from hsifcn.inference.predictor import Predictor, packed_probabilities
+
+    predictor = Predictor(trained.bundle)
     # Loads matplotlib: not before training has given its memory back.
     from hsifcn.report import MappedScene, write_run_report
 
@@ -270,6 +273,7 @@ def write_figures(
             labels,
             split.train + 2 * split.validation + 3 * split.test,
             confidence,
+            packed_probabilities(predictor, scene),
         )
         for scene, split, (labels, confidence) in zip(
             dataset.scenes, dataset.splits, mapped, strict=True

@@ -25,6 +25,7 @@ class Viewer {
     [this.image, this.truth, this.map, this.split, this.sure] = await Promise.all([
       unpack(d.image, Uint8Array), unpack(d.truth, Uint16Array), unpack(d.map, Uint16Array),
       unpack(d.split, Uint16Array), unpack(d.confidence, Uint8Array)]);
+    this.odds = d.probabilities && await unpack(d.probabilities, Uint8Array);
     this.spectra = d.spectra && await unpack(d.spectra.values, Uint8Array);
     const names = ["Map", "Scene", "Ground truth", "Errors", "Confidence", "Split"];
     for (const [side, first] of [["left", "Map"], ["right", "Scene"]]) {
@@ -39,8 +40,9 @@ class Viewer {
     this.legend();
     this.say();
     this.listen();
-    new ResizeObserver(() => this.resize()).observe(this.canvas.parentElement);
     this.root.classList.add("ready");
+    new ResizeObserver(() => this.resize()).observe(this.canvas.parentElement);
+    this.show(d.rows >> 1, d.cols >> 1);
   }
 
   say() {
@@ -63,7 +65,8 @@ class Viewer {
       tick.onchange = () => { tick.checked ? this.hidden.delete(i + 1) : this.hidden.add(i + 1); this.refresh(); };
       swatch.style.background = `rgb(${d.colours[i].join(",")})`;
       area.textContent = this.area(d.counts[i + 1]);
-      label.append(tick, swatch, `${d.codes[i]} ${name}`, area);
+      const odds = document.createElement("b");
+      label.append(tick, swatch, `${d.codes[i]} ${name}`, odds, area);
       box.append(label);
     });
     box.append(all);
@@ -206,8 +209,19 @@ class Viewer {
     lines.push(`truth: ${name(this.truth[i], "unlabelled")}`);
     if (this.split[i]) lines.push(`split: ${["training", "validation", "test"][this.split[i] - 1]} pixel`);
     this.find("where").textContent = lines.join("\n");
+    this.probabilities(i);
     this.spectrum(r, k, this.map[i], this.truth[i]);
     this.draw();
+  }
+
+  probabilities(i) { // of every class at a pixel, beside its name, with a bar behind it
+    const d = this.data, n = d.names.length;
+    if (!this.odds) return;
+    this.find("classes").querySelectorAll("label").forEach((label, k) => {
+      const percent = Math.round(this.odds[i * n + k] / 2.55), shown = percent && this.map[i];
+      label.querySelector("b").textContent = shown ? `${percent} %` : "";
+      label.style.background = shown ? `linear-gradient(to right, rgb(128 128 128 / 28%) ${percent}%, transparent ${percent}%)` : "";
+    });
   }
 
   spectrum(row, col, label, truth) {
