@@ -131,3 +131,35 @@ def test_bad_input(bad_folder, arguments, parts):
     done = command(bad_folder, "split", "-o", "split.npz", *arguments, "-q")
     assert_refused(done, *parts)
     assert snapshot(bad_folder) == before
+
+
+def test_a_fixed_split_is_audited(folder):
+    labels = np.load(folder / "cube_gt.npy")
+    train, test = labels.copy(), labels.copy()
+    train[10:], test[:10] = 0, 0
+    test[test == 3] = 0
+    rows, cols = np.nonzero(test)
+    test[rows[0], cols[0]] = 1 + test[rows[0], cols[0]] % 2
+    np.save(folder / "train.npy", train)
+    np.save(folder / "test.npy", test)
+    before = snapshot(folder)
+    done = command(
+        folder, "split", "cube.npy", "-l", "cube_gt.npy", "-s", "fixed:train.npy,test.npy"
+    )
+    assert done.code == 0
+    assert f"test.npy labels 1 of its {len(rows):,} pixels otherwise than" in done.err
+    assert "class 3 has no test pixels" in done.err
+    assert "% of the test pixels touch" in done.out
+    assert snapshot(folder) == before
+    train[rows[0], cols[0]] = labels[rows[0], cols[0]]
+    np.save(folder / "train.npy", train)
+    done = command(
+        folder, "split", "cube.npy", "-l", "cube_gt.npy", "-s", "fixed:train.npy,test.npy"
+    )
+    assert_refused(done, "share 1 labelled pixels, 1 of them with different labels")
+
+
+def test_a_split_of_a_file_is_the_same_split(folder):
+    first = command(folder, "split", "cube.npy", "-s", "fields:0.3", "-o", "split.npz", "--json")
+    again = command(folder, "split", "cube.npy", "-s", "split.npz", "--json")
+    assert again.json["digest"] == first.json["digest"]

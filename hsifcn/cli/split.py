@@ -12,12 +12,13 @@ from hsifcn.cli import options as opt
 @opt.command(
     "split cube.mat -s fields:0.2:gap=2 -o split.npz",
     "split cube.hdr -l cube_gt.mat -s random:0.1 --seed 3 -o split.npz",
+    "split cube.hdr -l cube_gt.mat -s fixed:train.tif,test.tif",
 )
 @click.argument("scene")
 @opt.options(opt.labels, opt.split, opt.seed)
 @click.option(
-    "-o", "--out", required=True, callback=opt.output_file, metavar="split.npz",
-    help="File to write.",
+    "-o", "--out", callback=opt.output_file, metavar="split.npz",
+    help="File to write; without one the split is only described.",
 )  # fmt: skip
 @opt.options(opt.class_names, opt.nodata, opt.overwrite, opt.common)
 def command(
@@ -28,7 +29,7 @@ def command(
     all_touched: bool,
     recipe: str | None,
     seed: int,
-    out: str,
+    out: str | None,
     class_names: str | None,
     nodata: float | None,
     overwrite: bool,
@@ -43,7 +44,8 @@ def command(
     labelling = Labelling(class_names, label_field, all_touched)
     scenes = [open_scene(scene, nodata=nodata)]
     _, (split,) = split_scenes(scenes, labelled, recipe, seed, labelling)
-    write_split(Path(out), split, overwrite=overwrite)
+    if out:
+        write_split(Path(out), split, overwrite=overwrite)
     for warning in split.warnings:
         output.message(f"warning: {warning}")
     leakage = split.leakage()
@@ -65,6 +67,7 @@ def command(
             "n_train": split.n_train,
             "n_validation": split.n_validation,
             "n_test": split.n_test,
+            "warnings": list(split.warnings),
             "leakage": leakage,
             "class_names": list(split.class_names),
             "class_codes": list(split.class_codes),

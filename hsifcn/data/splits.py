@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -216,11 +217,21 @@ def _fixed(
             )
     both = (train_labels > 0) & (test_labels > 0)
     if both.any():
+        unlike = int((train_labels != test_labels)[both].sum())
         raise SplitError(
-            f"{recipe.train_path} and {recipe.test_path} share {int(both.sum())} labelled pixels",
+            f"{recipe.train_path} and {recipe.test_path} share {int(both.sum())} labelled pixels, "
+            f"{unlike} of them with different labels",
             "label every pixel in one of the two at most",
         )
     given = train_labels + test_labels
+    for path, labels in zip(paths, (train_labels, test_labels), strict=True):
+        other = (labels > 0) & (whole > 0) & (labels != whole)
+        if other.any():
+            warnings.warn(
+                f"{path} labels {int(other.sum()):,} of its {int((labels > 0).sum()):,} pixels "
+                "otherwise than the labels of the scene",
+                stacklevel=4,
+            )
     return np.where(given > 0, given, whole), train_labels > 0, test_labels > 0
 
 
