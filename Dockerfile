@@ -4,9 +4,11 @@ WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY hsifcn hsifcn
 COPY data data
-# From PyTorch's own index, as the wheel on PyPI brings 2 GB of CUDA.
+# Wheels of PyTorch for CPUs, without 2 GB of CUDA, come from its own index; its address is on
+# pytorch.org under "Get started": docker build --build-arg TORCH_INDEX=ADDRESS -t hsifcn .
+ARG TORCH_INDEX=""
 RUN python -m venv /opt/hsifcn \
- && /opt/hsifcn/bin/pip install --no-cache-dir --index-url https://download.pytorch.org/whl/cpu \
+ && /opt/hsifcn/bin/pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} \
     "$(grep '^torch==' constraints.txt)" \
  && /opt/hsifcn/bin/pip install --no-cache-dir '.[zarr,onnx]' \
  && find /opt/hsifcn -name __pycache__ -prune -exec rm -rf {} +
