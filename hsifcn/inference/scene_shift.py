@@ -97,7 +97,10 @@ class SceneShift:
         """What the shift may cost, and what to do about it; None where it is small."""
         outside = self.adapted_share_outside if adapted else self.share_outside
         if not adapted and self.adapting_helps:
-            return "light or instrument differ from those of the training scenes: add --adapt"
+            return (
+                "light or instrument may differ from those of the training scenes: --adapt undoes "
+                "that, but it harms where land cover differs instead, so compare both maps"
+            )
         if outside > OUTSIDE:
             return (
                 f"{100 * outside:.0f} % of the spectra are unlike those that the model learnt: "
