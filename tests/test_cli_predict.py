@@ -618,7 +618,7 @@ main()
 def test_killed_between_renames_it_is_made_again(folder, suffix):
     given = ["predict", "scene.npy", "-o", f"m{suffix}", "--probabilities", "-q"]
     before = snapshot(folder)
-    for number in range(1, 9):
+    for number in range(1, 20):
         process = subprocess.run(
             [sys.executable, "-c", KILLED, str(number), *given], cwd=folder, env=ENVIRONMENT
         )
