@@ -32,8 +32,8 @@ from hsifcn.propagation.grid_graph import (
 )
 from hsifcn.propagation.label_coverage import Labels, label_coverage, nearest_label_agreement
 
-# Pairs: the value at a label coverage of 0, and that at 1. Chosen on Indian Pines. Where they do not
-# suit a scene, ``selection.choose_prior_weight`` finds that labels hardly spread.
+# Pairs: the value at a label coverage of 0, and that at 1. Chosen on Indian Pines. Where they do
+# not suit a scene, ``selection.choose_prior_weight`` finds that labels hardly spread.
 BETA = 4.0, 3.0  # Grady's beta: how steeply an edge's weight falls with the distance
 LABEL_EDGE_SCALE = 1.0, 0.2  # factor on the distances of edges at a labelled pixel
 CLASS_BETA = 4.0  # distance of two neighbours that the prior is sure are of two classes
