@@ -19,7 +19,7 @@ from hsifcn.io import (
     find_scenes,
     open_labels,
     open_scene,
-    write_label_png,
+    write_rgb_png,
 )
 from hsifcn.io.files import safe_inputs
 
@@ -321,7 +321,7 @@ def test_inputs_are_not_written_over(tmp_path, suffix):
                 write(same)
         if suffix == ".img":  # its header too
             with pytest.raises(SettingError, match=r"x_gt\.hdr would be replaced"):
-                write_label_png(tmp_path / "x_gt.hdr", sample_labels(), [], overwrite=True)
+                write_rgb_png(tmp_path / "x_gt.hdr", np.zeros((2, 2, 3), np.uint8), overwrite=True)
         write(tmp_path / f"other{suffix}")
         write(tmp_path / f"other{suffix}")
     write(path)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hsifcn.io.finding import find_labels, find_scenes
     from hsifcn.io.formats import scene_stem, split_variable
     from hsifcn.io.mat import list_variables
-    from hsifcn.io.png import write_label_png, write_map_picture, write_rgb_png
+    from hsifcn.io.png import write_map_picture, write_rgb_png
     from hsifcn.io.reading import as_labels, as_scene, open_labels, open_scene
     from hsifcn.io.table import FORMATS
     from hsifcn.io.writer import RasterWriter
@@ -34,7 +34,6 @@ __all__ = [
     "open_scene",
     "scene_stem",
     "split_variable",
-    "write_label_png",
     "write_map_picture",
     "write_rgb_png",
 ]
@@ -52,7 +51,6 @@ _HOME = {
     "open_scene": "reading",
     "scene_stem": "formats",
     "split_variable": "formats",
-    "write_label_png": "png",
     "write_map_picture": "png",
     "write_rgb_png": "png",
 }

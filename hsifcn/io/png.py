@@ -17,52 +17,10 @@ from hsifcn.io.files import atomic_write
 from hsifcn.io.formats import FileScene, Format, GivenLabels
 from hsifcn.io.writer import RasterSpec, RasterWriter
 
-_PALETTE = 256
 _LARGEST = 25_000_000  # pixels of a map with legend; four bytes each are held in memory
 _TEXT_SHARE, _LEAST_TEXT = 50, 12  # height of letters: a part of the map's longer side, pixels
 _PREVIEW = 2000  # pixels of the longer side at most of a preview
 _LEGIBLE = 600  # pixels of the longer side at least, to which small maps are enlarged
-
-
-def write_label_png(
-    path: str | os.PathLike[str],
-    labels: npt.NDArray[np.integer[Any]],
-    colours: Sequence[tuple[int, int, int]],
-    *,
-    overwrite: bool = False,
-) -> None:
-    """Write a label map as a PNG in the classes' colours, unlabelled transparent.
-
-    Parameters
-    ----------
-    path : path
-        The picture.
-    labels : ndarray, (rows, cols), integer
-        0 = unlabelled, else the class, counted from 1.
-    colours : sequence of (red, green, blue), 0-255
-        Colours of classes 1, 2, ...
-    overwrite : bool
-        Replace a file that exists.
-
-    Raises
-    ------
-    ExistingOutputError
-        The file exists.
-    FailedError
-        It cannot be written.
-    """
-    from PIL import Image
-
-    table = np.array([(0, 0, 0), *colours], dtype=np.uint8)
-    if len(table) <= _PALETTE:
-        image = Image.fromarray(np.ascontiguousarray(labels, dtype=np.uint8))
-        image.putpalette(table.tobytes())
-        options: dict[str, Any] = {"transparency": 0}
-    else:
-        image = Image.fromarray(_coloured(labels, colours))
-        options = {}
-    with atomic_write(path, overwrite=overwrite) as temporary:
-        image.save(temporary, format="PNG", optimize=True, **options)
 
 
 def write_rgb_png(
