@@ -1,4 +1,4 @@
-"""Label maps as pictures: bare, or with a legend."""
+"""Label maps as pictures with a legend, and other pictures."""
 
 from __future__ import annotations
 
