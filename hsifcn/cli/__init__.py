@@ -28,6 +28,7 @@ COMMANDS = (
     "suggest",
     "explain",
     "compare-patch-vs-fcn",
+    "reproduce",
     "export",
 )
 INTERRUPTED = 130

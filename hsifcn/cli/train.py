@@ -210,6 +210,7 @@ def record(
     kept = ("nodata", "label_field", "all_touched", "bands", "keep_bad_bands", "refine", "device")
     return {
         "command": opt.command_line(),
+        "working_folder": str(Path.cwd()),
         "scenes": [opt.absolute(path) for path in scenes],
         "labels": [path and opt.absolute(path) for path in labels],
         "split": asked["recipe"] or recipe,

@@ -104,6 +104,7 @@ def assemble(
     return {
         "scene": Path(first.scenes[0].path).name,
         "command": experiment.command,
+        "working_folder": str(Path.cwd()),
         "seeds": experiment.seeds,
         "steps": steps_sentence(experiment),
         "class_names": list(first.measured_names),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,6 +67,13 @@ def accuracy_record(
     return Accuracy.from_confusion(np.asarray(confusion)).as_dict(
         dataset.measured_names, n_train.tolist()
     )
+
+
+def map_digest(labels: npt.NDArray[np.integer[Any]]) -> str:
+    """First 16 hex digits of the SHA-256 of a label map (rows, cols): its shape and its labels."""
+    content = hashlib.sha256(repr(tuple(map(int, labels.shape))).encode())
+    content.update(labels.astype("<u2").tobytes())
+    return content.hexdigest()[:16]
 
 
 def interval_record(

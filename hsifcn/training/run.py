@@ -24,6 +24,7 @@ from hsifcn.evaluation.record import (
     accuracy_record,
     calibration_record,
     interval_record,
+    map_digest,
     split_record,
 )
 from hsifcn.inference.predictor import Predictor
@@ -108,6 +109,7 @@ def map_and_measure(
         **accuracy_record(dataset, maps),
         "intervals": interval_record(dataset, maps),
         "calibration": calibration_record(dataset, mapped, trained.bundle.temperature),
+        "map_digests": [map_digest(labels) for labels in maps],
         "predict_seconds": prediction.seconds,
     }
 
