@@ -220,7 +220,7 @@ def bad_folder(tmp_path_factory):
     ("arguments", "parts"),
     [
         (["nosuch.mat"], ["nosuch.mat does not exist"]),
-        (["."], [". is a folder"]),
+        ([".", "--nodata", "0"], [". is a folder", "--nodata"]),
         (["text.mat"], ["text.mat cannot be parsed", "save it again"]),
         (["flat.npy"], ["flat.npy has 2 dimensions", "-l"]),
         (["odd.xyz"], ["odd.xyz is of no known format", ".mat"]),

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-import math
-import re
 import warnings
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import click
 
 from hsifcn.cli import options as opt
-
-if TYPE_CHECKING:
-    from hsifcn.core.scene import Grid, LabelMap
-    from hsifcn.data.dataset import Labelling
-    from hsifcn.io.formats import FileScene
+from hsifcn.cli.facts import facts_of, labels_of, oddities, texts_of
 
 NO_WAVELENGTHS = "not given; name a file of them with --wavelengths"
 
@@ -24,7 +17,7 @@ NO_WAVELENGTHS = "not given; name a file of them with --wavelengths"
 @opt.command(
     "info cube.mat",
     "info cube.hdr -l cube_gt.mat --quicklook cube.png",
-    "info fields.tif --json",
+    "info flights/ --json",
 )
 @click.argument("scene_path", metavar="SCENE")
 @opt.options(opt.labels, opt.wavelengths, opt.nodata, opt.class_names)
@@ -50,24 +43,34 @@ def command(
     spectra: str | None,
     overwrite: bool,
 ) -> None:
-    """Show shape, type, wavelengths, bad bands, no-data, georeference and class counts."""
-    from hsifcn.core.errors import Notice, SettingError
-    from hsifcn.data.dataset import Labelling
+    """Show shape, type, wavelengths, bad bands, no-data, georeference and class counts.
 
+    Of a folder it tells what each file in it is (scene, labels, model, split, ...) or why it cannot
+    be read. Folders in it are not looked into. The exit code is 0 if at least one file can be read.
+    """
+    from hsifcn.core.errors import SettingError
+    from hsifcn.data.dataset import Labelling
+    from hsifcn.io import open_scene
+    from hsifcn.io.formats import is_store
+
+    if Path(scene_path).is_dir() and not is_store(scene_path):
+        for_scenes = {
+            **{"-l": bool(label_paths), "--wavelengths": wavelengths is not None},
+            **{"--class-names": class_names is not None, "--nodata": nodata is not None},
+            **{"--quicklook": quicklook is not None, "--spectra": spectra is not None},
+        }
+        from hsifcn.cli.folder import show_folder
+
+        show_folder(Path(scene_path), [name for name, given in for_scenes.items() if given], output)
+        return
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        scene, labels, labels_path = opened(
-            scene_path,
-            label_paths,
-            wavelengths,
-            nodata,
-            Labelling(class_names, label_field, all_touched),
-            output,
-        )
+        scene = open_scene(scene_path, wavelengths=wavelengths, nodata=nodata)
+        labelling = Labelling(class_names, label_field, all_touched)
+        labels, labels_path = labels_of(scene, scene_path, label_paths, labelling, output.detail)
         values = facts_of(scene, labels, labels_path)
-    texts = {" ".join(str(item.message).split()): item.category for item in told}
-    values["notes"] = [text for text, kind in texts.items() if issubclass(kind, Notice)]
-    values["warnings"] = [text for text in texts if text not in values["notes"]] + oddities(values)
+    values["notes"], warned = texts_of(told)
+    values["warnings"] = warned + oddities(values)
     for note in values["notes"]:
         output.message(note)
     for warning in values["warnings"]:
@@ -86,101 +89,6 @@ def command(
         draw_spectra(spectra, scene, labels, overwrite=overwrite)
         output.message(f"spectra: {spectra}")
     output.result(summary(values), values)
-
-
-def opened(
-    scene_path: str,
-    label_paths: Sequence[str],
-    wavelengths: str | None,
-    nodata: float | None,
-    labelling: Labelling,
-    output: opt.Output,
-) -> tuple[FileScene, LabelMap | None, str | None]:
-    """Open the scene and, where there are any, its labels, with their path.
-
-    Labels that do not fit the scene are told by a warning.
-    """
-    from hsifcn.core.errors import HsifcnError, MismatchError
-    from hsifcn.io import find_labels, open_scene
-
-    scene = open_scene(scene_path, wavelengths=wavelengths, nodata=nodata)
-    path = label_paths[0] if label_paths else None
-    if path is None:
-        try:
-            path = find_labels(scene_path)
-        except HsifcnError as error:
-            output.detail(str(error))
-            return scene, None, None
-    try:
-        return scene, labelling.open(path, scene), path
-    except MismatchError as error:
-        warnings.warn(str(error), stacklevel=2)
-        return scene, None, path
-
-
-def facts_of(scene: FileScene, labels: LabelMap | None, labels_path: str | None) -> dict[str, Any]:
-    """All there is to tell of a scene, for programs."""
-    from hsifcn.data.bands import band_faults
-
-    values: dict[str, Any] = {
-        "path": scene.path,
-        "shape": list(scene.shape),
-        "dtype": scene.dtype.name,
-        "interleave": scene.interleave,
-        "axes_told": scene.axes_told,
-        "wavelengths": None if scene.wavelengths is None else scene.wavelengths.tolist(),
-        "fwhm": None if scene.fwhm is None else scene.fwhm.tolist(),
-        "scale_factor": scene.scale_factor,
-        "bad_bands": [int(i) + 1 for i in (~scene.good_bands).nonzero()[0]],
-        "band_faults": {
-            fault: [int(i) + 1 for i in bands.nonzero()[0]]
-            for fault, bands in band_faults(scene).items()
-        },
-        "nodata": scene.nodata,
-        "grid": None if scene.grid is None else grid_record(scene.grid),
-        "labels": labels_path,
-        "classes": None,
-    }
-    if labels is not None:
-        values["classes"] = {
-            name: int((labels.labels == number).sum())
-            for number, name in enumerate(labels.class_names, start=1)
-            if (labels.labels == number).any()
-        }
-        codes = dict(zip(labels.class_names, labels.codes, strict=True))
-        values["class_codes"] = {name: codes[name] for name in values["classes"]}
-        values["labels_shape"] = list(labels.labels.shape)
-    return values
-
-
-def grid_record(grid: Grid) -> dict[str, Any]:
-    """Georeference, with the name of its CRS and the size of its pixels in units of the CRS."""
-    a, b, _, d, e, _ = grid.transform
-    # Well-known text names the CRS in its first quotes: PROJCS["WGS 84 / UTM zone 33N",...
-    name = re.search(r'\[ *"([^"]+)"', grid.crs or "")
-    return {
-        "crs": grid.crs,
-        "crs_name": name[1] if name else grid.crs,
-        "transform": list(grid.transform),
-        "pixel_size": [math.hypot(a, d), math.hypot(b, e)],
-    }
-
-
-def oddities(values: dict[str, Any]) -> list[str]:
-    """What may be wrong with a scene that can be read."""
-    found = []
-    nm = values["wavelengths"]
-    if nm is not None and any(after <= before for before, after in itertools.pairwise(nm)):
-        found.append("the wavelengths do not increase")
-    if values["grid"] is not None and values["grid"]["crs"] is None:
-        found.append("the georeference names no coordinate system")
-    rows, cols, bands = values["shape"]
-    if bands > max(rows, cols) and not values["axes_told"]:
-        found.append(f"{bands} bands and {rows} x {cols} pixels: are the axes in order?")
-    faulty = set(itertools.chain.from_iterable(values["band_faults"].values()))
-    if len(faulty) == bands:
-        found.append("no band is usable")
-    return found
 
 
 def summary(values: dict[str, Any]) -> str:

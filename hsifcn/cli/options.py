@@ -80,7 +80,7 @@ class Output:
         if self.verbose:
             self.message(text)
 
-    def result(self, text: str, values: Mapping[str, Any]) -> None:
+    def result(self, text: str, values: Mapping[str, Any] | Sequence[Any]) -> None:
         """Print the result: for people, or with ``--json`` for programs."""
         click.echo(json.dumps(values, indent=1) if self.json else shown(text))
 

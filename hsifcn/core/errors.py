@@ -34,6 +34,10 @@ class UnreadableFileError(HsifcnError):
     """A file is missing, damaged, truncated or not of a format that hsifcn reads."""
 
 
+class NoCubeError(UnreadableFileError):
+    """A file holds a map, which may be labels, where a cube is wanted."""
+
+
 class AmbiguousInputError(HsifcnError):
     """Several things in a file or folder could be meant; the message lists them."""
 

@@ -176,6 +176,15 @@ def write_split(path: Path, split: Split, *, overwrite: bool) -> None:
         )
 
 
+def is_split(path: Path) -> bool:
+    """Whether an ``.npz`` holds the masks of a split; False for what is no archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {"train.npy", "validation.npy", "test.npy"} <= set(archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
 def read_split(path: Path) -> Split:
     """Read a split that ``write_split`` wrote.
 

@@ -21,6 +21,7 @@ from hsifcn.core.errors import (
     AmbiguousInputError,
     ExistingOutputError,
     LabelError,
+    NoCubeError,
     SettingError,
     UnreadableFileError,
 )
@@ -86,7 +87,7 @@ def open_scene(path: str, variable: str | None) -> FileScene:
     refuse_variable(path, variable)
     header, voxels = _open(Path(path))
     if header.text("file type").lower() == _CLASSIFICATION:
-        raise UnreadableFileError(f"{path} is a classified map, not a cube", "give it with -l")
+        raise NoCubeError(f"{path} is a classified map, not a cube", "give it with -l")
     bands = voxels.shape[2]
     units = header.text("wavelength units")
     wavelengths = header.numbers("wavelength", bands)
@@ -160,6 +161,11 @@ def create(spec: RasterSpec) -> RasterWriter:
 def accepts(path: Path) -> bool:
     """Tell whether a file of any suffix has an ENVI header beside it."""
     return _header_of(path) is not None
+
+
+def describes_raster(header: Path) -> bool:
+    """Tell whether a header has a raster beside it."""
+    return bool(_rasters_of(header))
 
 
 FORMAT = Format(
@@ -305,7 +311,9 @@ def _has_usual_suffix(path: Path) -> bool:
 
 
 def _files_beside(path: Path) -> list[Path]:
-    return sorted(file for file in path.parent.iterdir() if file.is_file())
+    """Files in its folder whose names begin as its own does, sorted."""
+    names = sorted(name for name in os.listdir(path.parent) if name.startswith(path.stem))
+    return [path.parent / name for name in names if (path.parent / name).is_file()]
 
 
 def _lookup(header: EnviHeader) -> tuple[tuple[int, int, int], ...]:

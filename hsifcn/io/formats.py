@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.core.errors import SettingError, UnreadableFileError
+from hsifcn.core.errors import NoCubeError, SettingError, UnreadableFileError
 from hsifcn.core.formats import html_table
 from hsifcn.core.scene import Grid, Window
 from hsifcn.io.writer import RasterSpec, RasterWriter
@@ -213,7 +213,8 @@ def refuse_lying_size(path: str, nbytes: int, size: int | None = None) -> None:
 
 def not_a_cube(path: str, shape: tuple[int, ...]) -> UnreadableFileError:
     """Say that an array is no cube, and what it may be."""
-    remedy = "a cube has the shape (rows, cols, bands)"
+    problem, remedy = f"{path} has {len(shape)} dimensions, {shape}", "a cube has the shape "
+    remedy += "(rows, cols, bands)"
     if len(shape) == 2:
-        remedy += "; give a label map with -l"
-    return UnreadableFileError(f"{path} has {len(shape)} dimensions, {shape}", remedy)
+        return NoCubeError(problem, f"{remedy}; give a label map with -l")
+    return UnreadableFileError(problem, remedy)

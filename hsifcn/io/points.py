@@ -17,7 +17,7 @@ from hsifcn.io.files import read_text
 from hsifcn.io.formats import GivenLabels
 
 SUFFIXES = (".csv",)
-_PLACES = (("row", "col"), ("x", "y"), ("lon", "lat"))
+PLACES = (("row", "col"), ("x", "y"), ("lon", "lat"))
 _LONGITUDE_LATITUDE = "EPSG:4326"
 
 Places = npt.NDArray[np.int64]
@@ -53,7 +53,7 @@ def read_labels(path: str, target: Target, field: str | None) -> GivenLabels:
         Coordinates, and a scene without georeference.
     """
     lines, names, table = _read(path)
-    kinds = next((pair for pair in _PLACES if set(pair) <= set(names)), None)
+    kinds = next((pair for pair in PLACES if set(pair) <= set(names)), None)
     if kinds is None:
         raise UnreadableFileError(
             f"{path} has the columns {', '.join(names)}",

@@ -39,6 +39,13 @@ def format_of(file: str, remedy: str = "a scene or label map is one of ") -> For
     )
 
 
+def is_raster(file: str) -> bool:
+    """Whether a file is of one of the formats, by its suffix or what lies beside it."""
+    path = Path(file)
+    suffix = path.suffix.lower()
+    return any(suffix in form.suffixes or form.accepts(path) for form in FORMATS)
+
+
 def writing_format(path: Path) -> Format:
     """Tell the format to write by the suffix."""
     for form in FORMATS:

@@ -56,7 +56,7 @@ _STARTS = {
 }
 _SAME_FORMAT = {"LIBKML": "KML"}  # drivers of GDAL for one format
 # Else the GML driver writes a file beside the labels, and fetches schemas that they name.
-_OPTIONS = {"GML": {"WRITE_GFS": "NO", "DOWNLOAD_SCHEMA": "NO"}}
+OPTIONS = {"GML": {"WRITE_GFS": "NO", "DOWNLOAD_SCHEMA": "NO"}}
 _POINT, _POLYGON = 0, 3  # of shapely.get_type_id
 _LISTED = 3  # features that a warning names
 
@@ -171,7 +171,7 @@ def choose_layer(path: str, file: Path, wanted: str | None) -> str:
     """Choose a layer with shapes in it; GDAL is given ``file``, messages name ``path``."""
     import pyogrio
 
-    driver = _require_kind(path)
+    driver = require_kind(path)
     layers = [str(name) for name, kind in pyogrio.list_layers(file) if kind is not None]
     if driver not in ("GPKG", "KML", "GML"):
         refuse_variable(path, wanted)
@@ -190,7 +190,7 @@ def choose_layer(path: str, file: Path, wanted: str | None) -> str:
     return layers[0]
 
 
-def _require_kind(path: str) -> str:
+def require_kind(path: str) -> str:
     """Tell the driver by the suffix, and check that the file starts, and ends, like that."""
     driver = _DRIVERS[Path(path).suffix.lower()]
     with open(path, "rb") as file:
@@ -207,20 +207,25 @@ def _require_kind(path: str) -> str:
     return driver
 
 
+def require_driver(path: str, found: str) -> None:
+    """Raise where GDAL reads a file by another driver than its suffix tells."""
+    if _SAME_FORMAT.get(found, found) != _DRIVERS[Path(path).suffix.lower()]:
+        raise UnreadableFileError(f"{path} is no {driver}", "export it again, to .gpkg say")
+
+
 def _read(path: str, file: Path, layer: str, wanted: str | None) -> _Table:
     """Read the values of the class field, the shapes, their identifiers and the CRS."""
     import pyogrio
     import shapely
 
     driver = _DRIVERS[Path(path).suffix.lower()]
-    options: dict[str, Any] = dict(_OPTIONS.get(driver, {}))
+    options: dict[str, Any] = dict(OPTIONS.get(driver, {}))
     if driver == "GPKG":
         refuse_view(path, file, layer)
     if driver == "ESRI Shapefile":
         options["encoding"] = _dbf_encoding(path)
     info = pyogrio.read_info(file, layer=layer, **options)
-    if _SAME_FORMAT.get(info["driver"], info["driver"]) != driver:
-        raise UnreadableFileError(f"{path} is no {driver}", "export it again, to .gpkg say")
+    require_driver(path, info["driver"])
     kinds = {str(n): str(k) for n, k in zip(info["fields"], info["dtypes"], strict=True)}
     fields = [n for n, kind in kinds.items() if kind.startswith(("object", "int", "float", "bool"))]
     integers = [name for name in fields if kinds[name].startswith("int")]
