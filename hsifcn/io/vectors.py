@@ -209,7 +209,8 @@ def require_kind(path: str) -> str:
 
 def require_driver(path: str, found: str) -> None:
     """Raise where GDAL reads a file by another driver than its suffix tells."""
-    if _SAME_FORMAT.get(found, found) != _DRIVERS[Path(path).suffix.lower()]:
+    driver = _DRIVERS[Path(path).suffix.lower()]
+    if _SAME_FORMAT.get(found, found) != driver:
         raise UnreadableFileError(f"{path} is no {driver}", "export it again, to .gpkg say")
 
 
