@@ -30,6 +30,7 @@ FLOORS = (
 WITHOUT_TORCH = {"core", "io", "data", "evaluation", "report", "cli"}  # when they are imported
 PROCESSES = {
     "hsifcn.comparison.worker",
+    "hsifcn.inference.campaign.worker",
     "hsifcn.io.hdf5_child",
     "hsifcn.io.mat_child",
 }  # started by themselves, not imported

@@ -135,6 +135,7 @@ GROUPS = {
         ),
         *("quick", "refine", "adapt", "approximate", "precision", "device", "max_memory"),
     ),
+    "Many scenes": ("workers", "shard", "assemble", "scheduler", "retry_failed"),
     "Output": (
         *(
             "out",
@@ -158,7 +159,7 @@ GROUPS = {
             "quiet",
             "verbose",
         ),
-        *("min_size", "sheet", "as_json", "debug", "_click_default_help"),
+        *("min_size", "preview", "sheet", "as_json", "debug", "_click_default_help"),
     ),
 }
 

@@ -1,4 +1,4 @@
-"""``hsifcn predict``: the map of a scene."""
+"""``hsifcn predict``: the map of a scene, or of many."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hsifcn.cli import options as opt
+from hsifcn.cli.predict_options import campaign_options, map_options
 from hsifcn.core import formats
 
 if TYPE_CHECKING:
     from hsifcn.core.scene import Scene
     from hsifcn.inference.bundle import Bundle
+    from hsifcn.inference.campaign.run import Ways
+    from hsifcn.inference.predict import PredictOptions
     from hsifcn.inference.targets import Targets
 
 # With the default suffix of each.
@@ -22,32 +25,13 @@ FORMATS = {"envi": ".img", "gtiff": ".tif", "npy": ".npy", "mat": ".mat", "png":
 @opt.command(
     "predict",
     "predict runs/cube other.hdr -o other_map.img --probabilities",
-    "predict runs/cube other.tif -o other_map.tif --max-memory 4G",
+    "predict runs/cube 'flights/*.hdr' -o maps --max-memory 4G",
 )
 @click.argument("paths", nargs=-1, metavar="[MODEL] [SCENE...]")
 @click.option("-o", "--out", metavar="OUT", help="File for one scene, folder for several.")
 @click.option("-f", "--format", "form", type=click.Choice(list(FORMATS)), help="Of the map.")
-@click.option(
-    "--adapt", is_flag=True,
-    help="Undo light and instrument of a new scene, as far as they differ from the training's.",
-)  # fmt: skip
-@click.option(
-    "--confidence", is_flag=True,
-    help="Write the probability of the class of each pixel, in per cent.",
-)  # fmt: skip
+@map_options
 @click.option("--preview", is_flag=True, help="Show the map in the terminal too.")
-@click.option(
-    "--probabilities", is_flag=True, help="Write the probability of every class, and the margin."
-)
-@click.option(
-    "--min-confidence", "--reject", "min_confidence", type=float, default=0.0, metavar="P",
-    help="Leave pixels under this probability unclassified.",
-)  # fmt: skip
-@opt.refine
-@click.option("--approximate", is_flag=True, help="Allow what is not exact in tiles.")
-@click.option(
-    "--resample", is_flag=True, help="Mix the bands of another sensor to those of the model."
-)
 @click.option(
     "--polygons", is_flag=False, flag_value="", metavar="[FILE.gpkg]",
     help="Write the areas of the map as polygons too; beside the map without FILE.",
@@ -57,70 +41,76 @@ FORMATS = {"envi": ".img", "gtiff": ".tif", "npy": ".npy", "mat": ".mat", "png":
     help="Give areas under N pixels to their neighbours among the polygons.",
 )  # fmt: skip
 @click.option("--stac", is_flag=True, help="Write a STAC item beside the map.")
-@click.option(
-    "--precision", type=click.Choice(["auto", "float32"]), default="auto", show_default=True,
-    help="auto: bfloat16 where the processor multiplies it and the labels stay the same.",
-)  # fmt: skip
-@opt.options(opt.max_memory, opt.device, opt.wavelengths, opt.nodata, opt.overwrite, opt.common)
+@campaign_options
+@opt.options(opt.wavelengths, opt.nodata, opt.common)
 def command(
     output: opt.Output,
     paths: tuple[str, ...],
     out: str | None,
     form: str | None,
-    adapt: bool,
-    confidence: bool,
+    options: PredictOptions,
     preview: bool,
-    probabilities: bool,
-    min_confidence: float,
-    refine: str,
-    approximate: bool,
-    resample: bool,
     polygons: str | None,
     min_size: int,
     stac: bool,
-    precision: str,
-    max_memory: int | None,
-    device: str,
+    ways: Ways,
+    assemble: bool,
     wavelengths: str | None,
     nodata: float | None,
-    overwrite: bool,
 ) -> None:
     """Map every pixel of a scene.
 
     Without MODEL, the newest run's; without SCENE, the scene that it was trained on, mapped into
     the run. One argument is a model if it is a run directory or a .safetensors file, else a scene.
+
+    SCENE may be a folder, a pattern in quotes or @list.txt, a file with a path a line. Many scenes
+    are mapped side by side; those that fail are listed, and a rerun passes over what is done.
     """
-    from hsifcn.core.process import ask_for_huge_pages, keep_memory_together, load_torch
+    from hsifcn.cli import campaign
 
-    ask_for_huge_pages()  # before PyTorch is loaded
-    load_torch()
+    suffix = FORMATS[form] if form else None
+    if assemble:
+        campaign.assemble(output, paths, out)
+    elif campaign.is_campaign(paths, out, ways):
+        asked = campaign.Asked(out, suffix, options, polygons, min_size, stac, wavelengths, nodata)
+        if preview:
+            raise click.UsageError("--preview shows one map; leave it out for many scenes")
+        campaign.predict_many(output, paths, asked, ways)
+    else:
+        from hsifcn.inference.targets import choose_targets
+
+        targets = choose_targets(paths, out, suffix, wavelengths, nodata)
+        predict_few(output, targets, options, polygons, min_size, stac=stac, preview=preview)
+
+
+def predict_few(
+    output: opt.Output,
+    targets: Targets,
+    options: PredictOptions,
+    polygons: str | None,
+    min_size: int,
+    *,
+    stac: bool,
+    preview: bool,
+) -> None:
+    """Map scenes one after the other, in this process; the first error ends it."""
+    from hsifcn.core.process import keep_memory_together
     from hsifcn.inference.bundle import load_model
-    from hsifcn.inference.predict import PredictOptions
+    from hsifcn.inference.export_stac import write_map_item
     from hsifcn.inference.predict_run import predict_to_file
-    from hsifcn.inference.targets import choose_polygons, choose_targets
+    from hsifcn.inference.targets import choose_polygons
 
-    options = PredictOptions(
-        device=opt.choose_device(device),
-        refine=refine,
-        approximate=approximate,
-        resample=resample,
-        adapt=adapt,
-        precision=precision,
-        confidence=confidence,
-        probabilities=probabilities,
-        min_confidence=min_confidence,
-        max_memory=max_memory,
-        overwrite=overwrite,
-    )
-    targets = choose_targets(paths, out, FORMATS[form] if form else None, wavelengths, nodata)
     polygon_paths = choose_polygons(targets.maps, polygons)
     keep_memory_together()
     bundle = load_model(targets.model)
     output.message(f"model: {targets.model}")
-    tell_refinement(output, bundle, refine)
+    tell_refinement(output, bundle, options.refine)
     results = []
     for scene, map_path, polygon_path in zip(
-        open_matched(output, targets, bundle, resample), targets.maps, polygon_paths, strict=True
+        open_matched(output, targets, bundle, options.resample),
+        targets.maps,
+        polygon_paths,
+        strict=True,
     ):
         result = predict_to_file(
             bundle,
@@ -132,7 +122,7 @@ def command(
             polygons=polygon_path,
             min_size=min_size,
         )
-        tell_result(output, result, scene, min_confidence)
+        tell_result(output, result, scene, options.min_confidence)
         if stac:
             write_map_item(bundle, scene, result)
         if preview:
@@ -140,17 +130,6 @@ def command(
         results.append(result)
     text = "\n\n".join(summary(result, bundle.class_names) for result in results)
     output.result(text, results[0] if len(results) == 1 else {"maps": results})
-
-
-def write_map_item(bundle: Bundle, scene: Scene, result: dict[str, Any]) -> None:
-    """Write the STAC item of a map; it is made anew, as it holds nothing but what is known."""
-    from hsifcn.inference.export_stac import map_item
-    from hsifcn.io.files import write_json
-
-    path = Path(result["map"])
-    result["stac"] = str(path.with_name(f"{path.stem}.stac.json"))
-    others = [path.with_name(name) for name in result["files"] if name != path.name]
-    write_json(Path(result["stac"]), map_item(bundle, scene, path, [path, *others]))
 
 
 def tell_refinement(output: opt.Output, bundle: Bundle, method: str) -> None:
@@ -222,16 +201,6 @@ def summary(result: dict[str, Any], class_names: tuple[str, ...]) -> str:
     """The pixels of each class, and where the map is."""
     from hsifcn.cli import tables
 
-    total = sum(result["counts"])
-    names = ("unclassified", *class_names)
-    text = tables.table(
-        ("class", "pixels", "%"),
-        [
-            (name, f"{count:,}", formats.percent(count / total, 1))
-            for name, count in zip(names, result["counts"], strict=True)
-            if count
-        ],
-    )
     files = Path(result["map"]).as_posix()
     if result.get("confidence"):
         files += f", {result['confidence']}"
@@ -241,4 +210,5 @@ def summary(result: dict[str, Any], class_names: tuple[str, ...]) -> str:
         files += f", {result['polygons']}"
     if "stac" in result:
         files += f", {result['stac']}"
+    text = tables.counts_table(result["counts"], class_names)
     return f"{text}\n\nmap: {files} ({formats.seconds(result['seconds'])})"

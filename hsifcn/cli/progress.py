@@ -1,4 +1,4 @@
-"""The progress bar of training, on stderr."""
+"""Progress bars of training and of many scenes, on stderr."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hsifcn.cli.options import Output
+from hsifcn.core.formats import about
+
+LINE_S = 10.0  # seconds between two lines, where no bar is drawn
 
 OnStep = Callable[[int, float, float | None], None]
 
@@ -60,3 +65,53 @@ def training_progress(output: Output, steps: int) -> Iterator[OnStep]:
             yield progress
         finally:
             signal.signal(signal.SIGINT, before)
+
+
+def cause_line(entry: Mapping[str, Any]) -> str:
+    """A scene of a campaign, and what went wrong with it."""
+    cause: str = entry["cause"]
+    return cause if entry["scene"] in cause else f"{entry['scene']}: {cause}"
+
+
+OnScene = Callable[[dict[str, Any], int, int], None]
+
+
+@contextmanager
+def scenes_progress(output: Output) -> Iterator[OnScene]:
+    """Give a function to call for each scene that is finished; it draws a bar and tells failures.
+
+    Without a terminal a line is written now and then instead; none with ``--quiet``.
+    """
+    shown = sys.stderr.isatty() and not output.quiet
+    in_lines = os.environ.get("HSIFCN_PROGRESS") == "lines"
+    started = told = time.monotonic()
+    first = 0
+    with Progress(
+        TextColumn("scenes"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[failed]} failed"),
+        TimeRemainingColumn(),
+        console=Console(file=sys.stderr),
+        disable=not shown,
+    ) as bar:
+        task = bar.add_task("scenes", total=None, failed=0)
+        failed = 0
+
+        def on_scene(entry: dict[str, Any], count: int, total: int) -> None:
+            nonlocal failed, told, first
+            first = first or count
+            failed += entry["status"] == "failed"
+            bar.update(task, total=total, completed=count, failed=failed)
+            if entry["status"] == "failed":
+                output.message(f"failed: {cause_line(entry)}")
+            else:
+                output.detail(f"{count}/{total}: {entry['scene']}: {entry['status']}")
+            if in_lines:
+                output.message(f"progress {count}/{total}")
+            elif not shown and time.monotonic() - told > LINE_S:
+                told = time.monotonic()
+                left = (total - count) * (told - started) / (count - first + 1)
+                output.message(f"{count} of {total} scenes, {failed} failed; {about(left)} left")
+
+        yield on_scene

@@ -103,3 +103,16 @@ def brackets(bounds: Sequence[float] | None) -> str:
 def paragraph(text: str) -> str:
     """A sentence wrapped to the width of the tables."""
     return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+def counts_table(counts: Sequence[int], class_names: Sequence[str]) -> str:
+    """Pixels left unclassified, and of each class."""
+    total = sum(counts)
+    return table(
+        ("class", "pixels", "%"),
+        [
+            (name, f"{count:,}", formats.percent(count / total, 1))
+            for name, count in zip(("unclassified", *class_names), counts, strict=True)
+            if count
+        ],
+    )

@@ -15,6 +15,7 @@ from hsifcn.core.process import versions
 from hsifcn.core.scene import Grid, Scene
 from hsifcn.inference.bundle import Bundle
 from hsifcn.io.crs import known_wkt, parse_crs, reprojected
+from hsifcn.io.files import write_json
 from hsifcn.models import MODELS
 
 EXTENSIONS = "https://stac-extensions.github.io"
@@ -142,6 +143,14 @@ def map_item(bundle: Bundle, scene: Scene, map_path: Path, files: list[Path]) ->
         "properties": properties,
         "assets": assets,
     }
+
+
+def write_map_item(bundle: Bundle, scene: Scene, result: dict[str, Any]) -> None:
+    """Write the STAC item of a map; it is made anew, as it holds nothing but what is known."""
+    path = Path(result["map"])
+    result["stac"] = str(path.with_name(f"{path.stem}.stac.json"))
+    others = [path.with_name(name) for name in result["files"] if name != path.name]
+    write_json(Path(result["stac"]), map_item(bundle, scene, path, [path, *others]))
 
 
 def item(name: str, scene: Scene | None) -> dict[str, Any]:

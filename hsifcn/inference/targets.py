@@ -72,13 +72,12 @@ def choose_targets(
         would replace another one or a scene.
     """
     if paths and is_model(paths[0]):
-        model = model_file(Path(paths[0]))
         scenes = [scene for path in paths[1:] for scene in find_scenes(path)]
     else:
         scenes = [scene for path in paths for scene in _scenes_of(path)]
         for scene in scenes:
             split_variable(scene)  # that it is not there, told before that there is no run
-        model = newest_run() / MODEL
+    model = choose_model(paths)
     folder = Path(out or ".")
     name = None
     if not scenes:
@@ -99,6 +98,11 @@ def choose_targets(
         require_apart(scene, map_path)
     mark_inputs_of(model, scenes)
     return Targets(model, tuple(scenes), tuple(maps), wavelengths, nodata)
+
+
+def choose_model(paths: Sequence[str]) -> Path:
+    """The bundle that the first of some paths names, else the newest run's."""
+    return model_file(Path(paths[0])) if paths and is_model(paths[0]) else newest_run() / MODEL
 
 
 @dataclass(frozen=True)

@@ -38,28 +38,41 @@ def find_scenes(path: str | os.PathLike[str]) -> list[str]:
         A folder or a pattern without scenes.
     """
     text = os.fspath(path)
-    if os.path.isdir(text) and not is_store(text):
-        files = sorted(Path(text).iterdir())
-    elif not os.path.exists(text) and glob.has_magic(text):
-        files = sorted(Path(found) for found in glob.glob(text))
-    else:
+    files = scene_files(text)
+    if files is None:
         return [text]
+    scenes = [str(file) for file in files if _is_scene(file)]
+    if not scenes:
+        raise UnreadableFileError(f"{text} holds no scene", "name a scene")
+    return scenes
+
+
+def scene_files(path: str) -> list[Path] | None:
+    """Files of a folder or a pattern that may be scenes, told by their names; none is opened.
+
+    Returns
+    -------
+    list of Path or None
+        Sorted; None where the path stands for itself. In a pattern ``**`` stands for folders.
+    """
+    if os.path.isdir(path) and not is_store(path):
+        files = sorted(Path(path).iterdir())
+    elif not os.path.exists(path) and glob.has_magic(path):
+        files = sorted(Path(found) for found in glob.glob(path, recursive=True))
+    else:
+        return None
     suffixes = tuple(
         suffix for form in FORMATS if form is not png.FORMAT for suffix in form.suffixes
     )
     files = [file for file in files if file.suffix.lower() in suffixes]
-    voxels = {file.stem for file in files if file.suffix.lower() != ".hdr"}
-    voxels |= {file.name for file in files}
-    scenes = [
-        str(file)
+    voxels = {file.with_suffix("") for file in files if file.suffix.lower() != ".hdr"}
+    voxels |= set(files)
+    return [
+        file
         for file in files
-        if not (file.suffix.lower() == ".hdr" and file.stem in voxels)
+        if not (file.suffix.lower() == ".hdr" and file.with_suffix("") in voxels)
         and not file.stem.casefold().endswith(NO_SCENE_ENDINGS)
-        and _is_scene(file)
     ]
-    if not scenes:
-        raise UnreadableFileError(f"{text} holds no scene", "name a scene")
-    return scenes
 
 
 def _is_scene(file: Path) -> bool:
