@@ -29,6 +29,7 @@ FLOORS = (
 )
 WITHOUT_TORCH = {"core", "io", "data", "evaluation", "report", "cli"}  # when they are imported
 PROCESSES = {
+    "hsifcn.cli.attended",
     "hsifcn.comparison.worker",
     "hsifcn.inference.campaign.worker",
     "hsifcn.io.hdf5_child",

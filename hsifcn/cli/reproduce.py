@@ -30,9 +30,9 @@ def command(
     RUN is a finished run of 'hsifcn train', or a comparison. What differs is named, and why it may.
     The exit code is 1 where something differs.
     """
-    from hsifcn.cli.train import stop_on_sigterm
-    from hsifcn.comparison.reproduction import compare_runs, recorded_command, run_again
-    from hsifcn.core.errors import ExistingOutputError, FailedError
+    from hsifcn.cli.running import run_command
+    from hsifcn.comparison.reproduction import compare_runs, recorded_command
+    from hsifcn.core.errors import ExistingOutputError, FailedError, SettingError
 
     found = recorded_command(Path(run))
     if folder:
@@ -42,9 +42,14 @@ def command(
         raise click.UsageError("-o names the run itself: choose another folder")
     if again.exists() and not overwrite:
         raise ExistingOutputError(f"{again} exists", "add --overwrite or choose another -o")
+    if not Path(found.folder).is_dir():
+        raise SettingError(
+            f"{found.folder}, where the command was given, is not there",
+            "name with --folder what its paths are relative to",
+        )
     output.message(f"in {found.folder}: {found}")
-    with stop_on_sigterm():
-        run_again(found, again, overwrite=overwrite, quiet=output.quiet)
+    added = ["-o", str(again.absolute()), *["--overwrite"] * overwrite, *["-q"] * output.quiet]
+    run_command(found.words, added, folder=found.folder, threads=found.threads)
     result = compare_runs(Path(run), again)
     output.result(summary(result), result)
     if not result["same"]:

@@ -40,6 +40,7 @@ REMOVED = {
     "train cube.mat",
     "train cube.hdr -l fields.gpkg --label-field crop -o runs/crops",
     "train cube.hdr -l fields.gpkg --folds 5",
+    "train cube.mat -s per-class:50 --seeds 10",
 )
 @click.argument("scenes", nargs=-1, required=True, metavar="SCENE...")
 @opt.options(opt.labels, opt.split)
@@ -57,6 +58,11 @@ REMOVED = {
     "--init", "init_path", metavar="MODEL", help="Start from a trained one of the same kind."
 )
 @opt.seed
+@click.option(
+    "--seeds", type=click.IntRange(min=1), default=1, metavar="N",
+    help="Train N times, with seeds from --seed on, each into a folder of its own; give mean and "
+    "standard deviation of every figure, as tables too.",
+)  # fmt: skip
 @click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps, if not the default.")
 @click.option("--inductive", is_flag=True, help="See no spectrum but the training pixels'.")
 @opt.options(opt.refine, opt.max_memory, opt.device, opt.wavelengths, opt.nodata, opt.class_names)
@@ -73,6 +79,7 @@ def command(
     label_paths: tuple[str, ...],
     model: str | None,
     seed: int,
+    seeds: int,
     folds: int | None,
     init_path: str | None,
     out: str | None,
@@ -81,12 +88,20 @@ def command(
     **asked: Any,
 ) -> None:
     """Train on scenes, measure accuracy at the test pixels, fill a run directory."""
+    from hsifcn.io import find_scenes, scene_stem
+
+    scenes = tuple(found for scene in scenes for found in find_scenes(scene))
+    folder = Path(out) if out else Path("runs") / scene_stem(scenes[0])
+    if seeds > 1:
+        from hsifcn.cli.seeds import train_with_seeds
+
+        train_with_seeds(output, folder, seed, seeds, resume=resume, overwrite=overwrite)
+        return
     from hsifcn.core.process import load_torch
 
     load_torch()
     from hsifcn.cli.progress import training_progress
     from hsifcn.inference.bundle import load_model
-    from hsifcn.io import find_scenes, scene_stem
     from hsifcn.models import DEFAULT_MODEL
     from hsifcn.training.run import train_run
     from hsifcn.training.run_directory import (
@@ -101,7 +116,6 @@ def command(
         if asked["recipe"] not in (None, "all") or asked["refine"] != "none":
             raise click.UsageError("--folds splits the labels itself: leave out -s and --refine")
         asked["recipe"] = "all"
-    scenes = tuple(found for scene in scenes for found in find_scenes(scene))
     labels = opt.labels_to_split(scenes, label_paths, output, asked["recipe"])
     dataset = open_dataset(scenes, labels, seed, asked)
     options = default_options(
@@ -112,7 +126,6 @@ def command(
         init = load_init(init_path, options.model, dataset, output)
         options = replace(options, init=init)
     options = replace(options, device=opt.choose_device(asked["device"]))
-    folder = Path(out) if out else Path("runs") / scene_stem(scenes[0])
     for warning in itertools.chain.from_iterable(split.warnings for split in dataset.splits):
         output.message(f"warning: {warning}")
     with lock_run_directory(folder):

@@ -19,7 +19,7 @@ import numpy as np
 from hsifcn.comparison.experiment import Case, Contender, Experiment, choose_contenders
 from hsifcn.comparison.growth import by_patch, by_scene
 from hsifcn.comparison.launcher import OpenCase, run_seed
-from hsifcn.comparison.tables import Entry, assemble, case_folder, images
+from hsifcn.comparison.tables import Entry, assemble, case_folder, images, paper_tables
 from hsifcn.core.errors import ExistingOutputError, FailedError, MemoryCeilingError, SplitError
 from hsifcn.data.dataset import Dataset, Labelling, open_dataset
 from hsifcn.data.splits import write_split
@@ -27,6 +27,7 @@ from hsifcn.io.cache import state_of
 from hsifcn.io.files import make_folder, write_json
 from hsifcn.io.formats import split_variable
 from hsifcn.report import write_comparison_report
+from hsifcn.report.paper_tables import write_paper_tables
 
 Say = Callable[[str], None]
 
@@ -72,6 +73,7 @@ def compare(
         folder = case_folder(out, experiment, case.name)
         opened = OpenCase(case, experiment, datasets[case.name], folder)
         comparison["scaling"] = growth(opened, entries, out / "jobs" / "mosaics", say)
+    write_paper_tables(out, paper_tables(comparison), overwrite=True)
     write_json(out / "comparison.json", comparison)
     write_comparison_report(
         out / "report.html", comparison=comparison, images=images(datasets, entries, comparison)

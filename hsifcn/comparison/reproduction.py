@@ -1,4 +1,4 @@
-"""Runs the command of a finished run again, and tells whether the same came out.
+"""The command of a finished run, and whether the same came out when it was given again.
 
 Compared are digests of the weights and of the maps, and every figure; never times and memory. Where
 something differs, what the two runs record of versions, machine and inputs tells why it may.
@@ -9,10 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from hsifcn.comparison.launcher import module_folders
-from hsifcn.core.errors import FailedError, SettingError, UnreadableFileError
+from hsifcn.core.errors import SettingError, UnreadableFileError
 from hsifcn.evaluation.record import map_digest
 from hsifcn.inference.bundle import Bundle, load_model
 
@@ -116,44 +112,6 @@ def imports_a_module(words: Sequence[str]) -> bool:
         ":" in word and (word.startswith("--models=") or before == "--models")
         for before, word in itertools.pairwise(words)
     )
-
-
-def run_again(command: RecordedCommand, out: Path, *, overwrite: bool, quiet: bool) -> None:
-    """Give a recorded command again, in a process of its own, into another folder.
-
-    Raises
-    ------
-    SettingError
-        The folder where it was given is not there.
-    FailedError
-        The command failed; it has said why on stderr.
-    """
-    if not Path(command.folder).is_dir():
-        raise SettingError(
-            f"{command.folder}, where the command was given, is not there",
-            "name with --folder what its paths are relative to",
-        )
-    options = ["-o", str(out.absolute()), *["--overwrite"] * overwrite, *["-q"] * quiet]
-    words = command.words
-    end = words.index("--") if "--" in words else len(words)
-    words = [*words[:end], *options, *words[end:]]  # of two -o the last one counts
-    environment = {**os.environ, "PYTHONPATH": module_folders()}
-    if command.threads:
-        environment.setdefault("OMP_NUM_THREADS", str(command.threads))
-    with subprocess.Popen(
-        [sys.executable, "-P", "-m", "hsifcn", *words],
-        cwd=command.folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    ) as process:
-        try:
-            code = process.wait()
-        except KeyboardInterrupt:
-            process.terminate()
-            raise
-    if code:
-        raise FailedError(f"the command ended with exit code {code}")
 
 
 def compare_runs(run: Path, again: Path) -> dict[str, Any]:

@@ -22,14 +22,15 @@ from hsifcn.data.dataset import Dataset
 from hsifcn.data.splits import Split, fields, leakage_sentence
 from hsifcn.evaluation.intervals import mcnemar, paired_difference
 from hsifcn.evaluation.metrics import Accuracy, confusion_matrix
+from hsifcn.evaluation.seeds import OVERALL, over_seeds
 from hsifcn.models import DEFAULT_MODEL, MODELS, default_spec, geometry
 from hsifcn.models.flops import predict_flops, training_step_flops
 from hsifcn.report.page import TOUCHING_LIMIT
+from hsifcn.report.paper_tables import PaperTable, caption
 from hsifcn.report.quicklook import DIFFERENCE_COLOURS, label_image, rgb_quicklook
 from hsifcn.training.patches import PATCH_BATCH
 
-ACCURACIES = ("oa", "aa", "kappa")
-DETAILS = ("per_class_recall", "confusion", "train_oa_curve")
+DETAILS = ("per_class", "per_class_recall", "confusion", "train_oa_curve")
 FLOPS = ("flops_train_step", "flops_train", "flops_predict")
 COSTS = (
     "params",
@@ -182,7 +183,7 @@ def contender_row(entry: Entry, scored: Entry, dataset: Dataset) -> dict[str, An
         "reason": entry.reason,
         "patch_store_bytes": patch_store_bytes(contender, used_shape(dataset.scenes[0])) or None,
     }
-    row |= dict.fromkeys((*ACCURACIES, *DETAILS, *COSTS, *FLOPS, "pixels_per_second"))
+    row |= dict.fromkeys((*OVERALL, *DETAILS, *COSTS, *FLOPS, "pixels_per_second"))
     if entry.status != "done":
         return row
     row |= accuracy_figures(scored, dataset)
@@ -210,17 +211,12 @@ def accuracy_figures(entry: Entry, dataset: Dataset) -> dict[str, Any]:
     measured = [
         Accuracy.from_confusion(confusion_matrix(truth, labels, n_classes)) for labels in entry.maps
     ]
-    figures: dict[str, Any] = {"confusion": measured[0].confusion[:, :n_classes].tolist()}
-    for key in ACCURACIES:
-        values = [float(getattr(accuracy, key)) for accuracy in measured]
-        spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
-        figures[key] = {"mean": float(np.mean(values)), "std": spread, "values": values}
-    recalls = np.array([accuracy.recall for accuracy in measured])
-    figures["per_class_recall"] = {
-        name: None if np.isnan(recalls[:, i]).all() else float(np.nanmean(recalls[:, i]))
-        for i, name in enumerate(dataset.measured_names)
-    }
-    return figures
+    names = dataset.measured_names
+    n_train = split.n_train_per_class(n_classes)
+    found = over_seeds([accuracy.as_dict(names, n_train) for accuracy in measured])
+    recalls = {name: row["recall"]["mean"] for name, row in found["per_class"].items()}
+    confusion = measured[0].confusion[:, :n_classes].tolist()
+    return {**found, "per_class_recall": recalls, "confusion": confusion}
 
 
 def network_flops(contender: Contender, scene: Scene, n_classes: int) -> dict[str, int]:
@@ -342,6 +338,23 @@ def patch_store_row(
         "measured_bytes": peak,
         "apart": peak / arithmetic - 1,
     }
+
+
+def paper_tables(comparison: dict[str, Any]) -> list[PaperTable]:
+    """The accuracies of what is done, a table a split."""
+    tables = []
+    for split in comparison["splits"]:
+        columns = {
+            row["label"]: row
+            for row in comparison["contenders"]
+            if (row["split"], row["status"]) == (split["name"], "done")
+        }
+        if columns:
+            told = leakage_sentence(split["leakage"])
+            drawn = "each of which draws weights"
+            text = caption(split["recipe"], comparison["seeds"], drawn, told)
+            tables.append(PaperTable(split["name"], text, columns))
+    return tables
 
 
 def leakage_warning(split: dict[str, Any]) -> str | None:

@@ -6,17 +6,13 @@ takes long to import is imported once the process is bound to its parent.
 
 from __future__ import annotations
 
-import _thread
 import json
-import os
-import signal
 import sys
-import threading
-import time
 from pathlib import Path
 
 from hsifcn.comparison.task import INTERRUPTED, NO_ROOM, Task
 from hsifcn.core.errors import HsifcnError, MemoryCeilingError
+from hsifcn.core.process import end_with_parent
 from hsifcn.io.files import write_json
 
 GRACE_S = 1.0  # seconds that an orphan has to end of itself
@@ -30,22 +26,9 @@ def main(task_file: str) -> None:
     write_json(Path(read["result"]), do_task(Task(**read["task"])))
 
 
-def end_with_parent() -> None:
-    """End this process when its parent does: stdin is a pipe that closes then."""
-
-    def wait() -> None:
-        while os.read(0, 1):
-            pass
-        _thread.interrupt_main()  # an interrupt leaves no half-written file behind
-        time.sleep(GRACE_S)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
 if __name__ == "__main__":
     try:
-        end_with_parent()
+        end_with_parent(GRACE_S)
         main(sys.argv[1])
     except MemoryCeilingError as error:
         sys.stderr.write(f"{error}\n")

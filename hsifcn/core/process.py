@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import gc
 import importlib
@@ -9,7 +10,9 @@ import importlib.metadata
 import os
 import platform
 import resource
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from types import TracebackType
@@ -77,6 +80,25 @@ def _status_bytes(field: str) -> int:
         if line.startswith(field + ":"):
             return int(line.split()[1]) * 1024
     raise RuntimeError(f"{_STATUS} has no {field}")
+
+
+def end_with_parent(grace: float) -> None:
+    """End this process when its parent does: stdin is a pipe that closes then.
+
+    Parameters
+    ----------
+    grace : float
+        Seconds that the process has, once it is interrupted, to end of itself.
+    """
+
+    def wait() -> None:
+        while os.read(0, 1):
+            pass
+        _thread.interrupt_main()  # an interrupt leaves no half-written file behind
+        time.sleep(grace)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def keep_memory_together() -> None:
