@@ -26,7 +26,8 @@ from PIL import Image
 from hsifcn.data.splits import read_split
 from hsifcn.inference.band_matching import match_scene
 from hsifcn.inference.bundle import Bundle, load_model
-from hsifcn.inference.explain.explain import Explanation, explain
+from hsifcn.inference.explain.explain import explain
+from hsifcn.inference.explain.explanation import Explanation
 from hsifcn.inference.explain.stages import bilinear
 from hsifcn.inference.targets import run_config
 from hsifcn.io import open_scene

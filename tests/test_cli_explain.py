@@ -17,7 +17,6 @@ from hsifcn.data.splits import make_split
 from hsifcn.inference.explain.explain import explain
 from hsifcn.inference.explain.layers import grid_of_window, write_layers
 from hsifcn.report.explanation import write_explanation_report
-from hsifcn.report.quicklook import rgb_window
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +154,7 @@ def test_the_page_of_every_kind_of_model_is_sound(tmp_path, name):
     write_explanation_report(
         tmp_path / "report.html",
         explanation=explanation,
-        image=rgb_window(scene, explanation.pixels.window),
+        scene=scene,
         class_names=names,
         colours=random_bundle(name).colours,
     )
@@ -174,7 +173,7 @@ def test_the_page_of_200_classes_shows_the_most_frequent_and_stays_small(tmp_pat
     write_explanation_report(
         tmp_path / "report.html",
         explanation=explanation,
-        image=rgb_window(scene, explanation.pixels.window),
+        scene=scene,
         class_names=bundle.class_names,
         colours=bundle.colours,
     )

@@ -97,7 +97,6 @@ def explain_to_folder(
     from hsifcn.io import open_scene
     from hsifcn.io.files import write_json
     from hsifcn.report.explanation import write_explanation_report
-    from hsifcn.report.quicklook import rgb_window
 
     opened = open_scene(target.scene, wavelengths=target.wavelengths, nodata=target.nodata)
     scene = match_scene(bundle, opened).scene
@@ -117,7 +116,7 @@ def explain_to_folder(
     write_explanation_report(
         target.out / REPORT,
         explanation=explanation,
-        image=rgb_window(scene, window),
+        scene=scene,
         class_names=bundle.class_names,
         colours=bundle.colours,
     )

@@ -6,33 +6,35 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import matplotlib
-import numpy as np
-import numpy.typing as npt
-from markupsafe import Markup
-
 from hsifcn.core import formats
+from hsifcn.core.scene import Scene
 from hsifcn.report import page
 from hsifcn.report.explanation_charts import (
     deletion_chart,
     depth_chart,
+    field_squares,
     importance_chart,
     kernel_chart,
-    share_chart,
     sight_chart,
     stride_name,
 )
+from hsifcn.report.explanation_pictures import (
+    classes_shown,
+    depth_maps,
+    grid_pictures,
+    heat_maps,
+    heat_scale,
+    share_maps,
+)
+from hsifcn.report.explanation_pixel import pixel_part
 from hsifcn.report.figures import Chart
-from hsifcn.report.quicklook import label_image
+from hsifcn.report.quicklook import rgb_caption, rgb_window
 from hsifcn.report.tables import Column, Table, build_table
 
 if TYPE_CHECKING:
-    from hsifcn.inference.explain.explain import Explanation
+    from hsifcn.inference.explain.explanation import Explanation
 
 Values = Mapping[str, Any]
-MOST_CLASSES = 20  # that heat maps are shown of
-THUMBNAIL = 160  # pixels of a heat map on the page
-HEAT, SHARE = "inferno", "PuOr"
 FILES = {
     "shares_stride_N.tif": "share of the stage with cells of N pixels in every score",
     "probabilities_stride_N.tif": "heat map of every class by the stages up to that one",
@@ -45,7 +47,7 @@ def write_explanation_report(
     path: str | os.PathLike[str],
     *,
     explanation: Explanation,
-    image: npt.NDArray[np.uint8],
+    scene: Scene,
     class_names: Sequence[str],
     colours: Sequence[Sequence[int]],
 ) -> None:
@@ -56,8 +58,8 @@ def write_explanation_report(
     path : path
         The HTML file, replaced if it exists.
     explanation : Explanation
-    image : ndarray, (rows, cols, 3), uint8
-        The explained pixels in about their natural colours.
+    scene : Scene
+        That was explained.
     class_names, colours : sequences, (n_classes,)
 
     Raises
@@ -66,42 +68,60 @@ def write_explanation_report(
         The page cannot be written.
     """
     record = page.as_json(explanation.record)
-    shown = _classes_shown(explanation)
-    probabilities = _heat_maps(explanation, shown)
+    image = page.picture(rgb_window(scene, explanation.pixels.window), rgb_caption(scene))
     legend = page.legend(class_names, colours)
+    shown = classes_shown(explanation)
     values = {
         "record": record,
         "scene": str(record["scene"]).replace("\\", "/").rsplit("/", 1)[-1],
         "window": _window_sentence(record),
         "lead": _lead(record),
         "leakage_sentence": page.leakage_sentence((record.get("split") or {}).get("leakage")),
-        "maps": _maps(explanation, image, colours, record),
-        "legend": [entry for i, entry in enumerate(legend) if i in shown],
-        "strides": explanation.strides,
-        "accuracy_known": record["accuracy"]["oa"] is not None,
-        "depths": _depth_table(record["stages"]),
-        "depth_chart": _depth_chart(record["stages"]),
-        "scale": Markup(_ramp()),
-        "heat_heads": _heat_heads(explanation, record),
-        "heat_rows": [(*legend[k], row) for k, row in zip(shown, probabilities, strict=True)],
-        "left_out": _left_out(len(class_names) - len(shown)),
-        "sum_error": f"within {formats.significant(record.get('largest_error_of_sum'))} of scores "
-        f"up to {formats.significant(record.get('largest_logit'))}",
-        "share_heads": [*(f"cells of {stride_name(s)}" for s in explanation.strides), "score"],
-        "share_rows": [
-            (*legend[k], row) for k, row in zip(shown, _share_maps(explanation, shown), strict=True)
-        ],
+        "maps": [image, *depth_maps(explanation, colours, record)],
+        "legend": [legend[k] for k in shown],
+        **_depths(explanation, record),
+        **_heats(explanation, record, shown, [legend[k] for k in shown]),
         **_upsampling(explanation, record, class_names),
         **_bands(record["wavelengths"]),
-        "sight": _sight(explanation, image),
+        "sight": _sight(explanation, scene),
         "sight_sentence": _sight_sentence(record["receptive_field"]),
         "pseudo_labels": record.get("pseudo_labels", ""),
-        **_pixel(explanation, image, record),
+        **pixel_part(explanation, scene, record),
         "files": [
             (name, text) for name, text in FILES.items() if record["stages"] or name == "logits.tif"
         ],
     }
     page.write_page(path, "explanation.html.j2", values)
+
+
+def _depths(explanation: Explanation, record: Values) -> dict[str, Any]:
+    """What the skips bring, as a table and a chart."""
+    return {
+        "strides": explanation.strides,
+        "accuracy_known": record["accuracy"]["oa"] is not None,
+        "depths": _depth_table(record["stages"]),
+        "depth_chart": _depth_chart(record["stages"]),
+    }
+
+
+def _heats(
+    explanation: Explanation,
+    record: Values,
+    shown: Sequence[int],
+    legend: Sequence[tuple[str, tuple[int, ...]]],
+) -> dict[str, Any]:
+    """Heat maps and shares of the classes that are shown."""
+    heats, shares = heat_maps(explanation, shown), share_maps(explanation, shown)
+    return {
+        "scale": heat_scale(),
+        "heat_heads": _heat_heads(explanation, record),
+        "heat_rows": [(*entry, row) for entry, row in zip(legend, heats, strict=True)],
+        "left_out": _left_out(len(explanation.logits) - len(shown)),
+        "sum_error": f"within {formats.significant(record.get('largest_error_of_sum'))} of scores "
+        f"up to {formats.significant(record.get('largest_logit'))}",
+        "share_heads": [*(f"cells of {stride_name(s)}" for s in explanation.strides), "score"],
+        "share_rows": [(*entry, row) for entry, row in zip(legend, shares, strict=True)],
+    }
 
 
 def _window_sentence(record: Values) -> str:
@@ -145,32 +165,6 @@ def _lead(record: Values) -> list[str]:
     return sentences
 
 
-def _maps(
-    explanation: Explanation,
-    image: npt.NDArray[np.uint8],
-    colours: Sequence[Sequence[int]],
-    record: Values,
-) -> list[page.Picture]:
-    """The scene, the map after each stage, and the ground truth."""
-    pictures = [page.picture(image, "The scene in about its natural colours")]
-    stages = record["stages"] or [{"stride": 1, "up_to_here": record["accuracy"]}]
-    for number, stage in enumerate(stages):
-        told = stage["up_to_here"]
-        cells = f"cells of {stride_name(stage['stride'])}"
-        title = f"Only {cells}" if number == 0 else f"… and {cells}"
-        if not record["stages"]:
-            title = "The map"
-        if told["oa"] is not None:
-            title += f": OA {formats.percent(told['oa'], 1)} %"
-            if told["boundary_oa"] is not None:
-                title += f", boundaries {formats.percent(told['boundary_oa'], 1)} %"
-        pictures.append(page.picture(label_image(explanation.labels_after(number), colours), title))
-    if explanation.pixels.truth.any():
-        truth = label_image(explanation.pixels.truth, colours)
-        pictures.append(page.picture(truth, "Ground truth; unlabelled pixels are dark"))
-    return pictures
-
-
 def _depth_table(stages: Sequence[Values]) -> Table | None:
     """Accuracy of each stage together with the coarser ones, alone, and of all but it."""
     measure = "oa" if stages and stages[0]["alone"]["oa"] is not None else "same_as_map"
@@ -204,16 +198,6 @@ def _depth_chart(stages: Sequence[Values]) -> Chart | None:
     return depth_chart(stages)
 
 
-def _classes_shown(explanation: Explanation) -> list[int]:
-    """Classes, from 0, that heat maps are shown of: the most frequent in map and labels."""
-    n_classes = len(explanation.logits)
-    final = explanation.labels_after(len(explanation.shares) - 1)
-    counts = np.bincount(final.ravel(), minlength=n_classes + 1)[1:]
-    counts = counts + np.bincount(explanation.pixels.truth.ravel(), minlength=n_classes + 1)[1:]
-    chosen = np.argsort(-counts, kind="stable")[:MOST_CLASSES]
-    return sorted(int(k) for k in chosen)
-
-
 def _left_out(number: int) -> str:
     if number <= 0:
         return ""
@@ -227,52 +211,6 @@ def _heat_heads(explanation: Explanation, record: Values) -> list[str]:
         f"{'' if number == 0 else '+ '}cells of {stride_name(stride)}"
         for number, stride in enumerate(explanation.strides)
     ]
-
-
-def _heat_maps(explanation: Explanation, shown: Sequence[int]) -> list[list[page.Picture]]:
-    """Probability of each class after each stage: a list of pictures a class."""
-    depths = [
-        explanation.after(stage).softmax(0)[list(shown)].numpy()
-        for stage in range(len(explanation.shares))
-    ]
-    return [
-        [_coloured(depth[i], 0.0, 1.0, HEAT, explanation) for depth in depths]
-        for i in range(len(shown))
-    ]
-
-
-def _share_maps(explanation: Explanation, shown: Sequence[int]) -> list[list[page.Picture]]:
-    """Share of each stage in the score of each class, and the score, less the mean of classes."""
-    layers = [*explanation.shares, explanation.logits] if explanation.record["stages"] else []
-    centred = [(layer - layer.mean(0))[list(shown)].numpy() for layer in layers]
-    valid = explanation.pixels.valid
-    rows = []
-    for i in range(len(shown)):
-        limit = max(
-            (float(np.percentile(np.abs(layer[i][valid]), 99)) for layer in centred if valid.any()),
-            default=1.0,
-        )
-        rows.append([_coloured(layer[i], -limit, limit, SHARE, explanation) for layer in centred])
-    return rows
-
-
-def _coloured(
-    values: npt.NDArray[np.float32], low: float, high: float, name: str, explanation: Explanation
-) -> page.Picture:
-    """A small picture of values between two bounds; dark grey without a measurement."""
-    step = max(1, -(-max(values.shape) // THUMBNAIL))
-    scaled = np.clip((values[::step, ::step] - low) / ((high - low) or 1.0), 0, 1)
-    colours = matplotlib.colormaps[name](scaled)[..., :3]
-    image = np.rint(255 * colours).astype(np.uint8)
-    image[~explanation.pixels.valid[::step, ::step]] = 38
-    return page.picture(image, "")
-
-
-def _ramp() -> str:
-    """The colours of the heat maps from 0 to 1."""
-    stops = matplotlib.colormaps[HEAT](np.linspace(0, 1, 9))[:, :3]
-    colours = ",".join("rgb({},{},{})".format(*(round(255 * part) for part in s)) for s in stops)
-    return f'<p class="ramp">0 <i style="background:linear-gradient(to right,{colours})"></i> 1</p>'
 
 
 def _upsampling(
@@ -308,28 +246,9 @@ def _upsampling(
         "kernel_sentence": "No learned weight differs from its bilinear one by more than "
         f"{formats.significant(largest, 2)}. Below, all kernels are replaced and the map is made "
         "again from the same scores.",
-        "patterns": _patterns(explanation, class_names),
+        "patterns": grid_pictures(explanation, class_names),
         "pattern_sentence": _pattern_sentence(told["grid"]),
     }
-
-
-def _patterns(explanation: Explanation, class_names: Sequence[str]) -> list[page.Picture]:
-    """Even areas of score 1 as they come out, of the class with the strongest grid, enlarged."""
-    pictures = []
-    for pattern, stride in zip(explanation.patterns, explanation.strides, strict=False):
-        spread = pattern.max((1, 2)) - pattern.min((1, 2))
-        number = int(spread.argmax())
-        cell = pattern[number]
-        tiled = np.tile(cell, (max(2, 24 // stride),) * 2)
-        low, high = float(cell.min()), float(cell.max())
-        scaled = (tiled - low) / ((high - low) or 1.0)
-        image = np.rint(255 * matplotlib.colormaps["Greys_r"](scaled)[..., :3]).astype(np.uint8)
-        caption = (
-            f"Scores of 1 in all cells of {stride_name(stride)}, {class_names[number]}: "
-            f"{low:.2f} (dark) to {high:.2f} (bright) at the pixels"
-        )
-        pictures.append(page.picture(image, caption))
-    return pictures
 
 
 def _pattern_sentence(grid: Sequence[Values]) -> str:
@@ -413,8 +332,9 @@ def _check_sentence(told: Values) -> str:
     )
 
 
-def _sight(explanation: Explanation, image: npt.NDArray[np.uint8]) -> Chart:
+def _sight(explanation: Explanation, scene: Scene) -> Chart:
     """The mean influence over the middle of the scene."""
+    image = rgb_window(scene, explanation.pixels.window)
     rows, cols = image.shape[:2]
     found = explanation.influence
     return sight_chart(
@@ -422,20 +342,9 @@ def _sight(explanation: Explanation, image: npt.NDArray[np.uint8]) -> Chart:
         image,
         (rows // 2, cols // 2),
         found.map,
-        _squares(found.record()),
+        field_squares(found.record()),
         "Influence of the pixels around one on its score, drawn to scale over the scene.",
     )
-
-
-def _squares(told: Values) -> dict[str, int]:
-    """Sides of the squares that are drawn, by name."""
-    sides = told["sides_px"]
-    return {
-        "patch": 15,
-        "90 % of influence": sides["0.9"],
-        "99 %": sides["0.99"],
-        "layers allow": told["allowed_px"],
-    }
 
 
 def _sight_sentence(told: Values) -> str:
@@ -447,61 +356,4 @@ def _sight_sentence(told: Values) -> str:
         f"{sides['0.9']}, 99 % within {sides['0.99']} x {sides['0.99']} (mean over "
         f"{told['pixels']} pixels). A patch of 15 x 15 pixels, as a patch CNN takes, holds "
         f"{page.percent_of(told['within_patch_15'])}."
-    )
-
-
-def _pixel(
-    explanation: Explanation, image: npt.NDArray[np.uint8], record: Values
-) -> dict[str, Any]:
-    """The part of one pixel, where one was asked for."""
-    told, found = record.get("pixel"), explanation.pixel_influence
-    if not told or found is None:
-        return {"pixel": None}
-    window = explanation.pixels.window
-    charts = [share_chart("pixel-shares", told)] if record["stages"] else []
-    charts.append(
-        importance_chart(
-            "pixel-bands",
-            told["wavelengths"],
-            f"What the probability of {told['class']} loses here without a group of bands.",
-        )
-    )
-    charts.append(
-        sight_chart(
-            "pixel-sight",
-            image,
-            (told["row"] - window.row, told["col"] - window.col),
-            found.map,
-            _squares(told["receptive_field"]),
-            f"What counts here for {told['class']}.",
-        )
-    )
-    columns = [
-        Column("cells of the stage", lambda row: stride_name(row["stride"]), numeric=False),
-        Column(told["class"], lambda row: formats.significant(row["share"]), "share in the score"),
-        Column(
-            told["rival"], lambda row: formats.significant(row["rival_share"]), "share in the score"
-        ),
-        Column(
-            f"{told['class']}, up to here",
-            lambda row: formats.percent(row["probability_up_to_here"], 1),
-            "probability, %",
-        ),
-    ]
-    table = build_table(columns, [("", told["stages"])]) if record["stages"] else None
-    return {
-        "pixel": told,
-        "pixel_sentence": _pixel_sentence(told),
-        "pixel_charts": charts,
-        "pixel_table": table,
-    }
-
-
-def _pixel_sentence(told: Values) -> str:
-    truth = f"its label is {told['truth']}" if told["truth"] else "it has no label"
-    return (
-        f"Mapped as {told['mapped']}; {truth}. The score of {told['class']} is "
-        f"{formats.significant(told['logit'])} (probability "
-        f"{page.percent_of(told['probability'])}), the next one, {told['rival']}, "
-        f"{formats.significant(told['rival_logit'])}."
     )

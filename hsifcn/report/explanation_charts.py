@@ -15,6 +15,8 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from hsifcn.report.figures import (
+    AXIS,
+    INK,
     MARKERS,
     PALETTE,
     STYLE,
@@ -24,6 +26,7 @@ from hsifcn.report.figures import (
     canvas,
     draw_legend,
 )
+from hsifcn.report.tables import light_ink
 
 Values = Mapping[str, Any]
 MEASURES = {"interior_oa": "inside fields", "oa": "all test pixels", "boundary_oa": "boundaries"}
@@ -81,12 +84,13 @@ def _draw_kernel(axes: Axes, title: str, kernel: npt.NDArray[Any], limit: float)
     """One kernel as shaded squares, with its numbers where they fit."""
     side = len(kernel)
     axes.imshow(kernel, cmap="PuOr", vmin=-limit, vmax=limit, interpolation="nearest")
-    axes.set_title(title, fontsize=9, color="#333333")
+    axes.set_title(title, fontsize=9, color=INK)
     axes.set_xticks([])
     axes.set_yticks([])
     for row, col in np.ndindex(kernel.shape) if side <= 4 else ():
         value = kernel[row, col]
-        ink = "white" if abs(value) > 0.7 * limit else "#222222"
+        shade = matplotlib.colormaps["PuOr"]((value / limit + 1) / 2)
+        ink = "white" if light_ink([255 * part for part in shade[:3]]) else "black"
         axes.text(col, row, f"{value:.2f}", ha="center", va="center", fontsize=6.5, color=ink)
 
 
@@ -97,7 +101,7 @@ def importance_chart(name: str, groups: Sequence[Values], caption: str) -> Chart
     with matplotlib.rc_context(STYLE):
         figure, axes = canvas(3.3)
         spread = [100 * group["std"] for group in groups] if "std" in groups[0] else None
-        axes.bar(places, values, color=PALETTE[0], width=0.8, yerr=spread, ecolor="#111111")
+        axes.bar(places, values, color=PALETTE[0], width=0.8, yerr=spread, ecolor=INK)
         handles: list[Any] = [Patch(color=PALETTE[0])]
         names = ["the model"]
         if "shuffled" in groups[0]:
@@ -105,14 +109,15 @@ def importance_chart(name: str, groups: Sequence[Values], caption: str) -> Chart
             axes.plot(places, shuffled, color=PALETTE[4], marker="s", markersize=3.5)
             handles.append(Line2D([], [], color=PALETTE[4], marker="s"))
             names.append("shuffled weights")
-        axes.axhline(0, color="#777777", linewidth=0.8)
+        axes.axhline(0, color=AXIS, linewidth=0.8)
         labels = ["".join(filter(str.isdigit, group["first"])) for group in groups]
         axes.set_xticks(places, labels, rotation=60, ha="right", fontsize=8)
         axes.grid(False, axis="x")
         unit = "nm" if "nm" in groups[0]["first"] else "number"
         axes.set_xlabel(f"first band of the group ({unit})")
         axes.set_ylabel("probability lost (points)")
-        draw_legend(figure, handles, names)
+        if len(handles) > 1:
+            draw_legend(figure, handles, names)
         return Chart(as_svg(figure, name), caption)
 
 
@@ -186,6 +191,17 @@ def sight_chart(
 SQUARES = ("#56B4E9", "#009E73", "#D55E00", "#CC79A7")
 
 
+def field_squares(told: Values) -> dict[str, int]:
+    """Sides of the squares that are drawn, by name."""
+    sides = told["sides_px"]
+    return {
+        "patch": 15,
+        "90 % of influence": sides["0.9"],
+        "99 %": sides["0.99"],
+        "layers allow": told["allowed_px"],
+    }
+
+
 def share_chart(name: str, pixel: Values) -> Chart:
     """Shares of every stage in the score of a class at a pixel, and in that of its rival."""
     stages = pixel["stages"]
@@ -194,7 +210,7 @@ def share_chart(name: str, pixel: Values) -> Chart:
         for row, stage in enumerate(stages):
             axes.barh(row - 0.18, stage["share"], 0.34, color=PALETTE[0])
             axes.barh(row + 0.18, stage["rival_share"], 0.34, color=PALETTE[4])
-        axes.axvline(0, color="#555555", linewidth=0.8)
+        axes.axvline(0, color=AXIS, linewidth=0.8)
         axes.set_yticks(range(len(stages)), [stride_name(stage["stride"]) for stage in stages])
         axes.set_ylim(len(stages) - 0.5, -0.5)
         axes.grid(False, axis="y")

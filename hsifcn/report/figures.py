@@ -20,16 +20,18 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from hsifcn.core.formats import MINUS, finite
 
 # Okabe and Ito's palette without its yellow, which is too faint on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-WIDTH_INCHES = 4.8
+WIDTH_INCHES = 4.4
 MAX_LABEL = 32  # characters; a longer one would leave no room for the chart
-PAPER = "#fcfcfa"  # the background in style.css
+# Colours that follow the page, light or dark, and what they are called in style.css.
+PAPER, INK, SOFT, AXIS, GRID = "#fcfcfa", "#333333", "#555555", "#777777", "#e4e4e0"
+PAGE_COLOURS = {PAPER: "paper", INK: "ink", SOFT: "soft", AXIS: "axis", GRID: "grid"}
 STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "hsifcn",
@@ -37,14 +39,15 @@ STYLE: Any = {
     "axes.unicode_minus": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": "#777777",
-    "axes.labelcolor": "#333333",
+    "text.color": INK,
+    "axes.edgecolor": AXIS,
+    "axes.labelcolor": INK,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": "#e4e4e0",
+    "grid.color": GRID,
     "grid.linewidth": 0.7,
-    "xtick.color": "#555555",
-    "ytick.color": "#555555",
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
     "font.size": 9,
     "legend.frameon": False,
     "legend.fontsize": 8.5,
@@ -132,7 +135,7 @@ def coverage_chart(rows: Sequence[Mapping[str, Any]]) -> Chart:
             markersize=3.5,
         )
         axes.set(xlabel="test pixels kept (%)", ylabel="accuracy of those kept (%)")
-    return Chart(as_svg(figure, "coverage"), "Accuracy against coverage.")
+        return Chart(as_svg(figure, "coverage"), "Accuracy against coverage.")
 
 
 def bar_chart(
@@ -145,7 +148,7 @@ def bar_chart(
     height = 0.78 / len(series)
     with matplotlib.rc_context(STYLE):
         figure, axes = canvas(0.95 + 0.26 * len(series) * len(labels) + 0.1 * len(labels))
-        left = _decades(values)[0]
+        left = _bounds(values)[0]
         for number, (title, column) in enumerate(series.items()):
             offset = (number - (len(series) - 1) / 2) * height
             for row, value in enumerate(column):
@@ -160,7 +163,7 @@ def bar_chart(
                         textcoords="offset points",
                         va="center",
                         fontsize=8,
-                        color="#333333",
+                        color=INK,
                     )
         _log(axes.xaxis, values, room=3.2)
         axes.set_yticks(range(len(labels)), [_short(label) for label in labels])
@@ -195,7 +198,7 @@ def growth_chart(
         handles = [_handle(curve.style) for curve in curves]
         labels = [curve.label for curve in curves]
         if not all(point.measured for point in points):
-            handles.append(Line2D([], [], color="#333333", linestyle=(0, (4, 2.5))))
+            handles.append(Line2D([], [], color=INK, linestyle=(0, (4, 2.5))))
             labels.append("fitted, not measured")
         draw_legend(figure, handles, labels)
         return Chart(as_svg(figure, name), caption)
@@ -226,7 +229,7 @@ def forest_chart(differences: Sequence[Difference]) -> Chart:
     measures = list(dict.fromkeys(measure for row in differences for measure in row.values))
     with matplotlib.rc_context(STYLE):
         figure, axes = canvas(0.95 + 0.62 * len(differences))
-        axes.axvline(0, color="#333333", linewidth=1)
+        axes.axvline(0, color=INK, linewidth=1)
         for row, difference in enumerate(differences):
             for measure, (value, low, high) in difference.values.items():
                 number = measures.index(measure)
@@ -309,23 +312,30 @@ def _marker(style: int) -> str:
     return MARKERS[(style + style // len(PALETTE)) % len(MARKERS)]
 
 
-def _decades(values: Sequence[float]) -> tuple[float, float]:
-    """Whole powers of ten round the values, so that at least two ticks bear a number."""
-    low = math.floor(math.log10(min(values)))
-    high = math.ceil(math.log10(max(values)))
-    return 10.0**low, 10.0 ** max(high, low + 1)
+def _bounds(values: Sequence[float]) -> tuple[float, float, list[float]]:
+    """Round numbers below and above the values, and the ticks between: two at least.
+
+    Ticks are powers of ten, and twice and five times these where few of them would be seen.
+    """
+    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    factors = (1, 2, 5) if high - low <= 2 else (1,)
+    ticks = [factor * 10.0**power for power in range(low, high + 2) for factor in factors]
+    first = max(tick for tick in ticks if tick <= min(values))
+    last = min(tick for tick in ticks if tick >= max(values) and tick > first)
+    return first, last, ticks
 
 
 def _log(axis: Axis, values: Sequence[float], room: float = 1.0) -> None:
     """Make an axis logarithmic with plain numbers at its ticks; room is left beyond the last."""
     axes = axis.axes
-    low, high = _decades(values)
+    low, high, ticks = _bounds(values)
     if axis is axes.xaxis:
         axes.set_xscale("log")
         axes.set_xlim(low, max(high, room * max(values)))
     else:
         axes.set_yscale("log")
         axes.set_ylim(low, max(high, room * max(values)))
+    axis.set_major_locator(FixedLocator(ticks))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.12g}"))
     axis.set_minor_locator(NullLocator())
 
@@ -339,5 +349,7 @@ def as_svg(figure: Figure, name: str) -> Markup:
     text = text[text.index("<svg") :]
     text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text)
     text = re.sub(r'( id="|url\(#|xlink:href="#)', rf"\g<1>{name}-", text)
+    for colour, variable in PAGE_COLOURS.items():
+        text = text.replace(colour, f"var(--{variable})")
     # matplotlib has escaped the texts; nothing else in the drawing comes from the data.
     return Markup(text)

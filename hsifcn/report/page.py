@@ -90,7 +90,7 @@ def leakage_sentence(leakage: Mapping[str, Any] | None) -> str:
 
 def percent_of(share: object) -> str:
     """``63.1 %``, as sentences have it."""
-    return f"{formats.percent(share, 1)} %"
+    return f"{formats.percent(share, 1)}\u00a0%"  # a line does not end before the sign
 
 
 def viewer_script() -> str:

@@ -19,6 +19,7 @@ Colour = tuple[int, int, int]
 RgbImage = npt.NDArray[np.uint8]
 
 RGB_NM = (650.0, 550.0, 450.0)
+NATURAL_NM = 50.0  # from these; bands farther away give other colours
 STRETCH_PERCENT = (2.0, 98.0)
 STRIP_BYTES = 32 << 20
 UNLABELLED: Colour = (38, 38, 38)
@@ -93,6 +94,16 @@ def rgb_bands(scene: Scene) -> tuple[int, int, int]:
             return red, green, blue
     red, green, blue = (int(good[good.size * sixth // 6]) for sixth in (5, 3, 1))
     return red, green, blue
+
+
+def rgb_caption(scene: Scene) -> str:
+    """What `rgb_quicklook` shows: natural colours where the wavelengths allow them."""
+    red, green, blue = rgb_bands(scene)
+    if scene.wavelengths is not None:
+        shown = scene.wavelengths[[red, green, blue]]
+        if np.abs(shown - RGB_NM).max() <= NATURAL_NM:
+            return "The scene in about its natural colours"
+    return f"The scene: bands {red + 1}, {green + 1} and {blue + 1} as red, green and blue"
 
 
 def label_image(labels: npt.NDArray[np.integer[Any]], colours: Sequence[Sequence[int]]) -> RgbImage:

@@ -15,14 +15,13 @@ from hsifcn.core import formats
 from hsifcn.io.files import printable
 from hsifcn.report import page
 from hsifcn.report.figures import coverage_chart, training_charts
-from hsifcn.report.quicklook import SPLIT_COLOURS, label_image, rgb_quicklook
+from hsifcn.report.quicklook import SPLIT_COLOURS, label_image, rgb_caption, rgb_quicklook
 from hsifcn.report.tables import Column, Table, build_confusion, build_table
 from hsifcn.report.viewer import MappedScene, viewer_data
 
 Values = Mapping[str, Any]
 
-IMAGE_CAPTIONS = {
-    "quicklook": "The scene in about its natural colours",
+LAYER_CAPTIONS = {
     "truth": "Ground truth; unlabelled pixels are dark",
     "map": "The map: every pixel of the scene classified",
     "split": "The split: which labelled pixels were used for what",
@@ -107,13 +106,14 @@ def _name(mapped: MappedScene) -> str:
 
 def _pictures(mapped: MappedScene, colours: Sequence[Sequence[int]]) -> list[page.Picture]:
     """The layers of a scene as pictures, for paper and for browsers without scripts."""
+    scene = page.picture(rgb_quicklook(mapped.scene), rgb_caption(mapped.scene))
     layers = {
-        "quicklook": rgb_quicklook(mapped.scene),
         "truth": label_image(mapped.truth, colours),
         "map": label_image(mapped.label_map, colours),
         "split": label_image(mapped.split, tuple(SPLIT_COLOURS.values())),
     }
-    return [page.picture(layers[name], caption) for name, caption in IMAGE_CAPTIONS.items()]
+    pictures = [page.picture(layers[name], caption) for name, caption in LAYER_CAPTIONS.items()]
+    return [scene, *pictures]
 
 
 def _headline(metrics: Values) -> list[tuple[str, str, str]]:

@@ -111,12 +111,15 @@ def _align(cells: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class ConfusionCell:
-    """One cell: its count (empty for none), its share of the row in words, its colours."""
+    """One cell: its count and colour (empty for none), its share of the row in words.
+
+    ``light`` tells that white letters stand out better on its colour than black ones.
+    """
 
     text: str
     title: str
     background: str
-    dark: bool
+    light: bool
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,10 @@ class Confusion:
     def scale(self) -> list[tuple[str, str, str]]:
         """Samples of the shades: share, colour of right pixels, colour of wrong ones."""
         shares = (0.01, 0.05, 0.2, 0.5, 1.0)
-        return [(percent(share, 0), _shade(share, True), _shade(share, False)) for share in shares]
+        return [
+            (percent(share, 0), css(_shade(share, True)), css(_shade(share, False)))
+            for share in shares
+        ]
 
 
 def build_confusion(counts: object, class_names: Sequence[str]) -> Confusion | None:
@@ -181,10 +187,24 @@ def _confusion_cell(
     share = value / total if total else 0.0
     text = f"{value:,}" if value and with_counts else ""
     title = f"{words}: {value:,} of {total:,} pixels, {percent(share, 1)} %" if value else ""
-    return ConfusionCell(text, title, _shade(share, right), share > 0.4)
+    shade = _shade(share, right)
+    return ConfusionCell(text, title, css(shade) if value else "", light_ink(shade))
 
 
-def _shade(share: float, right: bool) -> str:
+def css(colour: Sequence[int]) -> str:
+    """A colour of three numbers from 0 to 255, as style sheets write it."""
+    return "rgb({},{},{})".format(*colour)
+
+
+def light_ink(colour: Sequence[float]) -> bool:
+    """Whether white letters have more contrast with a colour (0-255) than black ones (WCAG 2)."""
+    parts = [channel / 255 for channel in colour]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.05
+
+
+def _shade(share: float, right: bool) -> tuple[int, int, int]:
     """White to blue for right pixels, to vermilion for wrong ones, by the root of the share.
 
     The root makes a confusion of one per cent visible beside a class that is nearly right.
@@ -192,4 +212,4 @@ def _shade(share: float, right: bool) -> str:
     full = (0, 84, 147) if right else (190, 74, 0)
     weight = float(share) ** 0.5
     red, green, blue = (round(255 + (channel - 255) * weight) for channel in full)
-    return f"rgb({red},{green},{blue})"
+    return red, green, blue

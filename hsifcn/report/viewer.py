@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hsifcn.core.scene import Scene, Window
+from hsifcn.data.bands import measured_bands
 from hsifcn.io.crs import pixel_area
 from hsifcn.report.quicklook import SPLIT_COLOURS, rgb_quicklook
 
@@ -119,7 +120,9 @@ def spectra_data(scene: Scene, truth: Labels, n_classes: int) -> dict[str, Any] 
         numbers; ``means``, a list of values or None a class. None where no value is finite.
     """
     rows, cols = scene.shape[:2]
-    good = np.flatnonzero(scene.good_bands)
+    good = np.flatnonzero(measured_bands(scene))
+    if not good.size:
+        return None
     room = SPECTRA_BYTES // (rows * cols)
     n_bands = min(len(good), MOST_BANDS, max(FEWEST_BANDS, room))
     step = 1

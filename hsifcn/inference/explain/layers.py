@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hsifcn.core.scene import Grid, Window, codes_table
 from hsifcn.inference.bundle import Bundle
-from hsifcn.inference.explain.explain import Explanation
+from hsifcn.inference.explain.explanation import Explanation
 from hsifcn.io import create_raster
 
 

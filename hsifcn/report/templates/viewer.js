@@ -41,7 +41,7 @@ class Viewer {
     this.say();
     this.listen();
     this.root.classList.add("ready");
-    new ResizeObserver(() => this.resize()).observe(this.canvas.parentElement);
+    new ResizeObserver(() => this.resize()).observe(this.find("panes"));
     this.show(d.rows >> 1, d.cols >> 1);
   }
 
@@ -66,10 +66,13 @@ class Viewer {
       swatch.style.background = `rgb(${d.colours[i].join(",")})`;
       area.textContent = this.area(d.counts[i + 1]);
       const odds = document.createElement("b");
-      label.append(tick, swatch, `${d.codes[i]} ${name}`, odds, area);
+      const text = document.createElement("em");
+      text.dir = "auto";
+      text.textContent = `${d.codes[i]} ${name}`;
+      label.append(tick, swatch, text, odds, area);
       box.append(label);
     });
-    box.append(all);
+    box.prepend(all);
   }
 
   area(pixels) {
@@ -108,7 +111,16 @@ class Viewer {
     return this.layers[name];
   }
 
+  shape() { // the map gets the shape of the scene, the side what it leaves
+    const {rows, cols} = this.data, room = this.find("main"), width = this.find("panes").clientWidth;
+    const most = innerWidth > 800 ? width - 324 : width, high = Math.min(0.78 * innerHeight, 780);
+    const scale = Math.min(most / cols, high / rows);
+    room.style.width = `${Math.max(cols * scale, Math.min(most, 440))}px`;
+    this.find("stage").style.height = `${Math.max(rows * scale, 160)}px`;
+  }
+
   resize() {
+    this.shape();
     const box = this.canvas.parentElement.getBoundingClientRect(), ratio = devicePixelRatio || 1;
     this.canvas.width = Math.round(box.width * ratio);
     this.canvas.height = Math.round(box.height * ratio);
@@ -234,32 +246,44 @@ class Viewer {
     context.scale(ratio, ratio);
     const start = (Math.floor(row / s.step) * s.cols + Math.floor(col / s.step)) * n;
     const own = Array.from(this.spectra.subarray(start, start + n), (v) => s.low + v / 255 * (s.high - s.low));
-    const ink = dark() ? "#e8e8e4" : "#1d2126", lines = [[own, ink, [], "this pixel"]];
+    const ink = dark() ? "#e8e8e4" : "#1d2126", soft = dark() ? "#74797f" : "#9aa0a6", lines = label ? [[own, ink, [], "this pixel"]] : [];
     for (const [k, dash, what] of [[label, [], "map"], [truth, [5, 3], "truth"]]) {
       if (k && s.means[k - 1] && !(what === "truth" && k === label)) lines.push([s.means[k - 1], `rgb(${this.data.colours[k - 1].join(",")})`, dash, `mean of ${this.data.codes[k - 1]} ${this.data.names[k - 1]}`]);
     }
+    if (!lines.length) {
+      context.font = "12px sans-serif";
+      context.fillStyle = ink;
+      context.fillText("no measurement", 8, 18);
+      return;
+    }
     const values = lines.flatMap((line) => line[0]), low = Math.min(...values), high = Math.max(...values, low + 1e-9);
-    const first = s.places[0], last = s.places[n - 1], top = 6 + 15 * lines.length, bottom = height - 18;
-    const px = (v) => 6 + (width - 12) * (v - first) / (last - first || 1), py = (v) => bottom - (bottom - top) * (v - low) / (high - low);
+    const first = s.places[0], last = s.places[n - 1], top = 12 + 15 * lines.length, bottom = height - 18;
+    const left = 48, px = (v) => left + (width - left - 6) * (v - first) / (last - first || 1), py = (v) => bottom - (bottom - top) * (v - low) / (high - low);
     context.font = "12px sans-serif";
+    context.lineJoin = "round";
     lines.forEach(([spectrum, colour, dash, what], k) => {
-      context.strokeStyle = colour;
-      context.lineWidth = k ? 2.5 : 1.5;
-      context.setLineDash(dash);
-      context.beginPath();
-      spectrum.forEach((v, j) => { j ? context.lineTo(px(s.places[j]), py(v)) : context.moveTo(px(s.places[j]), py(v)); });
-      context.stroke();
-      context.beginPath();
-      context.moveTo(6, 8 + 15 * k);
-      context.lineTo(26, 8 + 15 * k);
-      context.stroke();
+      const path = new Path2D();
+      spectrum.forEach((v, j) => { j ? path.lineTo(px(s.places[j]), py(v)) : path.moveTo(px(s.places[j]), py(v)); });
+      path.moveTo(6, 8 + 15 * k);
+      path.lineTo(26, 8 + 15 * k);
+      // A rim keeps the pale colours of some classes visible.
+      for (const [shade, thickness] of k ? [[soft, 4], [colour, 2.5]] : [[colour, 1.5]]) {
+        context.strokeStyle = shade;
+        context.lineWidth = thickness;
+        context.setLineDash(dash);
+        context.stroke(path);
+      }
       context.fillStyle = ink;
       context.fillText(what, 32, 12 + 15 * k, width - 38);
     });
     context.fillStyle = ink;
-    context.fillText(`${first} ${s.unit}`, 6, height - 4);
+    const place = (v) => s.unit === "nm" ? `${Math.round(v)} nm` : `${s.unit} ${v}`;
+    const amount = (v) => Number(v.toPrecision(3)).toLocaleString("en", {maximumSignificantDigits: 3});
+    context.fillText(place(first), left, height - 4);
     context.textAlign = "right";
-    context.fillText(`${last} ${s.unit}`, width - 6, height - 4);
+    context.fillText(place(last), width - 6, height - 4);
+    context.fillText(amount(high), left - 5, top + 4);
+    context.fillText(amount(low), left - 5, bottom + 4);
   }
 
   choose(truth, label) {
