@@ -69,7 +69,8 @@ def write_explanation_report(
     """
     record = page.as_json(explanation.record)
     image = page.picture(rgb_window(scene, explanation.pixels.window), rgb_caption(scene))
-    legend = page.legend(class_names, colours)
+    names = [page.isolated(name) for name in class_names]
+    legend = page.legend(names, colours)
     shown = classes_shown(explanation)
     values = {
         "record": record,
@@ -81,7 +82,7 @@ def write_explanation_report(
         "legend": [legend[k] for k in shown],
         **_depths(explanation, record),
         **_heats(explanation, record, shown, [legend[k] for k in shown]),
-        **_upsampling(explanation, record, class_names),
+        **_upsampling(explanation, record, names),
         **_bands(record["wavelengths"]),
         "sight": _sight(explanation, scene),
         "sight_sentence": _sight_sentence(record["receptive_field"]),

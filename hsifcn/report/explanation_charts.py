@@ -25,6 +25,7 @@ from hsifcn.report.figures import (
     as_svg,
     canvas,
     draw_legend,
+    end_at_100,
 )
 from hsifcn.report.tables import light_ink
 
@@ -47,6 +48,7 @@ def depth_chart(stages: Sequence[Values]) -> Chart:
             names.append(name)
         axes.set_xticks(range(len(stages)), [stride_name(stage["stride"]) for stage in stages])
         axes.set(xlabel="cells of the last stage that is added", ylabel="OA (%)")
+        end_at_100(axes)
         if handles:
             draw_legend(figure, handles, names)
         return Chart(
@@ -132,6 +134,7 @@ def deletion_chart(curves: Mapping[str, Sequence[float]]) -> Chart:
             handles.append(Line2D([], [], **style))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="groups replaced", ylabel="pixels still right (%)")
+        end_at_100(axes)
         draw_legend(figure, handles, list(ORDERS))
         return Chart(as_svg(figure, "deletion"), "Deletion test.")
 

@@ -29,6 +29,8 @@ def pixel_part(explanation: Explanation, scene: Scene, record: Values) -> dict[s
     told, found = record.get("pixel"), explanation.pixel_influence
     if not told or found is None:
         return {"pixel": None}
+    names = {key: page.isolated(told[key] or "") for key in ("class", "mapped", "rival", "truth")}
+    told = {**told, **names}
     window = explanation.pixels.window
     image = rgb_window(scene, window)
     charts = [share_chart("pixel-shares", told)] if record["stages"] else []

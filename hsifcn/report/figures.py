@@ -117,6 +117,7 @@ def training_charts(log: Sequence[Mapping[str, Any]]) -> list[Chart]:
                 markersize=3.5,
             )
             axes.set(xlabel="training step", ylabel="validation OA (%)")
+            end_at_100(axes)
             charts.append(
                 Chart(as_svg(figure, "accuracy"), "Overall accuracy on validation pixels.")
             )
@@ -135,6 +136,7 @@ def coverage_chart(rows: Sequence[Mapping[str, Any]]) -> Chart:
             markersize=3.5,
         )
         axes.set(xlabel="test pixels kept (%)", ylabel="accuracy of those kept (%)")
+        end_at_100(axes)
         return Chart(as_svg(figure, "coverage"), "Accuracy against coverage.")
 
 
@@ -282,6 +284,11 @@ def canvas(height: float) -> tuple[Figure, Axes]:
     axes = figure.add_subplot()
     axes.patch.set_alpha(0)
     return figure, axes
+
+
+def end_at_100(axes: Axes) -> None:
+    """Let no axis of per cent go on where no value can be."""
+    axes.set_ylim(top=min(axes.get_ylim()[1], 101))
 
 
 def draw_legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,16 @@ def leakage_sentence(leakage: Mapping[str, Any] | None) -> str:
     if formats.finite(within.get("4")) is not None:
         parts.append(f"{percent_of(within['4'])} lie within 4 px of one")
     return f"Of the test pixels {' and '.join(parts)}." if parts else ""
+
+
+def isolated(name: str) -> str:
+    """A name as it may stand within a sentence: one written from right to left turns none round.
+
+    Unicode Standard Annex 9 (bidirectional algorithm): first strong isolate, and its end.
+    """
+    if any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in name):
+        return f"\u2068{name}\u2069"
+    return name
 
 
 def percent_of(share: object) -> str:

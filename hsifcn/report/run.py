@@ -40,6 +40,7 @@ def write_run_report(
     metrics: Values,
     log: Sequence[Values],
     scenes: Sequence[MappedScene] = (),
+    run: str | os.PathLike[str] | None = None,
 ) -> None:
     """Write the page of one training run.
 
@@ -56,6 +57,8 @@ def write_run_report(
         ``seconds``.
     scenes : sequence of MappedScene
         The scenes of the run with their maps, each shown in a viewer.
+    run : path, optional
+        The run directory, as commands on the page name it; the folder of the page otherwise.
 
     Raises
     ------
@@ -66,7 +69,8 @@ def write_run_report(
     split = metrics.get("split") or {}
     leakage = split.get("leakage") or {}
     names, colours = metrics.get("class_names") or [], metrics.get("colours") or []
-    confusion = build_confusion(metrics.get("confusion"), names)
+    written = [page.isolated(name) for name in names]
+    confusion = build_confusion(metrics.get("confusion"), written)
     values = {
         "metrics": metrics,
         "headline": _headline(metrics),
@@ -82,19 +86,23 @@ def write_run_report(
             for mapped in scenes
         ],
         "script": page.viewer_script() if scenes else "",
-        "legend": page.legend(names, colours),
+        "legend": page.legend(written, colours),
         "split_legend": list(SPLIT_COLOURS.items()) if scenes else [],
         "charts": training_charts(page.as_json(list(log))),
         "training_sentence": _training_sentence(log),
         "confusion": confusion,
-        "confusion_sentence": _confusion_sentence(metrics["confusion"], names) if confusion else "",
+        "confusion_sentence": _confusion_sentence(metrics["confusion"], written)
+        if confusion
+        else "",
         "confidence": _confidence(metrics.get("calibration") or {}),
         "per_class": _per_class(
             metrics.get("per_class") or {}, (metrics.get("intervals") or {}).get("per_class") or {}
         ),
         "machine": _machine(metrics),
         "built": BUILT,
-        "explain_command": shlex.join(["hsifcn", "explain", printable(str(Path(path).parent))]),
+        "explain_command": shlex.join(
+            ["hsifcn", "explain", printable(str(run or Path(path).parent))]
+        ),
     }
     page.write_page(path, "run.html.j2", values)
 
@@ -275,7 +283,7 @@ def _per_class(per_class: Values, intervals: Values) -> Table | None:
         )
 
     columns = [
-        Column("class", lambda row: f"{row['number']} {row['name']}", numeric=False),
+        Column("class", lambda row: f"{row['number']} {page.isolated(row['name'])}", numeric=False),
         Column("training", lambda row: formats.count(row.get("n_train")), "pixels"),
         Column("test", lambda row: formats.count(row.get("n_test")), "pixels"),
         Column("value", lambda row: formats.percent(row.get("recall")), "recall, per cent"),

@@ -34,7 +34,7 @@ from hsifcn.models.flops import flops_per_pixel
 from hsifcn.training.loop import Progress, no_progress
 from hsifcn.training.memory_plan import bytes_of_maps, less
 from hsifcn.training.refinement_selection import refine_run
-from hsifcn.training.run_directory import remove_if_nothing_was_left, write_run
+from hsifcn.training.run_directory import FinishedRun, remove_if_nothing_was_left, write_run
 from hsifcn.training.settings import TrainOptions
 from hsifcn.training.train import Announce, Trained, train
 
@@ -92,7 +92,7 @@ def train_run(
         metrics = of_folds(metrics, folds)
     if options.refine != "none":
         trained, metrics["refined"] = with_refinement(dataset, trained, options)
-    write_run(out, dataset, trained, mapped, metrics, config)
+    write_run(out, FinishedRun(dataset, trained, mapped, metrics, config))
     return metrics
 
 

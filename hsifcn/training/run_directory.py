@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -156,22 +157,36 @@ def remove_if_nothing_was_left(out: Path) -> Iterator[None]:
         raise
 
 
-def write_run(
-    out: Path,
-    dataset: Dataset,
-    trained: Trained,
-    mapped: Sequence[tuple[npt.NDArray[np.uint16], npt.NDArray[np.float32]]],
-    metrics: Mapping[str, Any],
-    config: Mapping[str, Any],
-) -> None:
-    """Fill a run directory; ``metrics.json`` is written last and marks it as finished.
+@dataclass(frozen=True, eq=False)
+class FinishedRun:
+    """All that the files of a run are written from.
 
-    ``mapped`` holds the label map of each scene and its confidence.
+    Attributes
+    ----------
+    dataset : Dataset
+    trained : Trained
+    mapped : sequence of (ndarray, ndarray)
+        Label map (rows, cols), uint16, and confidence (rows, cols), float32, of each scene.
+    metrics, config : mapping
+        Of ``metrics.json`` and ``config.json``.
+    """
+
+    dataset: Dataset
+    trained: Trained
+    mapped: Sequence[tuple[npt.NDArray[np.uint16], npt.NDArray[np.float32]]]
+    metrics: Mapping[str, Any]
+    config: Mapping[str, Any]
+
+
+def write_run(out: Path, run: FinishedRun) -> None:
+    """Fill a run directory; ``metrics.json`` is written last and marks it as finished.
 
     A finished run that is replaced stays whole until this one is.
     """
     with folder_to_fill(out) as folder:
-        write_figures(folder, dataset, trained, mapped, metrics, config)
+        write_model_and_splits(folder, run)
+        write_figures(folder, run, name=out)
+        write_json(folder / "metrics.json", run.metrics)
     remove_checkpoint(out)
 
 
@@ -229,43 +244,41 @@ def exchange(staged: Path, target: Path) -> None:
     shutil.rmtree(old)
 
 
-def write_figures(
-    out: Path,
-    dataset: Dataset,
-    trained: Trained,
-    mapped: Sequence[tuple[npt.NDArray[np.uint16], npt.NDArray[np.float32]]],
-    metrics: Mapping[str, Any],
-    config: Mapping[str, Any],
-) -> None:
-    """Write the files of a run, ``metrics.json`` last."""
-    trained.bundle.save(out / "model.safetensors", overwrite=True)
-    for old in out.glob("split-[0-9]*.npz"):  # of an unfinished run of more scenes
+def write_model_and_splits(folder: Path, run: FinishedRun) -> None:
+    """Write model, splits, settings and log."""
+    run.trained.bundle.save(folder / "model.safetensors", overwrite=True)
+    for old in folder.glob("split-[0-9]*.npz"):  # of an unfinished run of more scenes
         old.unlink()
-    for number, split in enumerate(dataset.splits, start=1):
+    for number, split in enumerate(run.dataset.splits, start=1):
         name = "split.npz" if number == 1 else f"split-{number}.npz"
-        write_split(out / name, split, overwrite=True)
-    write_json(out / "config.json", {**config, "settings": trained.bundle.settings})
+        write_split(folder / name, split, overwrite=True)
+    write_json(folder / "config.json", {**run.config, "settings": run.trained.bundle.settings})
     with (
-        atomic_write(out / "log.csv", overwrite=True) as temporary,
+        atomic_write(folder / "log.csv", overwrite=True) as temporary,
         temporary.open("w", newline="") as file,
     ):
         writer = csv.DictWriter(file, LOG_COLUMNS)
         writer.writeheader()
-        writer.writerows(trained.log)
+        writer.writerows(run.trained.log)
+
+
+def write_figures(folder: Path, run: FinishedRun, name: Path) -> None:
+    """Write the picture of the map and the page, which calls the run directory by ``name``."""
+    from hsifcn.inference.predictor import Predictor, packed_probabilities
+
+    # Loads matplotlib: not before training has given its memory back.
+    from hsifcn.report import MappedScene, write_run_report
+
+    dataset = run.dataset
     write_map_picture(
-        out / "map.png",
-        mapped[0][0],
+        folder / "map.png",
+        run.mapped[0][0],
         dataset.class_names,
         dataset.colours,
         dataset.scenes[0].grid,
         overwrite=True,
     )
-    from hsifcn.inference.predictor import Predictor, packed_probabilities
-
-    predictor = Predictor(trained.bundle)
-    # Loads matplotlib: not before training has given its memory back.
-    from hsifcn.report import MappedScene, write_run_report
-
+    predictor = Predictor(run.trained.bundle)
     scenes = [
         MappedScene(
             scene,
@@ -276,8 +289,9 @@ def write_figures(
             packed_probabilities(predictor, scene),
         )
         for scene, split, (labels, confidence) in zip(
-            dataset.scenes, dataset.splits, mapped, strict=True
+            dataset.scenes, dataset.splits, run.mapped, strict=True
         )
     ]
-    write_run_report(out / "report.html", metrics=metrics, log=trained.log, scenes=scenes)
-    write_json(out / "metrics.json", metrics)
+    write_run_report(
+        folder / "report.html", metrics=run.metrics, log=run.trained.log, scenes=scenes, run=name
+    )

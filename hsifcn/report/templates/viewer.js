@@ -16,7 +16,7 @@ class Viewer {
     this.canvas = this.find("map");
     this.hidden = new Set();
     this.chosen = null; // a cell of the confusion matrix: [true, mapped], from 1
-    this.at = null; // pixel under the pointer
+    this.at = [0, 0]; // pixel that is told of
     this.layers = {};
   }
 
@@ -41,8 +41,15 @@ class Viewer {
     this.say();
     this.listen();
     this.root.classList.add("ready");
-    new ResizeObserver(() => this.resize()).observe(this.find("panes"));
-    this.show(d.rows >> 1, d.cols >> 1);
+    this.at = [d.rows >> 1, d.cols >> 1];
+    this.resize();
+    // Within the observer itself a change of size would call it again.
+    new ResizeObserver(() => requestAnimationFrame(() => this.resize())).observe(this.find("panes"));
+  }
+
+  name(label) { // with its code; one written from right to left turns nothing else round
+    const code = this.data.codes[label - 1], name = this.data.names[label - 1];
+    return /[\u0590-\u08ff\ufb1d-\ufefc]/.test(name) ? `${code} \u2068${name}\u2069` : `${code} ${name}`;
   }
 
   say() {
@@ -57,7 +64,7 @@ class Viewer {
     all.type = "button";
     all.textContent = "All classes";
     all.onclick = () => { this.hidden.clear(); this.chosen = null; box.querySelectorAll("input").forEach((i) => { i.checked = true; }); this.refresh(); };
-    d.names.forEach((name, i) => {
+    d.names.forEach((_, i) => {
       const label = document.createElement("label"), tick = document.createElement("input");
       const swatch = document.createElement("i"), area = document.createElement("span");
       tick.type = "checkbox";
@@ -67,8 +74,7 @@ class Viewer {
       area.textContent = this.area(d.counts[i + 1]);
       const odds = document.createElement("b");
       const text = document.createElement("em");
-      text.dir = "auto";
-      text.textContent = `${d.codes[i]} ${name}`;
+      text.textContent = this.name(i + 1);
       label.append(tick, swatch, text, odds, area);
       box.append(label);
     });
@@ -125,7 +131,7 @@ class Viewer {
     this.canvas.width = Math.round(box.width * ratio);
     this.canvas.height = Math.round(box.height * ratio);
     this.fit();
-    this.draw();
+    this.show(...this.at);
   }
 
   fit() {
@@ -161,10 +167,10 @@ class Viewer {
       context.restore();
     }
     if (cut > 0 && cut < width) { context.fillStyle = "#fff"; context.fillRect(cut - 1, 0, 2, height); }
-    if (this.at) {
-      const [row, col] = this.at;
-      context.strokeStyle = "#fff";
-      context.lineWidth = 2;
+    const [row, col] = this.at;
+    for (const [shade, thickness] of [["#000", 4], ["#fff", 2]]) { // seen on any colour
+      context.strokeStyle = shade;
+      context.lineWidth = thickness;
       context.strokeRect(this.x + col * this.scale - 1, this.y + row * this.scale - 1, this.scale + 2, this.scale + 2);
     }
   }
@@ -198,7 +204,7 @@ class Viewer {
       const steps = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]}[event.key];
       if (event.key === "+" || event.key === "-") this.zoom(event.key === "+" ? 1.5 : 1 / 1.5);
       else if (steps) {
-        const [row, col] = this.at || [this.data.rows >> 1, this.data.cols >> 1];
+        const [row, col] = this.at;
         this.show(row + steps[0], col + steps[1]);
       } else return;
       event.preventDefault();
@@ -216,7 +222,7 @@ class Viewer {
       const [a, b, x, e, f, y] = d.transform;
       lines.push(`x ${(a * (k + .5) + b * (r + .5) + x).toFixed(a < .1 ? 5 : 1)}, y ${(e * (k + .5) + f * (r + .5) + y).toFixed(a < .1 ? 5 : 1)}`);
     }
-    const name = (label, none) => label ? `${d.codes[label - 1]} ${d.names[label - 1]}` : none;
+    const name = (label, none) => label ? this.name(label) : none;
     lines.push(`map: ${name(this.map[i], "unclassified")}${this.map[i] ? `, ${this.sure[i]} %` : ""}`);
     lines.push(`truth: ${name(this.truth[i], "unlabelled")}`);
     if (this.split[i]) lines.push(`split: ${["training", "validation", "test"][this.split[i] - 1]} pixel`);
@@ -248,7 +254,7 @@ class Viewer {
     const own = Array.from(this.spectra.subarray(start, start + n), (v) => s.low + v / 255 * (s.high - s.low));
     const ink = dark() ? "#e8e8e4" : "#1d2126", soft = dark() ? "#74797f" : "#9aa0a6", lines = label ? [[own, ink, [], "this pixel"]] : [];
     for (const [k, dash, what] of [[label, [], "map"], [truth, [5, 3], "truth"]]) {
-      if (k && s.means[k - 1] && !(what === "truth" && k === label)) lines.push([s.means[k - 1], `rgb(${this.data.colours[k - 1].join(",")})`, dash, `mean of ${this.data.codes[k - 1]} ${this.data.names[k - 1]}`]);
+      if (k && s.means[k - 1] && !(what === "truth" && k === label)) lines.push([s.means[k - 1], `rgb(${this.data.colours[k - 1].join(",")})`, dash, `mean of ${this.name(k)}`]);
     }
     if (!lines.length) {
       context.font = "12px sans-serif";
