@@ -80,7 +80,8 @@ def connect(address: str) -> Any:
         from distributed import Client
     except ImportError as error:
         raise SettingError("--scheduler needs Dask", "pip install 'hsifcn[dask]'") from error
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in ("distributed", "distributed.client"):  # they tell of lost connections at length
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of versions that differ; ours are compared later
