@@ -59,6 +59,11 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     return re.sub(r"\[([^\]]+)\]\(\.\./([^)]+)\)", r"\1 (`\2` in the repository)", markdown)
 
 
+def on_post_page(output: str, **_: Any) -> str:
+    """Give the theme's search dialog the name that screen readers need."""
+    return output.replace('role="dialog"', 'role="dialog" aria-label="Search"')
+
+
 def write_pages() -> None:
     """Write ``commands.md`` and the table of ``models.md``."""
     (HERE / "commands.md").write_text(commands_page(), "utf-8")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import html
+import json
 import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 QUIET = [
@@ -87,3 +92,42 @@ def opened_in_a_browser(path, folder, size="1300,1000"):
     )  # fmt: skip
     assert ":CONSOLE" not in done.stderr, done.stderr
     return done.stdout
+
+
+def without_policy(source):
+    """A page that lets a test add a script of its own."""
+    policy = r'<meta http-equiv="Content-Security-Policy"[^>]*>'
+    assert re.search(policy, source)
+    return re.sub(policy, "", source)
+
+
+JUDGE = """
+<script>%s</script>
+<script>
+addEventListener("load", () => setTimeout(() => axe.run(document).then((result) => {
+  const told = document.createElement("pre");
+  told.id = "axe";
+  told.textContent = JSON.stringify({passed: result.passes.length, found: result.violations.map(
+    (rule) => ({rule: rule.id, impact: rule.impact, at: rule.nodes.map((node) => node.html)}))});
+  document.body.append(told);
+}), 800));
+</script>
+"""
+
+
+def assert_accessible(path, folder, *, dark, size):
+    """axe-core finds nothing serious or critical in a page; it judges what a browser draws."""
+    package = pytest.importorskip(
+        "axe_core_python", reason="axe-core is not installed: pip install axe-core-python"
+    )
+    axe = (Path(package.__file__).parent / "axe.min.js").read_text("utf-8")
+    source = without_policy(path.read_text("utf-8"))
+    if dark:
+        assert "screen and (prefers-color-scheme: dark)" in source
+        source = source.replace("screen and (prefers-color-scheme: dark)", "screen")
+    judged = folder / "judged.html"
+    judged.write_text(source.replace("</body>", JUDGE % axe + "</body>"), "utf-8")
+    shown = opened_in_a_browser(judged, folder / "profile", size)
+    result = json.loads(html.unescape(re.search(r'<pre id="axe">(.*?)</pre>', shown)[1]))
+    assert result["passed"] > 20
+    assert [rule for rule in result["found"] if rule["impact"] in ("serious", "critical")] == []

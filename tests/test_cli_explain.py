@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 import rasterio
 from cli_helpers import assert_refused, command, copy_of_finished, hsifcn, snapshot
-from page_reader import CHROMIUM, Page, assert_needs_nothing, assert_sound, opened_in_a_browser
+from page_reader import (
+    CHROMIUM,
+    Page,
+    assert_accessible,
+    assert_needs_nothing,
+    assert_sound,
+    opened_in_a_browser,
+)
 from scenes import field_scene, random_bundle
 
 from hsifcn.core.scene import Grid, Window
@@ -77,6 +84,14 @@ def test_the_page_is_sound_and_needs_nothing(explained):
 def test_the_page_opens_in_a_browser(explained, tmp_path):
     page = explained[0] / "runs/cube/explain/report.html"
     assert "How this map was built" in opened_in_a_browser(page, tmp_path / "profile", "390,900")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium or google-chrome on PATH")
+@pytest.mark.slow
+@pytest.mark.parametrize(("dark", "size"), [(False, "390,900"), (True, "1300,1000")])
+@pytest.mark.parametrize("page", ["report.html", "explain/report.html"])
+def test_everybody_can_read_the_pages(explained, tmp_path, page, dark, size):
+    assert_accessible(explained[0] / "runs/cube" / page, tmp_path, dark=dark, size=size)
 
 
 def test_a_rerun_is_refused_and_an_unfinished_one_is_done_again(explained, tmp_path):

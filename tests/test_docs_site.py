@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import runpy
+import shutil
 from html.parser import HTMLParser
 from urllib.parse import unquote, urlsplit
 
@@ -76,3 +78,16 @@ def test_nothing_is_loaded_from_the_network(site, pages):
     assert [source for source in loaded if urlsplit(source).netloc] == []
     styles = "".join(path.read_text("utf-8") for path in site.rglob("*.css"))
     assert not re.search(r"@import\s+[\"'(]?https?:|url\([\"']?https?:", styles)
+
+
+def test_a_page_outside_of_the_nav_and_broken_links_end_the_build(tmp_path, caplog):
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
+    (tmp_path / "docs/stray.md").write_text("[a](nowhere.md) [b](files.md#nowhere)\n")
+    build_site = runpy.run_path(str(tmp_path / "docs/build.py"))["build_site"]
+    with caplog.at_level(logging.WARNING, "mkdocs"), pytest.raises(SystemExit, match="strict"):
+        build_site(tmp_path / "site")
+    told = caplog.text
+    assert re.search(r'not included in the "nav".*\n.*stray\.md', told)
+    assert "'nowhere.md'" in told
+    assert "'files.md#nowhere'" in told
