@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import rasterio
+import torch
 from cli_helpers import assert_refused, command, copy_of_finished, hsifcn, snapshot
 from page_reader import (
     CHROMIUM,
@@ -20,10 +21,15 @@ from page_reader import (
 from scenes import field_scene, random_bundle
 
 from hsifcn.core.scene import Grid, Window
+from hsifcn.data.split import read_split
 from hsifcn.data.splits import make_split
+from hsifcn.inference.bundle import load_model
 from hsifcn.inference.explain.explain import explain
 from hsifcn.inference.explain.layers import grid_of_window, write_layers
+from hsifcn.io import open_scene
 from hsifcn.report.explanation import write_explanation_report
+from hsifcn.training.pseudo_labelling import propagate_labels
+from hsifcn.training.scenes import label_scene, scene_scaling
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +83,31 @@ def test_the_page_is_sound_and_needs_nothing(explained):
     for stage in record["stages"]:
         assert f"{100 * stage['up_to_here']['oa']:.2f}" in read.text
     assert "The pixel in row 6, column 8" in read.text
-    assert "does not keep its pseudo-labels" in read.text
+    assert "Where its pseudo-label came from" in read.text
+
+
+def test_the_pseudo_label_of_the_pixel_is_that_of_training(explained):
+    folder, done = explained
+    run = folder / "runs/cube"
+    told = json.loads(done.out)["pixel"]["pseudo_label"]
+    scene, split = open_scene(folder / "scene.npy"), read_split(run / "split.npz")
+    bundle = load_model(run / "model.safetensors")
+    labelled = label_scene(scene, split, bundle.good_bands, inductive=False)
+    scaling = scene_scaling([scene], [split], bundle.good_bands, inductive=False)
+    device = torch.device("cpu")
+    sets = propagate_labels([labelled], bundle.good_bands, scaling, 3, None, device)
+    assert not labelled.training[6, 8]
+    assert told["class"] == bundle.class_names[sets.training[0].classes[6, 8]]
+    assert told["from_training_pixels"] + told["from_spectra"] == pytest.approx(1, abs=1e-6)
+    assert told["n_training_pixels"] == np.count_nonzero(labelled.training)
+    ends, _ = bands_of(run / "explain/pseudo_label_source.tif")
+    assert ends.sum() == pytest.approx(1, abs=1e-5)
+    first, *others = told["training_pixels"]
+    assert ends[0, first["row"], first["col"]] == pytest.approx(first["share"], rel=1e-5)
+    assert bundle.class_names[split.labels[first["row"], first["col"]] - 1] == first["class"]
+    assert all(first["share"] >= other["share"] for other in others)
+    taught = sum(pixel["from_training_pixels"] for pixel in told["classes"])
+    assert taught == pytest.approx(ends[0][labelled.training > 0].sum(), rel=1e-5)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium or google-chrome on PATH")
@@ -126,6 +156,7 @@ def test_another_scene_is_explained_without_labels(explained, tmp_path):
     assert record["accuracy"]["oa"] is None
     assert record["wavelengths"]["target"] == "map"
     assert record["split"] is None
+    assert "Only scenes that a run was trained on have pseudo-labels" in record["pseudo_labels"]
     assert_sound(Page((tmp_path / "other_explain/report.html").read_text("utf-8")))
 
 

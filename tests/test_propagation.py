@@ -18,6 +18,7 @@ from hsifcn.propagation.mnf import band_product_sums, mnf_fit, noise_sums, proje
 from hsifcn.propagation.pseudo_labels import Propagation, PropagationWindow
 from hsifcn.propagation.random_walker import (
     WalkerParams,
+    absorption,
     solve_random_walker,
     walker_weights,
     weaken_edges_near_labels,
@@ -117,6 +118,47 @@ def test_the_random_walker_solves_gradys_system(labelled, prior_weight):
         torch.from_numpy(targets),
     )
     np.testing.assert_allclose(found.flatten(1).numpy().T, wanted, atol=0.01)
+
+
+@pytest.mark.parametrize("prior_weight", [1e-3, 0.1])
+def test_where_a_walk_ends_is_a_row_of_the_inverse(prior_weight):
+    """Solved by NumPy in float64: one column a label, and one a pixel's own prior."""
+    rows, cols = 9, 11
+    rng = np.random.default_rng(0)
+    weights, matrix = random_edges(rows, cols, rng)
+    pixels = np.sort(rng.permutation(rows * cols)[:7])
+    free = np.setdiff1d(np.arange(rows * cols), pixels)
+    dense = laplacian(matrix).toarray() + prior_weight * np.eye(rows * cols)
+    inverse = np.linalg.inv(dense[np.ix_(free, free)])
+    labelled = torch.zeros(rows, cols, dtype=torch.bool)
+    labelled.view(-1)[pixels] = True
+    for start in free[[0, 30, -1]]:
+        row = inverse[np.flatnonzero(free == start)[0]]
+        wanted = np.zeros(rows * cols)
+        wanted[free] = prior_weight * row
+        wanted[pixels] = -row @ dense[np.ix_(free, pixels)]
+        ends = absorption(weights, prior_weight, None, labelled, divmod(int(start), cols))
+        np.testing.assert_allclose(ends.flatten().numpy(), wanted, atol=1e-6)
+        assert float(ends.sum()) == pytest.approx(1, abs=1e-6)
+    here = divmod(int(pixels[3]), cols)
+    assert absorption(weights, prior_weight, None, labelled, here)[here] == 1
+
+
+def test_a_pseudo_label_is_traced_to_training_pixels_and_spectra():
+    cube, truth = fields_scene()
+    pixels, targets = label(truth, [(4, 2), (9, 11), (15, 20)])
+    valid = torch.ones(1, 1, *truth.shape, dtype=torch.bool)
+    valid[0, 0, 0, 3:6] = False
+    propagation, window = whole_scene(cube, valid, pixels, targets, 3)
+    probabilities = propagation.core_probabilities(window).numpy()
+    for row, col in [(0, 0), (9, 12), (17, 21), (4, 2)]:
+        source = propagation.trace(0, row, col)
+        np.testing.assert_allclose(source.probabilities(), probabilities[:, row, col], atol=0.011)
+        assert source.ends.sum() == pytest.approx(1, abs=1e-6)
+        assert (source.ends >= -1e-9).all()
+        assert (source.ends[0, 3:6] == 0).all()
+    assert source.shares[(source.rows == 4) & (source.cols == 2)] == 1
+    assert propagation.trace(1, 0, 0) is None
 
 
 @pytest.mark.parametrize("strength", [0.0, 1.0, 20.0])

@@ -10,8 +10,10 @@ from hsifcn.cli import options as opt
 from hsifcn.core import formats
 
 if TYPE_CHECKING:
+    from hsifcn.data.split import Split
     from hsifcn.inference.bundle import Bundle
     from hsifcn.inference.explain.explain_run import ExplainTarget
+    from hsifcn.propagation.source import PseudoLabelSource
 
 
 def place(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -53,7 +55,8 @@ def command(
 
     For networks of the FCN family: the exact share of every stage in every score, accuracy after
     each skip, learned upsampling beside bilinear. For all networks: which wavelengths count, and
-    how far the network sees. Writes a page, explain.json and all layers as GeoTIFF. Without
+    how far the network sees. With --at, one pixel too, and which training pixels its pseudo-label
+    came from. Writes a page, explain.json and all layers as GeoTIFF. Without
     MODEL, the newest run's; without SCENE, the scene that it was trained on.
     """
     from hsifcn.core.errors import SettingError
@@ -90,10 +93,9 @@ def explain_to_folder(
         REPORT,
         begin_folder,
         open_split,
-        pseudo_label_sentences,
         split_record,
     )
-    from hsifcn.inference.explain.layers import write_layers
+    from hsifcn.inference.explain.layers import write_layers, write_source
     from hsifcn.io import open_scene
     from hsifcn.io.files import write_json
     from hsifcn.report.explanation import write_explanation_report
@@ -105,23 +107,66 @@ def explain_to_folder(
     output.message(f"model: {target.model}")
     begin_folder(target.out)
     record = explanation.record
-    window = explanation.pixels.window
-    record["pseudo_labels"] = pseudo_label_sentences(target.model.parent, split, window)
+    source, record["pseudo_labels"] = pseudo_label_source(output, target, bundle, split, at)
     field = record["receptive_field"]["allowed_px"]
     record["split"] = split_record(split, field)
     record["command"] = opt.command_line()
     record["report"] = str(target.out / REPORT)
     names = write_layers(target.out, explanation, bundle, scene.grid, overwrite=overwrite)
     record["layers"] = names
+    if source is not None and at is not None:
+        record["pixel"]["pseudo_label"] = source.record(at, bundle.class_names)
+        names.append(
+            write_source(target.out, source.ends, source.window, scene.grid, overwrite=overwrite)
+        )
     write_explanation_report(
         target.out / REPORT,
         explanation=explanation,
         scene=scene,
         class_names=bundle.class_names,
         colours=bundle.colours,
+        source=source,
     )
     write_json(target.out / RECORD, record)
     return record
+
+
+def pseudo_label_source(
+    output: opt.Output,
+    target: ExplainTarget,
+    bundle: Bundle,
+    split: Split | None,
+    at: tuple[int, int] | None,
+) -> tuple[PseudoLabelSource | None, str]:
+    """Where the pseudo-label of a pixel came from, and what else is known of pseudo-labels."""
+    from hsifcn.core.errors import HsifcnError
+    from hsifcn.data.split import read_split, split_path
+    from hsifcn.inference.explain.explain_run import chosen_sentence, why_untraced
+    from hsifcn.inference.targets import run_config
+    from hsifcn.io import open_scene
+    from hsifcn.training.pseudo_labelling import trace_pseudo_label
+
+    why = why_untraced(target, bundle, split, at)
+    chosen = chosen_sentence(target.model.parent) if target.number else ""
+    if why or at is None or target.number is None:
+        return None, f"{why} {chosen}".strip()
+    output.detail("where its pseudo-label came from")
+    run = target.model.parent
+    config = run_config(run)
+    try:
+        scenes = [
+            open_scene(path, wavelengths=target.wavelengths, nodata=target.nodata)
+            for path in config["scenes"]
+        ]
+        splits = [
+            read_split(split_path(run / "split.npz", number + 1)) for number in range(len(scenes))
+        ]
+        source = trace_pseudo_label(scenes, splits, bundle, target.number - 1, at)
+    except HsifcnError as error:
+        return None, f"Where the pseudo-label came from is not known: {error}. {chosen}"
+    if source is None:
+        chosen = f"No window that labels were propagated over holds this pixel. {chosen}"
+    return source, chosen
 
 
 def summary(record: dict[str, Any]) -> str:
@@ -159,9 +204,26 @@ def summary(record: dict[str, Any]) -> str:
     )
     if "pixel" in record:
         lines["pixel"] = pixel_line(record["pixel"], len(record["stages"]))
+        lines |= source_fact(record["pixel"].get("pseudo_label"))
     lines["report"] = f"{record['report']} ({formats.seconds(record['seconds'])})"
     parts.append(tables.facts(lines))
     return "\n\n".join(parts)
+
+
+def source_fact(told: dict[str, Any] | None) -> dict[str, str]:
+    """The pseudo-label of the pixel and what it came from; nothing where it was not traced."""
+    if not told:
+        return {}
+    nearest = told["training_pixels"][0]
+    if nearest["distance_px"] == 0:
+        return {"pseudo-label": f"none: it is a training pixel of {told['class']}"}
+    return {
+        "pseudo-label": f"{told['class']}, {formats.percent(told['probability'], 1)} %: "
+        f"{formats.percent(told['from_training_pixels'], 1)} % from training pixels, most from "
+        f"row {nearest['row']}, column {nearest['col']} ({nearest['class']}, "
+        f"{formats.percent(nearest['share'], 1)} %), "
+        f"{formats.percent(told['from_spectra'], 1)} % from spectral classifiers"
+    }
 
 
 def stage_table(stages: list[dict[str, Any]]) -> str:

@@ -28,6 +28,7 @@ from hsifcn.propagation.mnf import band_product_sums, noise_sums
 from hsifcn.propagation.random_walker import (
     TOLERANCE,
     WalkerParams,
+    absorption,
     solve_random_walker,
     walker_weights,
 )
@@ -42,6 +43,7 @@ from hsifcn.propagation.selection import (
     choose_prior_weight,
     stratified_sample,
 )
+from hsifcn.propagation.source import PseudoLabelSource
 
 HALO = 32  # pixels round the core of a window
 MAX_WINDOWS = 24  # 880,000 pixels: about a minute on two cores
@@ -206,6 +208,34 @@ class Propagation:
         )
         return found[(slice(None), *crop(window.tile))].cpu()
 
+    def trace(self, scene: int, row: int, col: int) -> PseudoLabelSource | None:
+        """How one pixel came by its pseudo-label; None where no window has it in its core."""
+        pixel = Window(row, col, 1, 1)
+        holding = [
+            window
+            for window in self.windows
+            if window.scene == scene and window.tile.core.intersection(pixel) == pixel
+        ]
+        if not holding:
+            return None
+        (window,) = holding
+        read, prior_weight = window.tile.read, self.evidence.prior_weight
+        weights, prior, valid = self._graph(window, self.posterior, window.training_pixels()[0])
+        labelled = torch.from_numpy(window.labels > 0).to(prior.device)
+        place = row - read.row, col - read.col
+        ends = absorption(weights, prior_weight, valid, labelled, place).cpu().numpy()
+        rows, cols = np.nonzero(window.labels)
+        spectral = ends * (window.labels == 0)
+        return PseudoLabelSource(
+            window=read,
+            ends=ends,
+            rows=rows + read.row,
+            cols=cols + read.col,
+            classes=class_targets(window.labels[rows, cols]),
+            shares=ends[rows, cols],
+            spectral=(prior.cpu().double().numpy() * spectral).sum((1, 2)),
+        )
+
     def _features(self, window: PropagationWindow) -> tuple[PixelFeatures, Tensor | None]:
         """Features of a window and its valid pixels; those of the last window are kept."""
         place = window.scene, window.tile
@@ -229,11 +259,8 @@ class Propagation:
         Class probabilities are (classes, rows, cols), 0 where there is no measurement. Weights
         come from large to small: each walker starts from the one before, which is near it.
         """
-        features, valid = self._features(window)
-        prior = posterior.probabilities(features, slice(None), PRIOR_POWER).t()
-        prior = prior.reshape(self.classes, *window.labels.shape).contiguous()
+        weights, prior, valid = self._graph(window, posterior, pixels)
         pixels, targets = pixels.to(prior.device), targets.to(prior.device)
-        weights = walker_weights(features.edges, prior, valid, pixels, self.params)
         found = prior
         for prior_weight in sorted(prior_weights, reverse=True):
             found = solve_random_walker(
@@ -241,6 +268,16 @@ class Propagation:
                 start=found, tolerance=tolerance,
             )  # fmt: skip
             yield prior_weight, found if valid is None else found * valid[0, 0]
+
+    def _graph(
+        self, window: PropagationWindow, posterior: SpectralPosterior, pixels: Tensor
+    ) -> tuple[list[Tensor], Tensor, Tensor | None]:
+        """Weights of the edges, the prior and the valid pixels of a window's random walker."""
+        features, valid = self._features(window)
+        prior = posterior.probabilities(features, slice(None), PRIOR_POWER).t()
+        prior = prior.reshape(self.classes, *window.labels.shape).contiguous()
+        pixels = pixels.to(prior.device)
+        return walker_weights(features.edges, prior, valid, pixels, self.params), prior, valid
 
     def _labelled_pixels(self) -> tuple[LabelledPixels, npt.NDArray[np.int64]]:
         """Features of the training pixels of all cores, and (window, flat index) of each, (n, 2).

@@ -38,6 +38,7 @@ BETA = 4.0, 3.0  # Grady's beta: how steeply an edge's weight falls with the dis
 LABEL_EDGE_SCALE = 1.0, 0.2  # factor on the distances of edges at a labelled pixel
 CLASS_BETA = 4.0  # distance of two neighbours that the prior is sure are of two classes
 TOLERANCE = 1e-2  # of the probabilities, so that next to no pixel's class changes
+ABSORPTION_TOLERANCE = 1e-9  # times the pixels of a window, it stays far below a probability
 MAX_ITERATIONS = 2000
 
 
@@ -142,6 +143,46 @@ def solve_random_walker(
         tolerance * prior_weight, MAX_ITERATIONS,
     )  # fmt: skip
     return ((found + known) * (free + labelled)).clamp(0, 1)
+
+
+def absorption(
+    weights: list[Tensor],
+    prior_weight: float,
+    valid: Tensor | None,
+    labelled: Tensor,
+    start: tuple[int, int],
+) -> Tensor:
+    """Where the walk from one pixel ends: probability of each pixel, (rows, cols), float64.
+
+    The probabilities of ``solve_random_walker`` are linear in the labels and in the prior: those of
+    a pixel are the sum over labelled pixels of what is given here times their class, plus the sum
+    over the others of what is given here times their prior. The system is symmetric, so one
+    solution for the pixel, instead of one for every label, gives all of it (its adjoint).
+
+    Parameters
+    ----------
+    weights, prior_weight, valid
+        Of ``solve_random_walker``.
+    labelled : Tensor, (rows, cols), bool
+    start : tuple of int
+        Row and column; a labelled pixel is its own end.
+    """
+    ends = torch.zeros(labelled.shape, dtype=torch.float64, device=labelled.device)
+    ends[start] = 1
+    if labelled[start]:
+        return ends
+    free = ~labelled if valid is None else ~labelled & valid[0, 0]
+    edges = [weight.double() for weight in weights]
+    diagonal = node_degree(edges) + prior_weight
+
+    def system(x: Tensor) -> Tensor:
+        return diagonal * x - free * neighbour_sum(x, edges)
+
+    found = conjugate_gradients(
+        system, ends[None], diagonal, torch.zeros_like(ends)[None], ABSORPTION_TOLERANCE,
+        MAX_ITERATIONS,
+    )  # fmt: skip
+    return torch.where(labelled, neighbour_sum(found, edges)[0], prior_weight * found[0])
 
 
 def labelled_mask(prior: Tensor, pixels: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +28,14 @@ from hsifcn.report.explanation_pictures import (
     share_maps,
 )
 from hsifcn.report.explanation_pixel import pixel_part
+from hsifcn.report.explanation_source import source_part
 from hsifcn.report.figures import Chart
 from hsifcn.report.quicklook import rgb_caption, rgb_window
 from hsifcn.report.tables import Column, Table, build_table
 
 if TYPE_CHECKING:
     from hsifcn.inference.explain.explanation import Explanation
+    from hsifcn.propagation.source import PseudoLabelSource
 
 Values = Mapping[str, Any]
 FILES = {
@@ -40,6 +43,8 @@ FILES = {
     "probabilities_stride_N.tif": "heat map of every class by the stages up to that one",
     "map_stride_N.tif": "map by the stages up to that one",
     "logits.tif": "the scores: the sum of all shares, divided by the temperature",
+    "pseudo_label_source.tif": "where the walk from the pixel asked for ends: the share of every "
+    "pixel in its pseudo-label",
 }
 
 
@@ -50,6 +55,7 @@ def write_explanation_report(
     scene: Scene,
     class_names: Sequence[str],
     colours: Sequence[Sequence[int]],
+    source: PseudoLabelSource | None = None,
 ) -> None:
     """Write the page of an explanation.
 
@@ -61,6 +67,8 @@ def write_explanation_report(
     scene : Scene
         That was explained.
     class_names, colours : sequences, (n_classes,)
+    source : PseudoLabelSource, optional
+        Of the pixel that was asked for.
 
     Raises
     ------
@@ -88,11 +96,16 @@ def write_explanation_report(
         "sight_sentence": _sight_sentence(record["receptive_field"]),
         "pseudo_labels": record.get("pseudo_labels", ""),
         **pixel_part(explanation, scene, record),
-        "files": [
-            (name, text) for name, text in FILES.items() if record["stages"] or name == "logits.tif"
-        ],
+        **source_part(source, scene, record, legend),
+        "files": _files(record),
     }
     page.write_page(path, "explanation.html.j2", values)
+
+
+def _files(record: Values) -> list[tuple[str, str]]:
+    """The rasters that were written, and what they hold."""
+    written = {re.sub(r"stride_\d+", "stride_N", name) for name in record.get("layers") or FILES}
+    return [(name, text) for name, text in FILES.items() if name in written]
 
 
 def _depths(explanation: Explanation, record: Values) -> dict[str, Any]:

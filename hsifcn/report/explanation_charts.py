@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -29,8 +29,12 @@ from hsifcn.report.figures import (
 )
 from hsifcn.report.tables import light_ink
 
+if TYPE_CHECKING:
+    from hsifcn.propagation.source import PseudoLabelSource
+
 Values = Mapping[str, Any]
 MEASURES = {"interior_oa": "inside fields", "oa": "all test pixels", "boundary_oa": "boundaries"}
+MOST_IN_LEGEND = 8  # classes of training pixels; the nearest
 ORDERS = ("important first", "random", "important last")
 
 
@@ -188,6 +192,60 @@ def sight_chart(
         axes.patch.set_alpha(1)
         axes.set(xlabel="column", ylabel="row")
         draw_legend(figure, handles, [f"{title}: {side} px" for title, side in squares.items()])
+        return Chart(as_svg(figure, name), caption)
+
+
+def source_chart(
+    name: str,
+    image: npt.NDArray[np.uint8],
+    place: tuple[int, int],
+    source: PseudoLabelSource,
+    legend: Sequence[tuple[str, Sequence[int]]],
+    caption: str,
+) -> Chart:
+    """Where a walk ends, over the scene, with the training pixels around.
+
+    Parameters
+    ----------
+    name : str
+        Makes the ids of the drawing unique on the page.
+    image : ndarray, (rows, cols, 3), uint8
+        The window that labels were propagated over.
+    place : tuple of int
+        Row and column in it that the walk starts at.
+    source : PseudoLabelSource
+    legend : sequence, (n_classes,)
+        Name and colour (red, green, blue, 0-255) of each class.
+    caption : str
+    """
+    row, col = place
+    rows, cols = source.rows - source.window.row, source.cols - source.window.col
+    away = np.maximum(abs(rows - row), abs(cols - col))
+    order = np.argsort(away, kind="stable")
+    enough = source.shares[order].cumsum() >= 0.9 * source.shares.sum()
+    view = int(np.clip(away[order][enough.argmax()] + 4, 10, 60))
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}):
+        figure, axes = canvas(4.6)
+        axes.imshow(image, interpolation="nearest", alpha=0.6)
+        strength = np.sqrt(source.ends.clip(0) / max(source.ends.max(), 1e-30))
+        heat = matplotlib.colormaps["inferno"](strength)
+        heat[..., 3] = np.clip(1.6 * strength, 0, 0.9)
+        axes.imshow(heat, interpolation="nearest")
+        drawn: dict[int, Any] = {}
+        for i in order[away[order] <= view].tolist():
+            label = int(source.classes[i])
+            style: Any = {"edgecolor": [part / 255 for part in legend[label][1]], "linewidth": 1.6}
+            corner = cols[i] - 0.4, rows[i] - 0.4
+            axes.add_patch(Rectangle(corner, 0.8, 0.8, fill=False, **style))
+            drawn.setdefault(label, Patch(fill=False, **style))
+        axes.plot(col, row, marker="+", color="white", markersize=11, markeredgewidth=2.4)
+        axes.set(xlim=(col - view, col + view), ylim=(row + view, row - view), aspect="equal")
+        axes.set_facecolor("#262626")
+        axes.patch.set_alpha(1)
+        axes.set(xlabel="column", ylabel="row")
+        if drawn:
+            shown = list(drawn)[:MOST_IN_LEGEND]
+            draw_legend(figure, [drawn[k] for k in shown], [legend[k][0] for k in shown])
         return Chart(as_svg(figure, name), caption)
 
 

@@ -14,9 +14,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hsifcn.core.scene import Window
+from hsifcn.core.scene import Scene, Window
 from hsifcn.core.tiles import Tile, plan_tiles
+from hsifcn.data.split import Split
 from hsifcn.data.standardise import Scaling, read_bands, valid_pixels
+from hsifcn.inference.bundle import Bundle
 from hsifcn.propagation.pseudo_labels import (
     HALO,
     MAX_WINDOWS,
@@ -25,7 +27,8 @@ from hsifcn.propagation.pseudo_labels import (
     WindowPseudoLabels,
 )
 from hsifcn.propagation.selection import Evidence
-from hsifcn.training.scenes import LabelArray, LabelledScene
+from hsifcn.propagation.source import PseudoLabelSource
+from hsifcn.training.scenes import LabelArray, LabelledScene, label_scene, scene_scaling
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,43 @@ def propagate_labels(
     windows = choose_windows(both, window_side)
     all_labels = Propagation(windows, read, classes, earlier=propagation).pseudo_labels()
     return PseudoLabelSets(pseudo_labels, all_labels, propagation.evidence)
+
+
+def trace_pseudo_label(
+    scenes: Sequence[Scene],
+    splits: Sequence[Split],
+    bundle: Bundle,
+    number: int,
+    pixel: tuple[int, int],
+) -> PseudoLabelSource | None:
+    """Propagate the training pixels of a finished run again, and trace one pseudo-label.
+
+    Parameters
+    ----------
+    scenes, splits : sequences
+        Of the run, in its order.
+    bundle : Bundle
+        Its model.
+    number : int
+        Of the scene, from 0.
+    pixel : tuple of int
+        Row and column in it.
+
+    Returns
+    -------
+    PseudoLabelSource or None
+        None where labels were propagated over windows, and none holds the pixel.
+    """
+    bands = bundle.good_bands
+    labelled = [
+        label_scene(scene, split, bands, inductive=False)
+        for scene, split in zip(scenes, splits, strict=True)
+    ]
+    scaling = scene_scaling(scenes, splits, bands, inductive=False)
+    read = WindowReader(labelled, bands, scaling, torch.device("cpu"))
+    side = (bundle.settings.get("crops") or {}).get("window")
+    windows = choose_windows([scene.training for scene in labelled], side)
+    return Propagation(windows, read, bundle.spec.classes).trace(number, *pixel)
 
 
 def choose_windows(labels: Sequence[LabelArray], side: int | None) -> list[PropagationWindow]:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hsifcn.core.errors import ExistingOutputError, SettingError
+from hsifcn.core.formats import recipe_sentence
 from hsifcn.data.split import Split, read_split
 from hsifcn.data.split import split_path as split_file
 from hsifcn.inference.bundle import Bundle
@@ -39,6 +38,8 @@ class ExplainTarget:
     scene : str
     out : Path
         The folder to write into.
+    number : int or None
+        Of the scene among those that the run was trained on, from 1; None for another scene.
     split_path : Path or None
         The split of the scene, where the run was trained on it.
     wavelengths : str or None
@@ -48,6 +49,7 @@ class ExplainTarget:
     model: Path
     scene: str
     out: Path
+    number: int | None
     split_path: Path | None
     wavelengths: str | None
     nodata: float | None
@@ -92,6 +94,7 @@ def choose_target(
         model,
         scene,
         Path(out) if out else folder,
+        number,
         split_path if split_path and split_path.exists() else None,
         wavelengths,
         nodata,
@@ -174,22 +177,31 @@ def _is_unfinished(record: Path) -> bool:
         return False
 
 
-def pseudo_label_sentences(run: Path, split: Split | None, window: Any) -> str:
-    """What is known of the pseudo-labels that the model learnt."""
+def why_untraced(
+    target: ExplainTarget, bundle: Bundle, split: Split | None, at: tuple[int, int] | None
+) -> str:
+    """Why it cannot be told where a pseudo-label came from; empty where it can."""
+    if not bundle.settings.get("propagation"):
+        return f"This {bundle.spec.name} learnt from labels alone: nothing was propagated."
+    if target.number is None:
+        return (
+            "Only scenes that a run was trained on have pseudo-labels; this one was not, or the "
+            "run's other files do not lie beside the model."
+        )
+    if split is None:
+        return "The run holds no split of this scene, so its training pixels are not known."
+    if at is None:
+        return (
+            "With --at ROW,COL this page tells which training pixels the pseudo-label of that "
+            "pixel came from, and how sure it was."
+        )
+    return ""
+
+
+def chosen_sentence(run: Path) -> str:
+    """What propagation chose in a run; empty where that is not known."""
     try:
         recipe = json.loads((run / "metrics.json").read_text("utf-8")).get("recipe")
     except (OSError, ValueError, AttributeError):
-        recipe = None
-    text = (
-        "The run does not keep its pseudo-labels, so which training pixels a single one came from, "
-        "and how sure it was, cannot be shown."
-    )
-    if not recipe:
-        return text
-    from hsifcn.core.formats import recipe_sentence
-
-    text += f" What propagation chose: {recipe_sentence(recipe)}."
-    if split is not None:
-        taught = int(np.count_nonzero((split.train | split.validation)[window.slices]))
-        text += f" {taught:,} labelled pixels of the part shown taught the network."
-    return text
+        return ""
+    return f"What propagation chose: {recipe_sentence(recipe)}." if recipe else ""

@@ -51,6 +51,19 @@ def write_layers(
     return names
 
 
+def write_source(
+    folder: Path, ends: npt.NDArray[np.float64], window: Window, grid: Grid | None, *,
+    overwrite: bool,
+) -> str:  # fmt: skip
+    """Write where the walk from a pixel ends, (rows, cols) of a window; gives the file's name."""
+    name = "pseudo_label_source.tif"
+    bands = ends.astype(np.float32)[..., None]
+    names = ["probability that the walk ends here"]
+    place = grid_of_window(grid, window)
+    write_raster(folder / name, bands, names, place, overwrite=overwrite)
+    return name
+
+
 def write_raster(
     path: Path,
     bands: npt.NDArray[np.float32],
