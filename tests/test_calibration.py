@@ -9,12 +9,10 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from hsifcn.evaluation.calibration import (
-    TEMPERATURES,
     coverage_curve,
     expected_calibration_error,
-    fit_temperature,
-    temperature_of_confidence,
 )
+from hsifcn.models.temperature import TEMPERATURES, fit_temperature, temperature_of_confidence
 
 
 def draw(temperature, pixels=4000, classes=5):

@@ -16,11 +16,11 @@ from scenes import ArrayScene, dataset_of, field_cube, field_labels, field_scene
 
 from hsifcn.core.errors import FailedError, LabelError, SettingError, UnreadableFileError
 from hsifcn.data.splits import Split, make_split
-from hsifcn.evaluation.calibration import fit_temperature
 from hsifcn.inference.bundle import load_model
 from hsifcn.inference.predictor import Predictor
 from hsifcn.models import DEFAULT_MODEL, MODELS, build, default_spec
 from hsifcn.models.batchnorm import reestimate
+from hsifcn.models.temperature import fit_temperature
 from hsifcn.training.loop import Checkpoint, initial_state
 from hsifcn.training.objectives import SceneObjective, class_weights, labelled_cross_entropy
 from hsifcn.training.optimiser import AdamW, learning_rate

@@ -24,6 +24,7 @@ from hsifcn.core.errors import UnreadableFileError
 from hsifcn.core.formats import html_table
 from hsifcn.data.standardise import Scaling
 from hsifcn.inference.refine.potentials import Refinement, from_header
+from hsifcn.inference.spectral_classifier import SpectralClassifier
 from hsifcn.inference.spectral_summary import SpectralSummary
 from hsifcn.io.files import atomic_write, utf8_path
 from hsifcn.models import MODELS, ModelSpec, empty_network
@@ -73,6 +74,12 @@ class Bundle:
         What the training spectra are like; None in files of older versions.
     class_codes : tuple of int
         Values of classes 1, 2, ... in label files and maps; 1, 2, ... where not given.
+    spectral_classifier : SpectralClassifier or None
+        Learnt from the same labels, for scenes that the network does not know; None in files of
+        older versions.
+    changed_when_turned : float or None
+        Share of the pixels of the training scenes that get another class when these are turned;
+        see ``rotation.py``.
     """
 
     spec: ModelSpec
@@ -91,6 +98,8 @@ class Bundle:
     scale_factor: float | None = None
     spectra: SpectralSummary | None = None
     class_codes: tuple[int, ...] = ()
+    spectral_classifier: SpectralClassifier | None = None
+    changed_when_turned: float | None = None
 
     def __post_init__(self) -> None:
         if not self.class_codes:
@@ -159,6 +168,9 @@ class Bundle:
             "temperature": self.temperature,
             "refinement": self.refinement and asdict(self.refinement),
             "spectra": self.spectra and self.spectra.to_header(),
+            "spectral_classifier": self.spectral_classifier
+            and self.spectral_classifier.to_header(),
+            "changed_when_turned": self.changed_when_turned,
         }
 
 
@@ -204,7 +216,7 @@ def _from_header(header: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
     """
     spec = _read_spec(header["spec"], weights)
     names = tuple(str(name) for name in header["class_names"])
-    scale = header.get("scale_factor")
+    scale, changed = header.get("scale_factor"), header.get("changed_when_turned")
     bundle = Bundle(
         spec=spec,
         weights=weights,
@@ -228,6 +240,10 @@ def _from_header(header: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
         temperature=float(header.get("temperature", 1.0)),
         scale_factor=None if scale is None else float(scale),
         spectra=SpectralSummary.from_header(header.get("spectra"), spec.bands),
+        spectral_classifier=SpectralClassifier.from_header(
+            header.get("spectral_classifier"), spec.bands, spec.classes
+        ),
+        changed_when_turned=None if changed is None else float(changed),
     )
     _check_counts(bundle)
     _check_numbers(bundle)
@@ -277,6 +293,8 @@ def _check_numbers(bundle: Bundle) -> None:
         raise ValueError("a mean is out of range")
     if not 1 / _HOTTEST <= bundle.temperature <= _HOTTEST:
         raise ValueError("the temperature is not positive, or out of range")
+    if bundle.changed_when_turned is not None and not 0 <= bundle.changed_when_turned <= 1:
+        raise ValueError("a share of pixels is out of 0-1")
     if scale is not None and not 0 < scale < np.inf:
         raise ValueError("the scale factor is not positive")
     if not all(0 < code < 2**32 for code in bundle.class_codes):

@@ -76,6 +76,7 @@ def try_bfloat16(predictor: Predictor, scene: Scene, plan: TilePlan) -> tuple[Pr
         predictor.refinement,
         predictor.approximate,
         torch.bfloat16,
+        predictor.spectral_share,
     )
     found = fast.scores(scene, window)[0].argmax(0).cpu().numpy()[valid]
     agreement = float((found == wanted).mean()) if len(wanted) else 0.0

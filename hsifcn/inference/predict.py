@@ -19,6 +19,7 @@ from hsifcn.inference.map_writer import MapFiles
 from hsifcn.inference.precision import try_bfloat16, worth_trying
 from hsifcn.inference.predictor import Predictor, check_scene
 from hsifcn.inference.refine.potentials import choose_weights
+from hsifcn.inference.rotation import RotationCheck, check_rotation, let_spectra_count
 from hsifcn.inference.scene_shift import SceneShift, adapt, measure_shift
 from hsifcn.inference.streaming import WriteBehind
 from hsifcn.inference.tiling import TilePlan
@@ -80,6 +81,8 @@ class Prediction:
         How far the scene lies from the training scenes, where the model can tell.
     adapted : bool
         Whether the model was adapted to the scene's light.
+    rotation : RotationCheck or None
+        Whether the network knows the scene, where the model can tell.
     """
 
     map_path: Path
@@ -91,6 +94,7 @@ class Prediction:
     precision: str = "float32"
     shift: SceneShift | None = None
     adapted: bool = False
+    rotation: RotationCheck | None = None
     confidence_path: Path | None = None
 
 
@@ -178,11 +182,9 @@ def map_matched(
 ) -> Prediction:
     """Map a scene whose bands are the model's; see ``predict``."""
     check_scene(bundle, scene)
-    bundle, shift, adapted = fit_light(bundle, scene, options.adapt, tell)
-    refinement = choose_weights(options.refine, bundle.refinement)
-    predictor = Predictor(bundle, options.device, refinement, options.approximate)
+    predictor, fit = fit_scene(bundle, scene, options, tell)
     done = write_map(predictor, scene, map_path, options, tell)
-    return replace(done, shift=shift, adapted=adapted)
+    return replace(done, shift=fit.shift, adapted=fit.adapted, rotation=fit.rotation)
 
 
 def write_map(
@@ -223,35 +225,49 @@ def write_map(
     )
 
 
-def fit_light(
-    bundle: Bundle, scene: Scene, wanted: bool, tell: Tell
-) -> tuple[Bundle, SceneShift | None, bool]:
-    """Measure how far a scene lies from the training scenes, tell it, and adapt if ``wanted``.
+@dataclass(frozen=True)
+class SceneFit:
+    """How a model fits a scene: ``shift``, ``adapted`` and ``rotation`` of ``Prediction``."""
 
-    Returns
-    -------
-    bundle : Bundle
-        With band scaling for the scene's light, if that was wanted and helps.
-    shift : SceneShift or None
-    adapted : bool
+    shift: SceneShift | None
+    adapted: bool
+    rotation: RotationCheck | None
+
+
+def fit_scene(
+    bundle: Bundle, scene: Scene, options: PredictOptions, tell: Tell = _silent
+) -> tuple[Predictor, SceneFit]:
+    """A predictor for a scene that may differ from the training scenes; tells how it differs.
+
+    With ``options.adapt`` its band scaling fits the scene's light, unless the network knows the
+    scene as it is. Where the network does not know the scene, the spectral classifier has a say.
 
     Warns
     -----
     UserWarning
-        The shift is large enough to spoil the map.
+        The scene differs so much that the map may be spoiled.
     """
-    shift, adapted = None, False
-    if wanted:
+    refinement = choose_weights(options.refine, bundle.refinement)
+    predictor = Predictor(bundle, options.device, refinement, options.approximate)
+    rotation = check_rotation(predictor, scene)
+    known = rotation is not None and rotation.known
+    adapted, measured = False, measure_shift(bundle, scene)
+    shift = measured and measured[0]
+    if options.adapt and not known:
         bundle, shift, adapted = adapt(bundle, scene)
+    if options.adapt:
         tell("adapted to the scene's light" if adapted else "not adapted: the scene fits as it is")
-    elif (measured := measure_shift(bundle, scene)) is not None:
-        shift = measured[0]
+    if adapted:
+        predictor = Predictor(bundle, options.device, refinement, options.approximate)
+        rotation = check_rotation(predictor, scene)
+    if rotation is not None:
+        predictor = let_spectra_count(predictor, scene, rotation)
     if shift is not None:
         tell(shift.sentence())
-        warning = shift.warning(adapted)
+    for warning in (shift and shift.warning(adapted), rotation and rotation.warning()):
         if warning:
             warnings.warn(f"{scene.path}: {warning}", stacklevel=2)
-    return bundle, shift, adapted
+    return predictor, SceneFit(shift, adapted, rotation)
 
 
 def write_tiles(predictor: Predictor, scene: Scene, plan: TilePlan, files: MapFiles) -> None:

@@ -63,8 +63,8 @@ def predict_to_file(
     -------
     dict
         ``map, confidence, probabilities, polygons, shape, counts, tiles, seconds, planned_seconds,
-        planned_peak_bytes, peak_rss_bytes, precision, shift, adapted, files, unchanged`` and,
-        under ``request``, what a rerun is compared by: model, scene and options.
+        planned_peak_bytes, peak_rss_bytes, precision, shift, adapted, rotation, files, unchanged``
+        and, under ``request``, what a rerun is compared by: model, scene and options.
 
     Raises
     ------
@@ -190,6 +190,7 @@ def result_of(done: Prediction, polygons: Path | None, request: dict[str, Any]) 
         "precision": done.precision,
         "shift": done.shift and done.shift.record(),
         "adapted": done.adapted,
+        "rotation": done.rotation and done.rotation.record(),
         "request": request,
         "files": sizes(done.map_path, request),
         "unchanged": False,

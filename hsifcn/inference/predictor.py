@@ -20,6 +20,7 @@ from hsifcn.core.tiles import Tile, crop
 from hsifcn.inference.bundle import Bundle
 from hsifcn.inference.map_writer import MappedTile
 from hsifcn.inference.refine.potentials import FEATURES, Refinement, reduced_spectra
+from hsifcn.inference.spectral_classifier import SpectralShare
 from hsifcn.inference.streaming import Block, read_blocks
 from hsifcn.inference.tiling import TilePlan, plan_scene
 from hsifcn.models import geometry
@@ -43,6 +44,8 @@ class Predictor:
         Cut scenes into tiles even where the refinement is not exact in them.
     dtype : torch.dtype
         What the network computes in; scores are float32 in any case.
+    spectral_share : SpectralShare, optional
+        How much the spectral classifier counts beside the network; see ``rotation.py``.
     """
 
     def __init__(
@@ -52,14 +55,34 @@ class Predictor:
         refinement: Refinement | None = None,
         approximate: bool = False,
         dtype: torch.dtype = torch.float32,
+        spectral_share: SpectralShare | None = None,
     ) -> None:
         self.bundle = bundle
+        self.spectral_share = spectral_share
         self.refinement = refinement
         self.approximate = approximate
         self.device = torch.device(device)
         self.geometry = geometry(bundle.spec)
         network = RawSceneNetwork(bundle.network(), bundle.scaling, dtype)
         self.network = network.to(self.device)
+        classifier = bundle.spectral_classifier
+        self.spectral: tuple[Tensor, Tensor] | None = None  # directions and offsets
+        if spectral_share is not None and classifier is not None:
+            self.spectral = (
+                torch.from_numpy(classifier.directions.astype(np.float32)).to(self.device),
+                torch.from_numpy(classifier.offsets.astype(np.float32)).to(self.device),
+            )
+
+    def sharing(self, spectral_share: SpectralShare) -> Predictor:
+        """The same, with a share of the spectral classifier."""
+        return Predictor(
+            self.bundle,
+            self.device.type,
+            self.refinement,
+            self.approximate,
+            self.network.dtype,
+            spectral_share,
+        )
 
     @property
     def precision(self) -> str:
@@ -102,20 +125,33 @@ class Predictor:
         if with_spectra:
             groups = min(FEATURES, self.bundle.spec.bands)
             spectra = torch.empty((len(valid), groups), device=self.device)
+        by_spectrum = None
+        if self.spectral is not None:
+            by_spectrum = torch.empty((len(valid), self.bundle.spec.classes), device=self.device)
         # No name holds the features, so that they are freed as soon as no layer needs them.
         logits = self.network.form.after_stem(
-            self._features(blocks, valid, spectra).view(1, rows, cols, -1).permute(0, 3, 1, 2)
+            self._features(blocks, valid, spectra, by_spectrum)
+            .view(1, rows, cols, -1)
+            .permute(0, 3, 1, 2)
         )[0].float()
         if self.bundle.temperature != 1:
             logits.div_(self.bundle.temperature)
+        if by_spectrum is not None and self.spectral_share is not None:
+            weight, temperature = self.spectral_share.weight, self.spectral_share.temperature
+            logits.add_(by_spectrum.view(rows, cols, -1).permute(2, 0, 1), alpha=weight)
+            logits.div_((1 + weight) * temperature)
         if spectra is not None:
             spectra = spectra.view(rows, cols, -1).permute(2, 0, 1)
         return logits, spectra, valid.reshape(rows, cols)
 
     def _features(
-        self, blocks: Iterator[Block], valid: npt.NDArray[np.bool_], spectra: Tensor | None
+        self,
+        blocks: Iterator[Block],
+        valid: npt.NDArray[np.bool_],
+        spectra: Tensor | None,
+        by_spectrum: Tensor | None,
     ) -> Tensor:
-        """The stem's output for pixels, (pixels, channels); fills ``valid`` and ``spectra``.
+        """The stem's output for pixels, (pixels, channels); fills the other arrays.
 
         The stem runs over a few pixels at a time, so that their float32 copy stays in the cache
         and that of a whole tile is never held. Pixels without a measurement hold the band means.
@@ -139,6 +175,9 @@ class Predictor:
                 if spectra is not None:
                     reduced = reduced_spectra(pixels.T[:, None], self.bundle.scaling)
                     spectra[part] = reduced[:, 0].T
+                if by_spectrum is not None and self.spectral is not None:
+                    directions, offsets = self.spectral
+                    torch.addmm(offsets, pixels, directions, out=by_spectrum[part])
                 self.network.stem_channels(pixels, features[part])
             start += len(block)
         return features
@@ -156,7 +195,12 @@ class Predictor:
         """How a scene will be mapped, how much memory that takes and about how long."""
         seconds = self._seconds_per_pixel  # first: the trial loads libraries, which take memory
         plan = plan_scene(
-            self.bundle.spec, scene, max_memory, self.refinement, approximate=self.approximate
+            self.bundle.spec,
+            scene,
+            max_memory,
+            self.refinement,
+            approximate=self.approximate,
+            by_spectrum=self.spectral is not None,
         )
         return replace(plan, seconds=seconds * plan.read_pixels)
 
@@ -175,7 +219,12 @@ class Predictor:
     def tiles(self, scene: Scene, max_memory: int | None = None) -> list[Tile]:
         """How to cut a scene: ``plan_scene`` of this model and refinement."""
         return plan_scene(
-            self.bundle.spec, scene, max_memory, self.refinement, approximate=self.approximate
+            self.bundle.spec,
+            scene,
+            max_memory,
+            self.refinement,
+            approximate=self.approximate,
+            by_spectrum=self.spectral is not None,
         ).tiles
 
     def map_scene(self, scene: Scene, max_memory: int | None = None) -> Iterator[MappedTile]:

@@ -106,8 +106,11 @@ def plan_scene(
     refinement: Refinement | None = None,
     *,
     approximate: bool = False,
+    by_spectrum: bool = False,
 ) -> TilePlan:
     """How to map a scene so that the process stays within ``max_memory`` bytes.
+
+    ``by_spectrum`` tells that scores of the spectral classifier are held, too.
 
     Raises
     ------
@@ -117,7 +120,7 @@ def plan_scene(
     """
     rows, cols, _ = scene.shape
     stride, halo = geometry(spec).stride, geometry(spec).halo
-    memory = estimate_memory(spec, scene, refinement)
+    memory = estimate_memory(spec, scene, refinement, by_spectrum=by_spectrum)
     ceiling = max_memory or rss_bytes() + int(FREE_SHARE * free_memory())
     fits = memory.whole(rows * cols) <= ceiling
     exact = refinement is None or refinement.exact_in_tiles
@@ -189,11 +192,15 @@ def choose_tile(
     return best and best[1]
 
 
-def estimate_memory(spec: ModelSpec, scene: Scene, refinement: Refinement | None) -> MemoryEstimate:
+def estimate_memory(
+    spec: ModelSpec, scene: Scene, refinement: Refinement | None, *, by_spectrum: bool = False
+) -> MemoryEstimate:
     """Memory that scoring takes, by arithmetic; what the process holds already is included."""
     scores = FLOAT * spec.classes
     features = FLOAT * spec.stem[-1]
     network = int(FLOAT * MODELS[spec.name].activations_per_pixel(spec))
+    if by_spectrum:
+        features, network = features + scores, network + scores
     if refinement is not None:
         spectra = FLOAT * min(FEATURES, spec.bands)
         features += spectra

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor, nn
 
-from hsifcn.evaluation.calibration import fit_temperature, temperature_of_confidence
+from hsifcn.models.temperature import fit_temperature, temperature_of_confidence
 from hsifcn.training.objectives import Objective, SceneObjective
 from hsifcn.training.scenes import WholeScenes
 

@@ -24,6 +24,8 @@ from hsifcn.core.errors import SettingError
 from hsifcn.core.process import Stopwatch, keep_memory_together, versions
 from hsifcn.data.dataset import Dataset
 from hsifcn.inference.bundle import Bundle
+from hsifcn.inference.predictor import Predictor
+from hsifcn.inference.rotation import changed_share
 from hsifcn.inference.spectral_summary import summarise_scenes
 from hsifcn.models import default_spec
 from hsifcn.models.batchnorm import reestimate
@@ -50,6 +52,7 @@ from hsifcn.training.scenes import (
 )
 from hsifcn.training.settings import TrainOptions
 from hsifcn.training.sources import Source, make_objective, open_source
+from hsifcn.training.spectral_classifier import fit_spectral_classifier
 from hsifcn.training.temperature import fit_temperature_of_scene, pseudo_label_temperature
 from hsifcn.training.transfer import initial_weights, origin, require_same_input
 
@@ -347,8 +350,20 @@ def finish(
         scores, targets = validation_objective.validation_scores(state.averaged)
         coverage = label_coverage([scene.training for scene in labelled])
         temperature = fit_temperature_of_scene(scores, targets, elsewhere, coverage)
-        model = replace(model, temperature=temperature)
+        model = for_other_scenes(replace(model, temperature=temperature), labelled)
     return Trained(model, state.log, kept_step, state.seconds + watch.seconds)
+
+
+def for_other_scenes(model: Bundle, labelled: Sequence[LabelledScene]) -> Bundle:
+    """The model with what it takes in scenes that its network does not know."""
+    classifier = fit_spectral_classifier(
+        labelled,
+        model.good_bands,
+        model.spec.classes,
+        unit_length=model.scaling.unit_length,
+    )
+    changed = changed_share(Predictor(model), [one.scene for one in labelled])
+    return replace(model, spectral_classifier=classifier, changed_when_turned=changed)
 
 
 def with_weights(model: Bundle, network: nn.Module, objective: Objective) -> Bundle:

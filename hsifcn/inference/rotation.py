@@ -1,0 +1,156 @@
+"""Whether a network knows a scene: its map of such a scene stays the same when that is turned.
+
+A network that is trained on turned and mirrored scenes gives the same map of its training scenes
+whichever way round they are: all but one or two pixels in a hundred, in another light or with more
+noise, too. In a scene of other ground, or of another sensor, it has learnt no such thing, and the
+share of pixels that get another class grows several times. No label is needed to see that.
+
+Where the share is large, the network's scores are averaged with those of a classifier of single
+spectra, which carries over better to other ground.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from hsifcn.core.scene import Scene, Window
+from hsifcn.inference.predictor import Predictor
+from hsifcn.inference.spectral_classifier import SpectralShare
+from hsifcn.inference.streaming import Block, read_blocks
+from hsifcn.models.temperature import temperature_of_confidence
+
+_SIDE = 64  # rows and columns of the windows that are turned
+_WINDOWS = 2  # of them along each side of a scene, so that checking takes less than a tenth second
+LEAST_PIXELS = 100  # with a measurement; with fewer nothing is told
+# Chosen on halves of Indian Pines and of four other scenes, gains, offsets, haze and noise; see
+# docs/ideas.md. Added to shares, so that two that are nearly 0 are alike.
+FLOOR = 0.005
+KNOWN = 1.5  # times the share of the training scenes: up to here the network decides alone
+UNKNOWN = 5.0  # times that share: from here on both classifiers count alike
+
+
+@dataclass(frozen=True)
+class RotationCheck:
+    """How many pixels of a scene get another class when it is turned by 180 degrees.
+
+    Attributes
+    ----------
+    changed : float
+        Share of the pixels looked at.
+    changed_in_training : float
+        The same of the training scenes.
+    """
+
+    changed: float
+    changed_in_training: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times as many pixels change as in the training scenes."""
+        return (self.changed + FLOOR) / (self.changed_in_training + FLOOR)
+
+    @property
+    def known(self) -> bool:
+        """Whether the network reads the scene as surely as its training scenes."""
+        return self.ratio <= KNOWN
+
+    @property
+    def spectral_weight(self) -> float:
+        """Weight of the spectral classifier's scores beside the network's, 0 to 1."""
+        return float(np.clip((self.ratio - KNOWN) / (UNKNOWN - KNOWN), 0, 1))
+
+    def warning(self) -> str | None:
+        """What it means for the map; None where the network knows the scene."""
+        if self.known:
+            return None
+        return (
+            f"the network does not know this scene: turned by 180 degrees, "
+            f"{100 * self.changed:.1f} % of its pixels get another class "
+            f"({100 * self.changed_in_training:.1f} % in training), so a classifier of single "
+            f"spectra counts with weight {self.spectral_weight:.2f}; expect a poorer map than in "
+            "training, and check it"
+        )
+
+    def record(self) -> dict[str, Any]:
+        """The numbers, for ``--json``."""
+        return asdict(self) | {"spectral_weight": self.spectral_weight}
+
+
+def check_rotation(predictor: Predictor, scene: Scene) -> RotationCheck | None:
+    """Turn parts of a scene and compare with the training scenes.
+
+    Returns
+    -------
+    RotationCheck or None
+        None where the model holds no spectral classifier, or hardly any pixel is measured.
+    """
+    bundle = predictor.bundle
+    changed = changed_share(predictor, [scene])
+    if changed is None or bundle.changed_when_turned is None or bundle.spectral_classifier is None:
+        return None
+    return RotationCheck(changed, bundle.changed_when_turned)
+
+
+def let_spectra_count(predictor: Predictor, scene: Scene, check: RotationCheck) -> Predictor:
+    """A predictor in which the spectral classifier has the share that a check gives it.
+
+    The less the network knows the scene, the more the mean confidence is that of left-out fields:
+    that of the training scenes would promise too much.
+    """
+    if not check.spectral_weight:
+        return predictor
+    share = SpectralShare(check.spectral_weight)
+    sharing = predictor.sharing(share)
+    classifier = predictor.bundle.spectral_classifier
+    if classifier is None or classifier.expected_oa is None:
+        return sharing
+    scores = np.concatenate(
+        [
+            sharing.score_blocks(iter([block]), window)[0].flatten(1).T.cpu().numpy()[block[1]]
+            for window, block in sampled_blocks(predictor, [scene])
+        ]
+    )
+    unknown = temperature_of_confidence(scores, classifier.expected_oa)
+    return predictor.sharing(replace(share, temperature=unknown**check.spectral_weight))
+
+
+def changed_share(predictor: Predictor, scenes: Sequence[Scene]) -> float | None:
+    """Share of pixels whose class changes when windows of scenes are turned by 180 degrees.
+
+    None where fewer than ``LEAST_PIXELS`` of them hold a measurement.
+    """
+    changed = pixels = 0
+    for window, (spectra, valid) in sampled_blocks(predictor, scenes):
+        turned = spectra[::-1].copy(), valid[::-1].copy()  # before scoring, which changes spectra
+        upright, _, _ = predictor.score_blocks(iter([(spectra, valid)]), window)
+        other, _, _ = predictor.score_blocks(iter([turned]), window)
+        differs = upright.argmax(0) != other.argmax(0).flip(0, 1)
+        changed += int(differs.flatten().cpu().numpy()[valid].sum())
+        pixels += int(valid.sum())
+    return changed / pixels if pixels >= LEAST_PIXELS else None
+
+
+def sampled_blocks(predictor: Predictor, scenes: Sequence[Scene]) -> Iterator[tuple[Window, Block]]:
+    """Windows of scenes that are looked at, each with its pixels."""
+    for scene in scenes:
+        for window in turned_windows(scene):
+            blocks = list(read_blocks(scene, [window], predictor.bundle.good_bands))
+            spectra, valid = zip(*blocks, strict=True)
+            yield window, (np.concatenate(spectra), np.concatenate(valid))
+
+
+def turned_windows(scene: Scene) -> list[Window]:
+    """Windows spread evenly over a scene, none on another."""
+    rows, cols = scene.shape[:2]
+    height, width = min(_SIDE, rows), min(_SIDE, cols)
+    down, across = (min(_WINDOWS, max(1, side // _SIDE)) for side in (rows, cols))
+    # A quarter in from the border where there are two, in the middle where there is one.
+    return [
+        Window(round((rows - height) * place), round((cols - width) * other), height, width)
+        for place in (np.arange(down) + 0.5) / down
+        for other in (np.arange(across) + 0.5) / across
+    ]
