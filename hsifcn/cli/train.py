@@ -69,6 +69,9 @@ REMOVED = {
 @opt.options(opt.bands, opt.keep_bad_bands)
 @click.option("-o", "--out", metavar="DIR", help="Run directory; runs/<scene> by default.")
 @click.option("--resume", is_flag=True, help="Go on with an unfinished run.")
+@click.option(
+    "--tensorboard", is_flag=True, help="Write curves for TensorBoard into the run directory."
+)
 @click.option("--staged", is_flag=True, hidden=True, expose_value=False, callback=refuse)
 @click.option("--ensemble", hidden=True, expose_value=False, callback=refuse)
 @opt.overwrite
@@ -101,6 +104,7 @@ def command(
 
     load_torch()
     from hsifcn.cli.progress import training_progress
+    from hsifcn.cli.tensorboard import summary_writer, tensorboard_events
     from hsifcn.inference.bundle import load_model
     from hsifcn.models import DEFAULT_MODEL
     from hsifcn.training.run import train_run
@@ -116,6 +120,8 @@ def command(
         if asked["recipe"] not in (None, "all") or asked["refine"] != "none":
             raise click.UsageError("--folds splits the labels itself: leave out -s and --refine")
         asked["recipe"] = "all"
+    if asked["tensorboard"]:
+        summary_writer()  # that it is there, told before the work starts
     labels = opt.labels_to_split(scenes, label_paths, output, asked["recipe"])
     dataset = open_dataset(scenes, labels, seed, asked)
     options = default_options(
@@ -142,7 +148,8 @@ def command(
         with (
             stop_on_sigterm(),
             hint_when_stopped(output, folder),
-            training_progress(output, options.steps) as progress,
+            training_progress(output, options.steps) as shown,
+            tensorboard_events(asked["tensorboard"], folder, options, shown) as progress,
         ):
             metrics = train_run(
                 dataset,
