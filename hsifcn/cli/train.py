@@ -38,8 +38,7 @@ REMOVED = {
 
 @opt.command(
     "train cube.mat",
-    "train cube.hdr -l fields.gpkg --label-field crop -o runs/crops",
-    "train cube.hdr -l fields.gpkg --folds 5",
+    "train cube.hdr -l fields.gpkg --label-field crop --folds 5",
     "train cube.mat -s per-class:50 --seeds 10",
 )
 @click.argument("scenes", nargs=-1, required=True, metavar="SCENE...")
