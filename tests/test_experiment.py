@@ -19,6 +19,7 @@ from hsifcn.comparison.experiment import Experiment, contenders
 from hsifcn.comparison.tables import patch_store_bytes
 from hsifcn.comparison.task import Task
 from hsifcn.core.errors import MemoryCeilingError
+from hsifcn.io import child
 from hsifcn.training.settings import default_options
 
 
@@ -150,4 +151,4 @@ def test_the_seconds_of_a_few_steps_are_extrapolated_and_marked(tmp_path, monkey
 def test_workers_find_no_module_in_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", ["", str(tmp_path), *sys.path])
-    assert str(tmp_path) not in launcher.module_folders().split(os.pathsep)
+    assert str(tmp_path) not in child.module_folders().split(os.pathsep)

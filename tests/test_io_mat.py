@@ -278,7 +278,7 @@ def test_a_small_file_may_not_fill_the_memory(tmp_path, monkeypatch):
     header = b"MATLAB 5.0".ljust(124) + b"\x00\x01IM"
     path.write_bytes(header + np.array([15, len(body)], "<u4").tobytes() + body)
     assert path.stat().st_size < 4_000_000
-    monkeypatch.setattr(child, "MEMORY", 400 * 2**20)
+    monkeypatch.setattr(child, "MEMORY", 200 * 2**20)
     with pytest.raises(UnreadableFileError, match="cannot be parsed"):
         open_scene(path)
 
@@ -293,12 +293,13 @@ def test_a_small_file_may_not_fill_the_memory(tmp_path, monkeypatch):
     ],
 )
 def test_a_child_that_dies_is_one_line(tmp_path, monkeypatch, code, seconds, reason):
-    original = subprocess.run
+    original = subprocess.Popen
 
-    def run(command, **options):
+    def start(command, **options):
         return original([sys.executable, "-c", code], **options)
 
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "Popen", start)
+    monkeypatch.setattr(child, "_idle", [])
     monkeypatch.setattr(child, "SECONDS", seconds)
     with pytest.raises(UnreadableFileError, match=rf"x\.mat cannot be parsed .*{reason}") as caught:
         list_variables(write_v5(tmp_path / "x.mat", cube=sample_cube()))

@@ -30,8 +30,8 @@ def run_command(
     threads : int, optional
         That it computes with, unless ``OMP_NUM_THREADS`` tells.
     """
-    from hsifcn.comparison.launcher import module_folders
     from hsifcn.core.errors import FailedError
+    from hsifcn.io.child import module_folders
 
     end = words.index("--") if "--" in words else len(words)
     command = [*words[:end], *added, *words[end:]]  # of two values of an option the last counts

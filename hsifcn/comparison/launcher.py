@@ -20,6 +20,7 @@ from hsifcn.comparison.experiment import Case, Contender, Experiment
 from hsifcn.comparison.task import INTERRUPTED, NO_ROOM, Task
 from hsifcn.core.errors import FailedError, MemoryCeilingError
 from hsifcn.data.dataset import Dataset
+from hsifcn.io.child import module_folders
 from hsifcn.io.files import write_json
 from hsifcn.training.settings import default_options
 
@@ -93,16 +94,6 @@ def run_worker(task_file: Path) -> tuple[int, str]:
         except OSError as error:
             raise FailedError(f"no process could be started: {error}") from error
     return worker.returncode, messages
-
-
-def module_folders() -> str:
-    """Where a worker finds modules: where this process does, the current folder left out.
-
-    The current folder stays where it holds hsifcn itself, as in a source checkout.
-    """
-    own, here = Path(__file__).resolve().parents[2], Path.cwd()
-    folders = [Path(entry or here).resolve() for entry in sys.path]
-    return os.pathsep.join(str(folder) for folder in folders if folder != here or folder == own)
 
 
 def run_seed(

@@ -40,6 +40,11 @@ def rss_bytes() -> int:
     return _status_bytes("VmRSS") if _STATUS.exists() else peak_rss_bytes()
 
 
+def address_space_bytes() -> int:
+    """Address space of this process now, bytes; 0 where the system does not tell."""
+    return _status_bytes("VmSize") if _STATUS.exists() else 0
+
+
 def reset_peak() -> bool:
     """Start a new peak from the memory held now; False where the system cannot."""
     try:

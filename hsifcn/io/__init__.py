@@ -1,7 +1,7 @@
 """Files: scenes and labels in, rasters out.
 
-Names are imported when they are first used: the processes that parse single files, which are
-modules of this package, start without the readers of all other formats.
+Names are imported when they are first used: the process that parses files, a module of this
+package, starts without the readers of all formats.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hsifcn.core.errors import MismatchError, OutsideError
-from hsifcn.core.scene import Grid, LabelMap, Scene, default_class_name
+from hsifcn.core.scene import Grid, LabelMap, Scene, Window, default_class_name
 from hsifcn.io.crs import reprojected
 
 # Pixels. Georeferences written as text are off by less, and nearest-neighbour sampling goes wrong
@@ -19,6 +19,8 @@ from hsifcn.io.crs import reprojected
 TOLERANCE = 0.01
 _NUDGE = 1e-6  # pixels: a centre on the border of two label pixels belongs to the later one
 _BLOCK_ROWS = 256
+_LATTICE = 33  # places a side at which a scene is looked up in a large raster, and
+_MARGIN = 16  # pixels more, at least
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.integer[Any]]
@@ -124,6 +126,38 @@ def align(path: str, labels: Labels, grid: Grid | None, target: Target) -> Label
         corners = _corners(grid, labels.shape)
         raise outside(path, reprojected(*corners, grid.crs, there.crs, path), target)
     return found
+
+
+def window_covering(path: str, grid: Grid, shape: tuple[int, int], target: Target) -> Window:
+    """The pixels of a raster that a scene may need, with a margin.
+
+    Raises
+    ------
+    OutsideError
+        There are none.
+    """
+    assert target.grid is not None
+    steps = (np.linspace(0, size, _LATTICE) for size in target.shape)
+    places = coordinates_of(target.grid, *np.meshgrid(*steps, indexing="ij"))
+    at = pixels_at(grid, *reprojected(*places, target.grid.crs, grid.crs, path))
+    known = np.isfinite(at[0]) & np.isfinite(at[1])
+    bounds = []
+    for values, size in zip(at, shape, strict=True):
+        low, high = (values[known].min(), values[known].max()) if known.any() else (0.0, -1.0)
+        margin = _MARGIN + (high - low) / _LATTICE
+        bounds.append((max(0, int(max(low - margin, 0))), int(min(high + margin, size))))
+    (top, bottom), (left, right) = bounds
+    if bottom <= top or right <= left:
+        corners = reprojected(*_corners(grid, shape), grid.crs, target.grid.crs, path)
+        raise outside(path, corners, target)
+    return Window(top, left, bottom - top, right - left)
+
+
+def moved_grid(grid: Grid, window: Window) -> Grid:
+    """The grid of a window of a raster."""
+    a, b, c, d, e, f = grid.transform
+    row, col = window.row, window.col
+    return Grid(grid.crs, (a, b, c + a * col + b * row, d, e, f + d * col + e * row))
 
 
 def outside(path: str, points: tuple[Floats, Floats], target: Target) -> OutsideError:

@@ -82,18 +82,18 @@ class FileScene:
 
 @dataclass(frozen=True)
 class UnreadLabels:
-    """Labels of known size that are unpacked only if the size is right.
+    """Labels of known size that are unpacked only if the size is right, and no more than needed.
 
     Attributes
     ----------
     shape : tuple of int
         Rows, columns.
     read : callable
-        Gives the array.
+        Gives a window: (rows, cols) or (rows, cols, 1).
     """
 
     shape: tuple[int, int]
-    read: Callable[[], npt.NDArray[Any]]
+    read: Callable[[Window], npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)

@@ -13,21 +13,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hsifcn.core.errors import AmbiguousInputError, LabelError, SettingError, UnreadableFileError
+from hsifcn.core.scene import Window
 from hsifcn.io import cache
 from hsifcn.io.affine import unpacked
 from hsifcn.io.axes import refuse_small_cube
 from hsifcn.io.cache import UnpackedArray
 from hsifcn.io.child import run_child
 from hsifcn.io.coordinates import plain_cube, read_grid
-from hsifcn.io.formats import FileScene, Format, GivenLabels, not_a_cube, refuse_lying_size
+from hsifcn.io.formats import (
+    FileScene,
+    Format,
+    GivenLabels,
+    UnreadLabels,
+    not_a_cube,
+    refuse_lying_size,
+)
 from hsifcn.io.hdf5_products import find_product, with_lookup_table
 from hsifcn.io.listing import Cube, Listing, Part
 from hsifcn.io.nodata import declare_nodata
 from hsifcn.io.writer import RasterSpec, RasterWriter
 
-_CHILD = "hsifcn.io.hdf5_child"
+_CHILD = "hdf5"
 _GLT = "@glt"  # behind a dataset's path: placed on the map by its geometric lookup table
 _LABELS = ("gt", "label", "labels", "ground_truth", "ground_truth_labels")
 
@@ -87,10 +96,16 @@ def read_labels(path: str, variable: str | None) -> GivenLabels:
         raise AmbiguousInputError(f"{path} holds several maps: {names}", "name one of these")
     else:
         name = maps[0]
-    labels = _array(listing, Cube((Part(name, (0, 1, 2)),)), name, False).read_map()
-    for fill in listing.fills(name):
-        labels[labels == np.float64(fill)] = 0
-    return GivenLabels(labels, grid=read_grid(listing, name, 0, 1))
+    array = _array(listing, Cube((Part(name, (0, 1, 2)),)), name, False)
+
+    def read(window: Window) -> npt.NDArray[Any]:
+        labels = array.read(window)
+        for fill in listing.fills(name):
+            labels[labels == np.float64(fill)] = 0
+        return labels
+
+    grid = read_grid(listing, name, 0, 1)
+    return GivenLabels(UnreadLabels(array.shape[:2], read), grid=grid)
 
 
 def inner_labels(path: str, size: tuple[int, int]) -> list[str]:

@@ -1,22 +1,20 @@
-"""Parses one HDF5 or NetCDF-4 file, in a process of its own that may crash or be killed.
+"""Parses one HDF5 or NetCDF-4 file, in a process that may crash or be killed.
 
-Started by ``hsifcn.io.hdf5`` through ``hsifcn.io.child``. The task ``list`` prints datasets and
-attributes as JSON; ``extract`` writes what a plan asks for to TARGET: rows first, bands last, in
-native byte order. Nothing is read that lies in another file.
+``hsifcn.io.parser`` calls ``main``. The task ``list`` gives datasets and attributes; ``extract``
+writes what a plan asks for to TARGET: rows first, bands last, in native byte order. Nothing is read
+that lies in another file.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.core.errors import HsifcnError, UnreadableFileError
-from hsifcn.io.child import limit_process
+from hsifcn.core.errors import UnreadableFileError
 from hsifcn.io.listing import MOST_VALUES, axis_values
 
 _BLOCK_BYTES = 64 * 2**20  # read and written at a time, at least a row of chunks
@@ -26,21 +24,15 @@ _MOST_MEMBERS = 10_000  # groups and datasets
 _LONGEST_AXIS = 10**6  # whose coordinates are looked at
 
 
-def main(task: str, memory: str, seconds: str, path: str, plan: str = "", target: str = "") -> None:
+def main(task: str, path: str, plan: str = "", target: str = "") -> dict[str, Any]:
     """Do one task; see the module."""
     import h5py
 
-    limit_process(int(memory), int(seconds))
-    answer: dict[str, Any] = {}
-    try:
-        with h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE) as file:
-            if task == "list":
-                answer = _list(path, file)
-            else:
-                _extract(path, file, json.loads(plan), target)
-    except HsifcnError as error:
-        answer = {"error": error.message, "remedy": error.remedy}
-    json.dump(answer, sys.stdout)
+    with h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE) as file:
+        if task == "list":
+            return _list(path, file)
+        _extract(path, file, json.loads(plan), target)
+    return {}
 
 
 def _list(path: str, file: Any) -> dict[str, Any]:
@@ -216,7 +208,3 @@ def _check_chunks(path: str, dataset: Any) -> None:
         raise UnreadableFileError(
             f"{path}:{dataset.name} is stored in chunks of {chunk / 1e9:.1f} GB", "store it anew"
         )
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

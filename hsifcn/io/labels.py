@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from hsifcn.core.errors import LabelError
-from hsifcn.core.scene import LabelMap, default_class_name, default_colours
-from hsifcn.io.alignment import Target, align, sizes_differ
+from hsifcn.core.scene import Grid, LabelMap, Window, default_class_name, default_colours
+from hsifcn.io.alignment import Target, align, moved_grid, sizes_differ, window_covering
 from hsifcn.io.classes import LARGEST_COUNT, require_class_codes
 from hsifcn.io.formats import GivenLabels
 
+_LARGE = 2**25  # pixels of a label raster, of which only those at the scene are read
 _SCENE_ENDINGS = ("_corrected", "_cube")
 _LABEL_ENDINGS = ("_gt", "_labels")
 NO_SCENE_ENDINGS = (*_LABEL_ENDINGS, "_map", "_probabilities")
@@ -55,7 +57,8 @@ def label_map(
     MismatchError
         They do not fit the target: see ``alignment.align``.
     """
-    array, grid = _checked(path, _read(path, given, target)), given.grid
+    found, grid = _read(path, given, target)
+    array = _checked(path, found)
     if target is not None:
         array = align(path, array, grid, target)
         grid = target.grid or grid
@@ -108,13 +111,21 @@ def _bare_name(path: Path, suffixes: Sequence[str]) -> str:
     return path.name.casefold()
 
 
-def _read(path: str, given: GivenLabels, target: Target | None) -> npt.NDArray[Any]:
-    """The array; a packed one of another size than the scene is not unpacked."""
+def _read(
+    path: str, given: GivenLabels, target: Target | None
+) -> tuple[npt.NDArray[Any], Grid | None]:
+    """The array and its grid; of a packed one that does not fit the scene no more than needed."""
     if isinstance(given.array, np.ndarray):
-        return given.array
-    if target is not None and given.grid is None and given.array.shape != target.shape:
-        raise sizes_differ(path, given.array.shape, target)
-    return given.array.read()
+        return given.array, given.grid
+    shape = given.array.shape
+    window = Window(0, 0, *shape)
+    if target is None or shape == target.shape:
+        return given.array.read(window), given.grid
+    if given.grid is None or target.grid is None:
+        raise sizes_differ(path, shape, target)
+    if math.prod(shape) > _LARGE:
+        window = window_covering(path, given.grid, shape, target)
+    return given.array.read(window), moved_grid(given.grid, window)
 
 
 def _checked(path: str, labels: npt.NDArray[Any]) -> npt.NDArray[np.integer[Any]]:

@@ -35,7 +35,7 @@ from hsifcn.io.writer import RasterSpec, RasterWriter
 
 Listed = tuple[str, tuple[int, ...], str]  # name, shape, dtype or MATLAB class
 
-_CHILD = "hsifcn.io.mat_child"
+_CHILD = "mat"
 # What numbers of rows and columns are called beside a matrix of spectra.
 _SIZES = (
     *(("nrow", "ncol"), ("nrows", "ncols"), ("rows", "cols"), ("lines", "cols")),
@@ -173,7 +173,7 @@ def read_labels(path: str, variable: str | None) -> GivenLabels:
         # Beside a map there may be counts and other vectors; a map of one row may stand alone.
         found = _only_map(path, [item for item in maps if min(item[1][:2]) > 1] or maps)
     array = _array(path, found)
-    return GivenLabels(UnreadLabels(array.shape[:2], array.read_map))
+    return GivenLabels(UnreadLabels(array.shape[:2], array.read))
 
 
 def inner_labels(path: str, size: tuple[int, int]) -> list[str]:

@@ -1,21 +1,16 @@
-"""Parses one MATLAB file, in a process of its own that may crash or be killed.
+"""Parses one MATLAB file, in a process that may crash or be killed.
 
-Started by ``hsifcn.io.mat`` as ``python -m hsifcn.io.mat_child TASK MEMORY SECONDS FILE VARIABLE
-DTYPE TARGET``. The task ``list`` prints the variables as JSON; ``extract`` writes one of them to
-TARGET, rows first, bands last, in native byte order. What a file may not hold is told as JSON as
-well; all other faults end the process, and its last line on stderr is the reason.
+``hsifcn.io.parser`` calls ``main``. The task ``list`` gives the variables; ``extract`` writes one
+of them to TARGET, rows first, bands last, in native byte order.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from hsifcn.core.errors import HsifcnError, UnreadableFileError
-from hsifcn.io.child import limit_process
+from hsifcn.core.errors import UnreadableFileError
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _HDF5_OFFSETS = (0, 512, 1024, 2048, 4096)  # MATLAB puts 512 bytes of its own before
@@ -26,24 +21,14 @@ _MATLAB_DTYPES = {"double": "float64", "single": "float32", "logical": "bool"}
 Listed = tuple[str, tuple[int, ...], str]  # name, shape, dtype or MATLAB class
 
 
-def main(
-    task: str, memory: str, seconds: str, path: str, variable: str, dtype: str, target: str
-) -> None:
+def main(task: str, path: str, variable: str, dtype: str, target: str) -> dict[str, Any]:
     """Do one task; see the module."""
-    limit_process(int(memory), int(seconds))
-    answer: dict[str, object] = {}
-    try:
-        if task == "list":
-            answer["variables"] = _list_hdf5(path) if _is_hdf5(path) else _list_v5(path)
-        else:
-            with open(target, "wb") as file:
-                if _is_hdf5(path):
-                    _extract_hdf5(path, variable, np.dtype(dtype), file)
-                else:
-                    _extract_v5(path, variable, np.dtype(dtype), file)
-    except HsifcnError as error:
-        answer = {"error": error.message, "remedy": error.remedy}
-    json.dump(answer, sys.stdout)
+    if task == "list":
+        return {"variables": _list_hdf5(path) if _is_hdf5(path) else _list_v5(path)}
+    extract = _extract_hdf5 if _is_hdf5(path) else _extract_v5
+    with open(target, "wb") as file:
+        extract(path, variable, np.dtype(dtype), file)
+    return {}
 
 
 def _is_hdf5(path: str) -> bool:
@@ -174,7 +159,3 @@ def _extract_hdf5(path: str, variable: str, dtype: np.dtype[Any], file: BinaryIO
             rows = slice(row, row + step)
             block = dataset[..., rows].T if reversed_axes else dataset[rows]
             np.ascontiguousarray(block, dtype=dtype).tofile(file)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

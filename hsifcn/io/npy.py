@@ -116,7 +116,7 @@ def read_archived_labels(path: str, variable: str | None) -> GivenLabels:
     if len(header.shape) != 2:
         raise LabelError(f"{path}:{variable} has the shape {header.shape}", "a map is (rows, cols)")
     rows, cols = header.shape
-    return GivenLabels(UnreadLabels((rows, cols), _archived(path, variable, header).read_map))
+    return GivenLabels(UnreadLabels((rows, cols), _archived(path, variable, header).read))
 
 
 def inner_labels(path: str, size: tuple[int, int]) -> list[str]:

@@ -18,7 +18,7 @@ from hsifcn.core.scene import Grid
 from hsifcn.io import points, vectors
 from hsifcn.io.alignment import coordinates_of
 from hsifcn.io.crs import known_wkt
-from hsifcn.io.files import atomic_write, mark_input, plain_path, read_text
+from hsifcn.io.files import atomic_write, mark_input, read_text
 from hsifcn.io.formats import split_variable
 
 Floats = npt.NDArray[np.float64]
@@ -90,8 +90,7 @@ def read_point_table(path: str) -> PointTable:
         return _read_csv(file)
     if not os.path.exists(file):
         raise UnreadableFileError(f"{file} does not exist", "check the path")
-    with vectors.reading(file), plain_path(file) as plain:
-        return _read_layer(file, plain, vectors.choose_layer(file, plain, layer))
+    return _read_layer(file, layer)
 
 
 def _read_csv(path: str) -> PointTable:
@@ -117,35 +116,10 @@ def _read_csv(path: str) -> PointTable:
     return PointTable(path, columns, lines[1:], decimal_commas=delimiter != ",")
 
 
-def _read_layer(path: str, plain: Path, layer: str) -> PointTable:
-    import pyogrio
-    import shapely
-
-    if Path(path).suffix.lower() == ".gpkg":
-        vectors.refuse_view(path, plain, layer)
-    meta, ids, wkb, values = pyogrio.raw.read(
-        plain, layer=layer, force_2d=True, return_fids=True, datetime_as_string=True
-    )
-    if not len(ids):
-        raise UnreadableFileError(f"{path} holds no rows", "it needs a feature a point")
-    columns = {
-        str(name).lower(): [_text(value) for value in column.tolist()]
-        for name, column in zip(meta["fields"], values, strict=True)
-    }
-    xs, ys = np.full((2, len(ids)), np.nan)
-    shapes = shapely.from_wkb(wkb, on_invalid="ignore")
-    is_point = shapely.get_type_id(shapes) == 0
-    xs[is_point], ys[is_point] = shapely.get_x(shapes[is_point]), shapely.get_y(shapes[is_point])
-    return PointTable(path, columns, np.asarray(ids).tolist(), False, xs, ys, meta["crs"])
-
-
-def _text(value: object) -> str:
-    """A value of an attribute as text; whole numbers without a point, nothing for null."""
-    if value is None or (isinstance(value, float) and np.isnan(value)):
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value).strip()
+def _read_layer(path: str, layer: str | None) -> PointTable:
+    found = vectors.parsed("points", path, layer)
+    xs, ys = np.array(found["xs"], np.float64), np.array(found["ys"], np.float64)
+    return PointTable(path, found["columns"], found["ids"], False, xs, ys, found["crs"])
 
 
 def require_point_file(path: Path) -> None:

@@ -7,12 +7,14 @@ virtual raster that reads other files. GDAL is loaded when the first GeoTIFF is 
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,8 +23,17 @@ import numpy.typing as npt
 from hsifcn.core.errors import LabelError, UnreadableFileError
 from hsifcn.core.scene import Grid, Window
 from hsifcn.io.affine import unpacked
+from hsifcn.io.cache import UnpackedArray, state_of
+from hsifcn.io.child import run_child
 from hsifcn.io.files import utf8_path
-from hsifcn.io.formats import FileScene, Format, GivenLabels, refuse_lying_size, refuse_variable
+from hsifcn.io.formats import (
+    FileScene,
+    Format,
+    GivenLabels,
+    UnreadLabels,
+    refuse_lying_size,
+    refuse_variable,
+)
 from hsifcn.io.nodata import declare_nodata
 from hsifcn.io.product_xml import read_product
 from hsifcn.io.tiff_classes import read_classes
@@ -33,6 +44,10 @@ _BUFFER_BYTES = 32 * 2**20  # what a read holds besides its result and GDAL's bl
 _LEAST_CACHE = 64 * 2**20  # bytes for GDAL's blocks; each is unpacked once in a read
 _MOST_CACHE = 2**30
 _OFF_GRID = 0.5  # of a pixel, that ground control points may be off an even grid
+_MOST_BANDS = 5000  # GDAL takes a time that grows with their square
+_LARGEST_BLOCK = 2**30  # bytes of a block, which is unpacked whole
+_LARGEST_LABEL_BLOCK = 2**28
+_BESIDE = (".aux.xml", ".msk", ".ovr")  # files that belong to a GeoTIFF, behind its name
 _BLOCKS_CHECKED = 20_000  # of a band, when a file is checked to be whole
 
 
@@ -56,6 +71,8 @@ class TiffArray:
         What masked pixels become: NaN in floats. None where there is no mask.
     block_rows : int
         Rows of a block on disk, which are unpacked together.
+    block_bytes : int
+        Unpacked to read one pixel.
     cache : int
         Bytes that GDAL may keep of unpacked blocks while it reads a window.
     """
@@ -67,6 +84,7 @@ class TiffArray:
     bands: tuple[int, ...]
     nodata: float | None
     block_rows: int
+    block_bytes: int
     cache: int
 
     def read(self, window: Window) -> npt.NDArray[Any]:
@@ -103,8 +121,17 @@ class TiffArray:
 
 
 def open_scene(path: str, variable: str | None) -> FileScene:
-    """Open all bands of a GeoTIFF as a scene."""
+    """Open all bands of a GeoTIFF as a scene.
+
+    A child opens it first, and reads a block. What crashes GDAL, or has no end, does so there.
+    """
     refuse_variable(path, variable)
+    run_child("tiff", "scene", state_of(path), name=path)
+    return open_checked_scene(path)
+
+
+def open_checked_scene(path: str) -> FileScene:
+    """Open a GeoTIFF in this process."""
     with _dataset(path) as dataset:
         voxels = _voxels(dataset, path)
         spectrum = read_spectrum(dataset, voxels.bands, path)
@@ -135,29 +162,66 @@ def open_scene(path: str, variable: str | None) -> FileScene:
 
 
 def read_labels(path: str, variable: str | None) -> GivenLabels:
-    """Read a GeoTIFF of one band as labels, with its colour table and category names."""
+    """Read a GeoTIFF of one band as labels, with its colour table and category names.
+
+    A child parses it; the pixels are unpacked when they are known to be needed.
+    """
     refuse_variable(path, variable)
+    found = run_child("tiff", "labels", state_of(path), name=path)
+    rows, cols = found["shape"]
+    beside = [asdict(state_of(path + end)) for end in _BESIDE if os.path.isfile(path + end)]
+
+    def read(window: Window) -> npt.NDArray[Any]:
+        array = UnpackedArray(
+            file=state_of(path),
+            name="labels",
+            content=json.dumps([asdict(window), beside]),
+            shape=(window.rows, window.cols, 1),
+            dtype=np.dtype(found["dtype"]),
+            unpack=_unpack_labels,
+        )
+        return array.read_map()
+
+    names, colours = read_classes(path)
+    palette = {int(code): tuple(rgb) for code, rgb in found["palette"].items()}
+    grid = None if found["grid"] is None else Grid(found["grid"][0], tuple(found["grid"][1]))
+    return GivenLabels(UnreadLabels((rows, cols), read), names, colours or palette, grid)
+
+
+def _unpack_labels(array: UnpackedArray, target: Path) -> None:
+    run_child("tiff", "extract", array.file, array.content, str(target))
+
+
+def describe_labels(path: str) -> dict[str, Any]:
+    """Size, type, place and colours of a label raster, as JSON can hold them."""
     with _dataset(path) as dataset:
         voxels = _voxels(dataset, path)
         rows, cols, bands = voxels.shape
         if bands != 1:
             raise LabelError(f"{path} has {bands} bands", "a label map has one")
-        nodata, grid = _nodata(dataset), _grid(dataset, path)
+        if voxels.block_bytes > _LARGEST_LABEL_BLOCK:
+            raise _too_large_blocks(path, voxels.block_bytes)
+        grid = _grid(dataset, path)
         try:
             palette = dataset.colormap(1)
         except ValueError:  # it has none
             palette = {}
-    labels = voxels.read(Window(0, 0, rows, cols))[:, :, 0]
+    return {
+        "shape": (rows, cols),
+        "dtype": voxels.dtype.name,
+        "grid": grid and (grid.crs, grid.transform),
+        "palette": {code: rgba[:3] for code, rgba in palette.items() if code > 0 and any(rgba[:3])},
+    }
+
+
+def read_label_window(path: str, window: Window) -> npt.NDArray[Any]:
+    """Read labels in this process, (rows, cols); no-data becomes 0."""
+    with _dataset(path) as dataset:
+        voxels, nodata = _voxels(dataset, path), _nodata(dataset)
+    labels: npt.NDArray[Any] = voxels.read(window)[:, :, 0]
     if nodata is not None:
         labels[labels == np.float64(nodata)] = 0
-    names, colours = read_classes(path)
-    return GivenLabels(
-        array=labels,
-        class_names=names,
-        colours=colours
-        or {code: tuple(rgba[:3]) for code, rgba in palette.items() if code > 0 and any(rgba[:3])},
-        grid=grid,
-    )
+    return labels
 
 
 FORMAT = Format(
@@ -184,7 +248,7 @@ def _dataset(path: str, cache: int = _LEAST_CACHE) -> Iterator[Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with (
-                utf8_path(absolute, (".aux.xml", ".msk", ".ovr")) as readable,
+                utf8_path(absolute, _BESIDE) as readable,
                 rasterio.Env(GDAL_CACHEMAX=cache),
                 rasterio.open(readable, driver="GTiff") as dataset,
             ):
@@ -204,15 +268,16 @@ def _voxels(dataset: Any, path: str) -> TiffArray:
     from rasterio.enums import ColorInterp, MaskFlags
 
     stored = _dtype(dataset, path)
+    if dataset.count > _MOST_BANDS:
+        raise UnreadableFileError(f"{path} has {dataset.count} bands, more than {_MOST_BANDS}")
     bands = [
         band
         for band, meaning in enumerate(dataset.colorinterp, start=1)
         if meaning != ColorInterp.alpha or dataset.count == 1
     ]
-    flags = {flag for band in bands for flag in dataset.mask_flag_enums[band - 1]}
-    masked = not flags <= {MaskFlags.all_valid, MaskFlags.nodata} or any(
-        not dataset.mask_flag_enums[band - 1] for band in bands
-    )
+    of_bands = dataset.mask_flag_enums  # asked once: every time it is worked out for all bands
+    flags = [of_bands[band - 1] for band in bands]
+    masked = not all(flags) or not set().union(*flags) <= {MaskFlags.all_valid, MaskFlags.nodata}
     dtype, nodata = stored, None
     if masked:
         nodata = _nodata(dataset)
@@ -226,6 +291,9 @@ def _voxels(dataset: Any, path: str) -> TiffArray:
     block_rows, block_cols = dataset.block_shapes[0]
     blocks_across = -(-shape[1] // block_cols)
     unpacked_bands = dataset.count if _is_pixel_interleaved(dataset) else 1
+    block_bytes = _rows_unpacked(dataset) * block_cols * unpacked_bands * stored.itemsize
+    if block_bytes > _LARGEST_BLOCK:
+        raise _too_large_blocks(path, block_bytes)
     needed = 2 * block_rows * block_cols * blocks_across * unpacked_bands * stored.itemsize
     cache = min(max(needed, _LEAST_CACHE), _MOST_CACHE)
     return TiffArray(
@@ -236,7 +304,26 @@ def _voxels(dataset: Any, path: str) -> TiffArray:
         bands=tuple(bands),
         nodata=nodata,
         block_rows=block_rows,
+        block_bytes=block_bytes,
         cache=cache,
+    )
+
+
+def _rows_unpacked(dataset: Any) -> int:
+    """Rows that are unpacked to read one: GDAL shows a single compressed strip as many of a row."""
+    rows = int(dataset.block_shapes[0][0])
+    offsets = [
+        dataset.get_tag_item(f"BLOCK_OFFSET_0_{row}", "TIFF", bidx=1)
+        for row in (0, 1, dataset.height - 1)
+    ]
+    is_one_strip = dataset.compression is not None and rows == 1 and offsets[1:] == [None, None]
+    return int(dataset.height) if is_one_strip and offsets[0] else rows
+
+
+def _too_large_blocks(path: str, nbytes: int) -> UnreadableFileError:
+    return UnreadableFileError(
+        f"{path} is stored in blocks of {nbytes / 1e9:.1f} GB",
+        "write it in tiles: gdal_translate -co TILED=YES",
     )
 
 
@@ -257,9 +344,10 @@ def _require_all_blocks(dataset: Any, path: str) -> None:
     down, across = -(-dataset.height // block_rows), -(-dataset.width // block_cols)
     # The last row of blocks is among those looked at however many there are.
     step = max(1, down * across // _BLOCKS_CHECKED)
+    across_step = max(1, across // _BLOCKS_CHECKED)
     for band in {1, dataset.count}:
         for row in range(down - 1, -1, -step):
-            for col in range(across):
+            for col in range(across - 1, -1, -across_step):
                 end = 0
                 for item in ("OFFSET", "SIZE"):
                     name = f"BLOCK_{item}_{col}_{row}"

@@ -1,31 +1,22 @@
 """Polygons and points as labels, drawn on a scene's pixels.
 
-Read are GeoPackage, GeoJSON, Shapefile, FlatGeobuf, KML and GML.
+Read are GeoPackage, GeoJSON, Shapefile, FlatGeobuf, KML and GML; ``vector_child`` parses them.
 """
 
 from __future__ import annotations
 
-import glob
-import os
-import sqlite3
+import base64
+import itertools
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.core.errors import (
-    AmbiguousInputError,
-    LabelError,
-    MismatchError,
-    OutsideError,
-    UnreadableFileError,
-)
+from hsifcn.core.errors import LabelError, MismatchError, OutsideError
 from hsifcn.core.scene import Window, default_class_name
 from hsifcn.io.alignment import (
     OutsideWarning,
@@ -35,28 +26,22 @@ from hsifcn.io.alignment import (
     outside,
     pixels_at,
 )
-from hsifcn.io.classes import class_codes, class_field
+from hsifcn.io.cache import state_of
+from hsifcn.io.child import run_child
+from hsifcn.io.classes import class_codes
 from hsifcn.io.crs import reprojected
 from hsifcn.io.files import plain_path
-from hsifcn.io.formats import GivenLabels, refuse_variable
+from hsifcn.io.formats import GivenLabels
 
 if TYPE_CHECKING:
     from shapely import Geometry
 
-_DRIVERS = {
+DRIVERS = {  # of GDAL, by suffix
     **{".gpkg": "GPKG", ".geojson": "GeoJSON", ".json": "GeoJSON", ".shp": "ESRI Shapefile"},
     **{".fgb": "FlatGeobuf", ".kml": "KML", ".gml": "GML"},
 }
-SUFFIXES = tuple(_DRIVERS)
+SUFFIXES = tuple(DRIVERS)
 BESIDE_SHAPEFILE = (".dbf", ".shx", ".prj", ".cpg")
-# GDAL goes by content: a file named .geojson that is none may point at any file of the machine.
-_STARTS = {
-    **{"GPKG": b"SQLite format 3\0", "GeoJSON": b"{", "ESRI Shapefile": b"\x00\x00\x27\x0a"},
-    **{"FlatGeobuf": b"fgb", "KML": b"<", "GML": b"<"},
-}
-_SAME_FORMAT = {"LIBKML": "KML"}  # drivers of GDAL for one format
-# Else the GML driver writes a file beside the labels, and fetches schemas that they name.
-OPTIONS = {"GML": {"WRITE_GFS": "NO", "DOWNLOAD_SCHEMA": "NO"}}
 _POINT, _POLYGON = 0, 3  # of shapely.get_type_id
 _LISTED = 3  # features that a warning names
 
@@ -150,9 +135,7 @@ def read_labels(
             f"{path} holds map coordinates, and {target.name} has no georeference",
             f"give a label raster, or rows and columns as .csv{how_to_place(target)}",
         )
-    is_gml = _DRIVERS[Path(path).suffix.lower()] == "GML"
-    with reading(path), plain_path(path, always=is_gml) as file:
-        table = _read(path, file, choose_layer(path, file, layer), field)
+    table = _read(path, layer, field)
     classes = class_codes(
         f"{path}, field '{table.field}'",
         table.values,
@@ -167,106 +150,24 @@ def read_labels(
     )
 
 
-def choose_layer(path: str, file: Path, wanted: str | None) -> str:
-    """Choose a layer with shapes in it; GDAL is given ``file``, messages name ``path``."""
-    import pyogrio
-
-    driver = require_kind(path)
-    layers = [str(name) for name, kind in pyogrio.list_layers(file) if kind is not None]
-    if driver not in ("GPKG", "KML", "GML"):
-        refuse_variable(path, wanted)
-    elif wanted is not None:
-        if wanted not in layers:
-            raise LabelError(
-                f"{path} has no layer '{wanted}'", f"its layers are {', '.join(layers)}"
-            )
-        return wanted
-    if not layers:
-        raise LabelError(f"{path} holds no shapes", "labels are polygons or points")
-    if len(layers) > 1:
-        raise AmbiguousInputError(
-            f"{path} has several layers", f"name one: {', '.join(f'{path}:{n}' for n in layers)}"
-        )
-    return layers[0]
+def parsed(task: str, path: str, layer: str | None, field: str | None = None) -> dict[str, Any]:
+    """What ``vector_child`` makes of a file; GDAL is given a name that it understands."""
+    is_gml = DRIVERS[Path(path).suffix.lower()] == "GML"
+    with plain_path(path, always=is_gml) as file:
+        return run_child("vector", task, state_of(str(file)), layer, field, name=path)
 
 
-def require_kind(path: str) -> str:
-    """Tell the driver by the suffix, and check that the file starts, and ends, like that."""
-    driver = _DRIVERS[Path(path).suffix.lower()]
-    with open(path, "rb") as file:
-        start = file.read(64)
-    if not start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(_STARTS[driver]):
-        raise UnreadableFileError(f"{path} is no {driver}", "export it again, to .gpkg say")
-    if driver == "ESRI Shapefile":  # whose missing shapes GDAL takes for empty ones
-        needed = 2 * int.from_bytes(start[24:28], "big")
-        if os.path.getsize(path) < needed:
-            raise UnreadableFileError(
-                f"{path} is truncated: {os.path.getsize(path)} bytes where it tells of {needed}",
-                "copy it again",
-            )
-    return driver
-
-
-def require_driver(path: str, found: str) -> None:
-    """Raise where GDAL reads a file by another driver than its suffix tells."""
-    driver = _DRIVERS[Path(path).suffix.lower()]
-    if _SAME_FORMAT.get(found, found) != driver:
-        raise UnreadableFileError(f"{path} is no {driver}", "export it again, to .gpkg say")
-
-
-def _read(path: str, file: Path, layer: str, wanted: str | None) -> _Table:
+def _read(path: str, layer: str | None, field: str | None) -> _Table:
     """Read the values of the class field, the shapes, their identifiers and the CRS."""
-    import pyogrio
     import shapely
 
-    driver = _DRIVERS[Path(path).suffix.lower()]
-    options: dict[str, Any] = dict(OPTIONS.get(driver, {}))
-    if driver == "GPKG":
-        refuse_view(path, file, layer)
-    if driver == "ESRI Shapefile":
-        options["encoding"] = _dbf_encoding(path)
-    info = pyogrio.read_info(file, layer=layer, **options)
-    require_driver(path, info["driver"])
-    kinds = {str(n): str(k) for n, k in zip(info["fields"], info["dtypes"], strict=True)}
-    fields = [n for n, kind in kinds.items() if kind.startswith(("object", "int", "float", "bool"))]
-    integers = [name for name in fields if kinds[name].startswith("int")]
-    field = class_field(path, fields, integers, wanted)
-    meta, ids, wkb, columns = pyogrio.raw.read(
-        file, layer=layer, columns=[field], force_2d=True, return_fids=True, **options
-    )
-    if wkb is None:
-        raise LabelError(f"{path} holds no shapes", "labels are polygons or points")
-    shapes = shapely.from_wkb(wkb, on_invalid="ignore")
-    return _Table(columns[0], shapes, np.asarray(ids, np.int64), meta["crs"], field)
-
-
-def refuse_view(path: str, file: Path, layer: str) -> None:
-    """Refuse a layer that is a query and no table: it may run for ever."""
-    try:
-        with closing(
-            sqlite3.connect(f"file:{quote(str(file.absolute()))}?mode=ro", uri=True)
-        ) as database:
-            query = "SELECT type FROM sqlite_master WHERE lower(name) = lower(?)"
-            kinds = [kind for (kind,) in database.execute(query, (layer,))]
-    except sqlite3.Error as error:
-        raise UnreadableFileError(f"{path} cannot be read: {error}", "export it again") from error
-    if "table" not in kinds:
-        raise UnreadableFileError(f"layer '{layer}' of {path} is no table", "export it as one")
-
-
-def _dbf_encoding(path: str) -> str | None:
-    """UTF-8 where the attributes of a shapefile are that and no file says so; None as told."""
-    base = Path(path)
-    beside = {file.suffix.lower(): file for file in base.parent.glob(f"{glob.escape(base.stem)}.*")}
-    if ".cpg" in beside or ".dbf" not in beside:
-        return None
-    content = beside[".dbf"].read_bytes()
-    records = content[int.from_bytes(content[8:10], "little") :]
-    try:
-        records.decode("utf-8")
-    except UnicodeDecodeError:
-        return None
-    return None if records.isascii() else "UTF-8"
+    found = parsed("labels", path, layer, field)
+    content, ends = base64.b64decode(found["wkb"]), np.cumsum([0, *found["lengths"]]).tolist()
+    wkb = [content[start:end] or None for start, end in itertools.pairwise(ends)]
+    shapes = shapely.from_wkb(np.array(wkb, object), on_invalid="ignore")
+    values = np.array(found["values"], np.dtype(found["dtype"]))
+    ids = np.array(found["ids"], np.int64)
+    return _Table(values, shapes, ids, found["crs"], found["field"])
 
 
 def _usable(path: str, table: _Table, codes: Numbers, names: Mapping[int, str]) -> _Parts:
@@ -438,15 +339,3 @@ def _all_outside(path: str, shapes: Shapes, target: Target) -> OutsideError:
     assert target.grid is not None
     points = shapely.get_coordinates(shapes)
     return outside(path, coordinates_of(target.grid, points[:, 1], points[:, 0]), target)
-
-
-@contextmanager
-def reading(path: str) -> Iterator[None]:
-    """Name the file in what GDAL says of it."""
-    from pyogrio.errors import DataLayerError, DataSourceError, FeatureError, FieldError
-
-    try:
-        yield
-    except (DataSourceError, DataLayerError, FeatureError, FieldError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split(";")[0].replace(os.path.abspath(path), "it").split())
-        raise UnreadableFileError(f"{path} cannot be read: {reason[:200]}") from error

@@ -23,7 +23,14 @@ from hsifcn.io.affine import unpacked
 from hsifcn.io.axes import refuse_small_cube
 from hsifcn.io.coordinates import plain_cube
 from hsifcn.io.files import read_text
-from hsifcn.io.formats import FileScene, Format, GivenLabels, not_a_cube, refuse_lying_size
+from hsifcn.io.formats import (
+    FileScene,
+    Format,
+    GivenLabels,
+    UnreadLabels,
+    not_a_cube,
+    refuse_lying_size,
+)
 from hsifcn.io.listing import Listing, axis_values
 from hsifcn.io.nodata import declare_nodata
 from hsifcn.io.writer import RasterSpec, RasterWriter
@@ -147,7 +154,7 @@ def read_labels(path: str, variable: str | None) -> GivenLabels:
             f"{path}:{name} has the shape {found[name].shape}", "a map is (rows, cols)"
         )
     voxels = _voxels(path, name, found[name])
-    return GivenLabels(voxels.read(Window(0, 0, *voxels.shape[:2]))[:, :, 0])
+    return GivenLabels(UnreadLabels(voxels.shape[:2], voxels.read))
 
 
 def create(spec: RasterSpec) -> RasterWriter:
