@@ -172,7 +172,7 @@ def _label_raster(path: str) -> Facts:
 
     with naming_file(path):
         given = format_of(path).read_labels(path, None)
-        array = given.array if isinstance(given.array, np.ndarray) else given.array.read()
+        array = given.array if isinstance(given.array, np.ndarray) else given.array.read_all()
         labels = label_map(path, dataclasses.replace(given, array=array))
     grid = None if labels.grid is None else grid_record(labels.grid)
     counts = class_facts(labels)

@@ -95,6 +95,10 @@ class UnreadLabels:
     shape: tuple[int, int]
     read: Callable[[Window], npt.NDArray[Any]]
 
+    def read_all(self) -> npt.NDArray[Any]:
+        """The whole array."""
+        return self.read(Window(0, 0, *self.shape))
+
 
 @dataclass(frozen=True)
 class GivenLabels:

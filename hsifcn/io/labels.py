@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hsifcn.core.errors import LabelError
-from hsifcn.core.scene import Grid, LabelMap, Window, default_class_name, default_colours
+from hsifcn.core.scene import Grid, LabelMap, default_class_name, default_colours
 from hsifcn.io.alignment import Target, align, moved_grid, sizes_differ, window_covering
 from hsifcn.io.classes import LARGEST_COUNT, require_class_codes
 from hsifcn.io.formats import GivenLabels
@@ -118,13 +118,13 @@ def _read(
     if isinstance(given.array, np.ndarray):
         return given.array, given.grid
     shape = given.array.shape
-    window = Window(0, 0, *shape)
     if target is None or shape == target.shape:
-        return given.array.read(window), given.grid
+        return given.array.read_all(), given.grid
     if given.grid is None or target.grid is None:
         raise sizes_differ(path, shape, target)
-    if math.prod(shape) > _LARGE:
-        window = window_covering(path, given.grid, shape, target)
+    if math.prod(shape) <= _LARGE:
+        return given.array.read_all(), given.grid
+    window = window_covering(path, given.grid, shape, target)
     return given.array.read(window), moved_grid(given.grid, window)
 
 
