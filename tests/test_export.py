@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import urllib.request
 from dataclasses import replace
 
 import jsonschema
@@ -15,6 +16,8 @@ import pytest
 import rasterio
 from cli_helpers import assert_refused, command, copy_of_finished, finished_folder
 from rasterio.transform import from_origin
+from referencing import Registry
+from referencing.jsonschema import DRAFT7
 from scenes import ArrayScene, random_bundle
 
 from hsifcn.core.errors import FailedError, SettingError
@@ -257,13 +260,14 @@ def check_mlm(item):
     jsonschema.validate(item["properties"], properties)
     names = [band["name"] for band in item["properties"]["bands"]]
     assert item["properties"]["mlm:input"][0]["bands"] == names
-    models = [asset for asset in item["assets"].values() if "mlm:model" in asset["roles"]]
-    assert models
-    assert all(asset["mlm:artifact_type"] for asset in models)
+    # A type of artifact and the role of a model come together, or not at all.
+    assert item["assets"]
+    for asset in item["assets"].values():
+        assert bool(asset.get("mlm:artifact_type")) == ("mlm:model" in asset["roles"])
 
 
 CLASS = {  # github.com/stac-extensions/classification v1.1.0
-    "required": ["value", "name"],
+    "required": ["value", "name", "description"],
     "properties": {
         "value": {"type": "integer"},
         "name": {"pattern": "^[0-9A-Za-z-_]+$"},
@@ -281,7 +285,43 @@ def test_the_item_of_a_model_is_valid(tmp_path, scene):
     classes = item["properties"]["mlm:output"][0]["classification:classes"]
     jsonschema.validate(classes, {"items": CLASS})
     assert [entry["value"] for entry in classes] == [0, 1, 2, 3]
-    assert [entry["title"] for entry in classes][1] == "Grünland"
+    assert [entry["description"] for entry in classes][1] == "Grünland"
+
+
+def published(uri):
+    """A schema as its extension publishes it; skips the test where there is no network."""
+    try:
+        with urllib.request.urlopen(uri.rstrip("#"), timeout=10) as answer:
+            return DRAFT7.create_resource(json.load(answer))
+    except OSError as error:
+        pytest.skip(f"the published schema {uri} cannot be fetched: {error}")
+
+
+@pytest.mark.slow
+def test_items_are_valid_by_the_published_schemas_in_full(tmp_path):
+    bundle, scene = realistic_bundle("hsifcn"), utm()
+    weights = tmp_path / "model.safetensors"
+    items = [
+        model_item(bundle, tmp_path / "m.onnx", weights, scene, None),
+        map_item(bundle, scene, tmp_path / "m.tif", [tmp_path / "m.tif"]),
+    ]
+    registry = Registry(retrieve=published)
+    for item in items:
+        assert item["stac_extensions"]
+        for uri in item["stac_extensions"]:
+            schema = registry.get_or_retrieve(uri).value.contents
+            jsonschema.Draft7Validator(schema, registry=registry).validate(item)
+
+
+def test_stac_model_reads_the_item(tmp_path):
+    schema = pytest.importorskip(
+        "stac_model.schema", reason="stac-model is not installed: pip install stac-model"
+    )
+    item = model_item(realistic_bundle("hsifcn"), tmp_path / "m.onnx", None, utm(), 64)
+    fields = {key: value for key, value in item["properties"].items() if key.startswith("mlm:")}
+    told = schema.MLModelProperties(**fields)
+    assert told.name == "hsifcn-hsifcn-4-classes"
+    assert told.output[0].result.shape == [-1, 4, 64, 64]
 
 
 def check_core(item):

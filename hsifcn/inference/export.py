@@ -111,18 +111,12 @@ def export_model(
         The exported model does not say what the original does.
     """
     path = Path(path)
-    if path.suffix.lower() != ".onnx":
-        raise SettingError(f"{path} is no .onnx file", "name it so")
+    sidecar, item = files_beside(path, overwrite)
     onnx, runtime = require_packages()
-    sidecar = path.with_name(f"{path.name}.json")
-    item = path.with_name(f"{path.stem}.stac.json")
-    for file in (path, sidecar, item):
-        refuse_existing(file, overwrite)
     if scene is not None:
         scene = match_scene(bundle, scene).scene
     tiling = choose_tiling(bundle, tile)
-    nodata = None if scene is None else scene.nodata
-    network = ExportedNetwork(bundle, nodata).eval()
+    network = ExportedNetwork(bundle, None if scene is None else scene.nodata).eval()
     model = to_onnx(network, len(bundle.good_bands), tile, onnx)
     metadata = onnx_metadata(bundle, scene, tiling.size, tiling.overlap)
     onnx.helper.set_model_props(model, metadata)
@@ -142,6 +136,25 @@ def export_model(
         "notes": notes(bundle, scene, tile),
         "check": vars(check),
     }
+
+
+def files_beside(path: Path, overwrite: bool) -> tuple[Path, Path]:
+    """Geoai's sidecar and the STAC item of an ``.onnx`` file.
+
+    Raises
+    ------
+    SettingError
+        The file has another suffix.
+    ExistingOutputError
+        One of the three exists and may not be overwritten.
+    """
+    if path.suffix.lower() != ".onnx":
+        raise SettingError(f"{path} is no .onnx file", "name it so")
+    sidecar = path.with_name(f"{path.name}.json")
+    item = path.with_name(f"{path.stem}.stac.json")
+    for file in (path, sidecar, item):
+        refuse_existing(file, overwrite)
+    return sidecar, item
 
 
 def notes(bundle: Bundle, scene: Scene | None, tile: int | None) -> list[str]:

@@ -30,11 +30,6 @@ def model_item(
     bundle: Bundle, onnx_path: Path, weights: Path | None, scene: Scene | None, tile: int | None
 ) -> dict[str, Any]:
     """The STAC item of a model, with its ONNX file and, if named, its weights as assets."""
-    side = tile or -1
-    shape = [-1, len(bundle.good_bands), side, side]
-    classes = classes_of(bundle, range(bundle.spec.classes))
-    result_shape = [-1, bundle.spec.classes, side, side]
-    n_weights = sum(tensor.numel() for tensor in bundle.weights.values())
     bands = band_objects(bundle)
     properties = {
         "description": f"{MODELS[bundle.spec.name].summary}; trained by hsifcn",
@@ -45,62 +40,76 @@ def model_item(
         "mlm:tasks": ["semantic-segmentation"],
         "mlm:framework": "PyTorch",
         "mlm:framework_version": bundle.versions.get("torch", versions()["torch"]),
-        "mlm:total_parameters": n_weights,
+        "mlm:total_parameters": sum(tensor.numel() for tensor in bundle.weights.values()),
         "mlm:pretrained": True,
         "mlm:pretrained_source": None,
         "mlm:accelerator": None,
-        "mlm:input": [
-            {
-                "name": "image",
-                "bands": [band["name"] for band in bands],
-                "input": {
-                    "shape": shape,
-                    "dim_order": ["batch", "bands", "height", "width"],
-                    "data_type": "float32",
-                },
-                "value_scaling": None,
-                "resize_type": None,
-                "description": "values as in the scene's file; scaling is part of the network",
-            }
-        ],
-        "mlm:output": [
-            {
-                "name": "probabilities",
-                "tasks": ["semantic-segmentation"],
-                "result": {
-                    "shape": result_shape,
-                    "dim_order": ["batch", "class", "height", "width"],
-                    "data_type": "float32",
-                },
-                "classification:classes": classes,
-                "post_processing_function": None,
-            }
-        ],
+        "mlm:input": [input_object(bundle, tile or -1)],
+        "mlm:output": [output_object(bundle, tile or -1)],
     }
-    assets: dict[str, Any] = {
-        "model": {
-            "href": f"./{onnx_path.name}",
-            "title": "ONNX",
-            "type": "application/octet-stream; framework=onnx",
-            "roles": ["mlm:model", "data"],
-            "mlm:artifact_type": "onnx",
-            "bands": [{"name": band["name"]} for band in bands],  # without, the item may have none
-        }
-    }
+    names = [{"name": band["name"]} for band in bands]  # without, the item may have none
+    assets = {"model": onnx_asset(onnx_path) | {"bands": names}}
     if weights is not None:
-        same_folder = weights.absolute().parent == onnx_path.absolute().parent
-        assets["weights"] = {
-            "href": f"./{weights.name}" if same_folder else weights.absolute().as_uri(),
-            "title": "weights and settings, read by hsifcn",
-            "type": "application/octet-stream; application=safetensors",
-            "roles": ["mlm:weights", "data"],
-            "mlm:artifact_type": "safetensors.torch.save_file",
-        }
+        assets["weights"] = weights_asset(weights, onnx_path) | {"bands": names}
     return {
         **item(onnx_path.stem, scene),
         "stac_extensions": [MLM, CLASSIFICATION],
         "properties": properties,
         "assets": assets,
+    }
+
+
+def input_object(bundle: Bundle, side: int) -> dict[str, Any]:
+    """What the model takes; ``side`` is that of a tile, -1 for any."""
+    return {
+        "name": "image",
+        "bands": [band["name"] for band in band_objects(bundle)],
+        "input": {
+            "shape": [-1, len(bundle.good_bands), side, side],
+            "dim_order": ["batch", "bands", "height", "width"],
+            "data_type": "float32",
+        },
+        "value_scaling": None,
+        "resize_type": None,
+        "description": "values as in the scene's file; scaling is part of the network",
+    }
+
+
+def output_object(bundle: Bundle, side: int) -> dict[str, Any]:
+    """What the model gives; ``side`` is that of a tile, -1 for any."""
+    return {
+        "name": "probabilities",
+        "tasks": ["semantic-segmentation"],
+        "result": {
+            "shape": [-1, bundle.spec.classes, side, side],
+            "dim_order": ["batch", "class", "height", "width"],
+            "data_type": "float32",
+        },
+        "classification:classes": classes_of(bundle, range(bundle.spec.classes)),
+        "post_processing_function": None,
+    }
+
+
+def onnx_asset(path: Path) -> dict[str, Any]:
+    """The file that other programs run."""
+    return {
+        "href": f"./{path.name}",
+        "title": "ONNX",
+        "type": "application/octet-stream; framework=onnx",
+        "roles": ["mlm:model", "data"],
+        "mlm:artifact_type": "onnx",
+    }
+
+
+def weights_asset(weights: Path, onnx_path: Path) -> dict[str, Any]:
+    """The file that hsifcn reads; by its name where it lies beside the other."""
+    same_folder = weights.absolute().parent == onnx_path.absolute().parent
+    return {
+        "href": f"./{weights.name}" if same_folder else weights.absolute().as_uri(),
+        "title": "weights and settings, read by hsifcn",
+        "type": "application/octet-stream; application=safetensors",
+        "roles": ["mlm:model", "mlm:weights", "data"],
+        "mlm:artifact_type": "safetensors.torch.save_file",
     }
 
 
@@ -128,7 +137,12 @@ def map_item(bundle: Bundle, scene: Scene, map_path: Path, files: list[Path]) ->
         properties["proj:shape"] = list(scene.shape[:2])
         properties["proj:transform"] = list(grid.transform)
         properties |= crs_properties(grid)
-    unclassified = {"value": 0, "name": "unclassified", "nodata": True}
+    unclassified = {
+        "value": 0,
+        "name": "unclassified",
+        "description": "unclassified",
+        "nodata": True,
+    }
     assets: dict[str, dict[str, Any]] = {
         file.name: {"href": f"./{file.name}", "roles": ["metadata"]} for file in files
     }
@@ -222,12 +236,12 @@ def band_objects(bundle: Bundle) -> list[dict[str, Any]]:
 
 
 def classes_of(bundle: Bundle, values: Any) -> list[dict[str, Any]]:
-    """Classes with value, a name of plain letters, their own name as title, and colour."""
+    """Classes with value, a name of plain letters, their own name as description, and colour."""
     return [
         {
             "value": value,
             "name": plain_name(name, value),
-            "title": name,
+            "description": name,
             "color_hint": "{:02X}{:02X}{:02X}".format(*colour),
         }
         for value, name, colour in zip(values, bundle.class_names, bundle.colours, strict=True)
