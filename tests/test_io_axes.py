@@ -96,6 +96,8 @@ def test_wavelengths_of_another_length_tell_nothing(tmp_path):
         (("time", "latitude", "longitude"), (2, 0, 1)),
         (("y", "x", "band"), (0, 1, 2)),
         (("northing", "b", "easting"), (0, 2, 1)),
+        (("bands", "lines", "samples"), (2, 0, 1)),
+        (("row", "channel", "col"), (0, 2, 1)),
     ],
 )
 @pytest.mark.parametrize("coordinates", [False, True])
@@ -136,6 +138,8 @@ SPECTRA = CUBE.transpose(1, 0, 2).reshape(20, 7)  # pixels down the columns, as 
         ("x.mat", "lines", "cols", True),
         ("v73.mat", "H", "W", True),
         ("v73.mat", "nRow", "nCol", False),
+        ("x.mat", "Lines", "Columns", True),
+        ("x.mat", "M", "N", False),
     ],
 )
 def test_a_matrix_of_spectra(tmp_path, name, rows, cols, pixels_first):
@@ -149,6 +153,17 @@ def test_a_matrix_of_spectra(tmp_path, name, rows, cols, pixels_first):
     assert_is_the_cube(scene)
     np.testing.assert_allclose(scene.wavelengths, NM)
     assert open_scene(f"{tmp_path / name}:S_GT").shape == (4, 5, 3)
+
+
+def test_lists_of_wavelengths_have_many_names(tmp_path):
+    """And in HDF5 that MATLAB did not write they have one axis."""
+    for name, key in (("x.mat", "lambda"), ("x.npz", "wvl"), ("x.h5", "center_wavelengths")):
+        SAVE[name](tmp_path / name, cube=CUBE.transpose(2, 0, 1), **{key: NM})
+        assert_is_the_cube(open_scene(tmp_path / name))
+    save_h5(tmp_path / "y.mat", cube=CUBE, wavelength=NM)
+    scene = open_scene(tmp_path / "y.mat")
+    assert_is_the_cube(scene)
+    np.testing.assert_allclose(scene.wavelengths, NM)
 
 
 @pytest.mark.parametrize("name", SAVE)

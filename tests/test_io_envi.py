@@ -125,6 +125,9 @@ def test_a_bare_header_tells_nothing_more(tmp_path):
         ("Nanometers", "{50, 60, 70}", [50, 60, 70]),
         ("Unknown", "{0.4, 0.5, 0.6}", [400, 500, 600]),
         (None, "{400, 500, 600}", [400, 500, 600]),
+        ("Angstroms", "{4000, 5000, 6000}", [400, 500, 600]),
+        ("Meters", "{4e-7, 5e-7, 6e-7}", [400, 500, 600]),
+        ("Millimeters", "{0.0004, 0.0005, 0.0006}", [400, 500, 600]),
         ("Index", "{1, 2, 3}", None),
         ("Wavenumber", "{900, 800, 700}", None),
     ],
@@ -299,11 +302,31 @@ def test_a_list_may_begin_some_lines_below(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("units", "values", "taken"),
+    [("Nanometers", "{0.4, 0.5, 0.6}", "µm"), ("Micrometers", "{400, 500, 600}", "nm")],
+)
+def test_units_that_cannot_be_are_told(tmp_path, units, values, taken):
+    raster = write_envi(
+        tmp_path / "x.img", sample_cube(), wavelength=values, wavelength_units=units
+    )
+    with pytest.warns(UserWarning, match=f"{units} are no wavelengths of light: taken as {taken}"):
+        np.testing.assert_allclose(open_scene(raster).wavelengths, [400, 500, 600])
+
+
+@pytest.mark.parametrize(
     ("names", "wavelengths"),
     [
         ("Band 1 (400.0 Nanometers), Band 2 (500.5 Nanometers), Band 3 (600 Nanometers)", True),
         ("400 nm, 500.5nm, 600 nanometres", True),
         ("a:Band 1 (0.4000 Micrometers), a:Band 2 (0.5005 um), b (0.6 µm)", True),
+        ("400, 500.5, 600", True),
+        ("0.4, 0.5005, 0.6", True),
+        ("Band 1 (400.0), Band 2 (500.5), Band 3 (600.0)", True),
+        ("395-405 nm, 495.5 - 505.5 nm, 590-610 nm", True),
+        ("X4e2.Nanometers, X500.5.Nanometers, X6.0e2.Nanometers", True),
+        ("1, 2, 3", False),
+        ("400, 500.5, 500", False),
+        ("S1 (1), S2 (2), S3 (3)", False),
         ("400 nm, 500.5 nm, red", False),
         ("Band 1, Band 2, Band 3", False),
         ("400 nm, 500.5 nm", False),

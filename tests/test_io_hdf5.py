@@ -380,6 +380,20 @@ def test_all_that_attributes_declare_is_no_measurement(tmp_path):
     assert np.argwhere(~valid).tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_integers_that_are_unsigned_by_an_attribute(tmp_path, bits):
+    """``_Unsigned``: NetCDF 3 knew signed integers only; the fill value is stored as signed too."""
+    largest = 2**bits - 1
+    cube = np.random.default_rng(0).integers(1, largest, (20, 20, 3))
+    cube[0, 1] = largest
+    with h5py.File(tmp_path / "a.nc", "w") as file:
+        data = file.create_dataset("cube", data=cube.astype(f"u{bits // 8}").view(f"i{bits // 8}"))
+        data.attrs.update({"_Unsigned": "true", "_FillValue": np.array(-1, f"i{bits // 8}")})
+    scene = open_scene(tmp_path / "a.nc")
+    assert (scene.dtype, scene.nodata) == (f"u{bits // 8}", largest)
+    np.testing.assert_array_equal(scene.read(Window(0, 0, 20, 20)), cube)
+
+
 @pytest.mark.parametrize("kind", ["f4", "f8"])
 def test_a_scale_is_what_is_meant_whatever_its_type(tmp_path, kind):
     with h5py.File(tmp_path / "a.nc", "w") as file:

@@ -87,6 +87,37 @@ def test_what_is_no_label_map_is_refused(tmp_path, array, message):
     assert "gt.npy" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "fill", "dtype"),
+    [("gt.npy", -9999, "i2"), ("gt.mat", -128, "f8"), ("gt.npy", -3.4028234663852886e38, "f4")],
+)
+def test_one_negative_fill_value_is_unlabelled(tmp_path, name, fill, dtype):
+    labels = sample_labels().astype(dtype)
+    labels[labels == 2] = fill
+    with pytest.warns(UserWarning, match="in 5 pixels: taken as unlabelled"):
+        read = open_labels(saved(tmp_path / name, labels))
+    np.testing.assert_array_equal(read.coded() == 0, np.isin(sample_labels(), (0, 2)))
+
+
+@pytest.mark.parametrize("text", ["-3.4028235e+38", "-3.40282e+38", "-3.4028234663852886e+38"])
+def test_declared_floats_agree_to_six_digits(tmp_path, text):
+    labels = sample_labels(dtype="f4")
+    labels[labels == 2] = np.finfo("f4").min
+    raster = write_envi(tmp_path / "gt.img", labels[:, :, None], data_ignore_value=text)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert open_labels(raster).codes == (1, 3)
+
+
+@pytest.mark.parametrize("code", [99, 254, 999, 9999, 255])
+def test_a_code_that_often_means_unlabelled_is_told(tmp_path, code):
+    labels = sample_labels(dtype="u2")
+    labels[:2] = code
+    np.save(tmp_path / "gt.npy", labels)
+    with pytest.warns(UserWarning, match=f"holds {code} in 10 pixels, which is taken for a class"):
+        assert open_labels(tmp_path / "gt.npy").codes == (1, 2, 3, code)
+
+
 CODES = (112, 311, 3301010100)
 
 

@@ -132,6 +132,41 @@ def test_a_border_of_a_large_scene(tmp_path):
         assert opened(tmp_path, cube).nodata == 0
 
 
+@pytest.mark.parametrize(
+    ("dtype", "scale", "fill"), [("i2", 1000, 0), ("f4", 1.0, 0.0), ("u2", 40_000, 14_000)]
+)
+def test_a_border_amid_the_range_of_values(tmp_path, dtype, scale, fill):
+    """Of zeros beside bands of noise round zero, as in absorption bands; or of another value."""
+    cube = spectra("f8", scale)
+    if fill == 0:
+        cube[..., 4:6] = np.random.default_rng(1).normal(0, 0.01 * scale, (ROWS, COLS, 2))
+    cube = cube.astype(dtype)
+    cube[np.indices((ROWS, COLS)).sum(0) < 20] = fill
+    whole = (cube == fill).all(axis=2)
+    with pytest.warns(UserWarning, match=f"are {fill:g}, which fills pixels up to the border"):
+        found = ~measured(opened(tmp_path, cube))
+    assert (found >= whole).all()
+    assert found.sum() <= whole.sum() + 0.02 * ROWS * COLS
+    # Other flat pixels: a scene of such spectra.
+    cube[3::7, ::9], cube[5::7, ::9] = fill + 0.5 * scale, fill + 0.6 * scale
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert opened(tmp_path, cube).nodata is None
+
+
+def test_a_declared_value_that_no_voxel_can_have_is_no_placeholder(tmp_path):
+    """Zeros stay measurements where the header says -9999 of unsigned voxels filled with 65535."""
+    cube = spectra("u2", 4000)
+    cube[..., 3] = 0
+    cube[5, 5, 3] = 1
+    cube[:4] = 65535
+    write_envi(tmp_path / "a.img", cube, data_ignore_value=-9999)
+    with pytest.warns(UserWarning, match="65535, far from all others"):
+        scene = open_scene(tmp_path / "a.img")
+    assert scene.nodata == 65535
+    assert measured(scene).sum() == (ROWS - 4) * COLS
+
+
 def saturated(cube):
     cube[cube > np.quantile(cube, 0.98)] = cube.max()
     return cube

@@ -46,6 +46,7 @@ def test_rows_and_columns(tmp_path_factory, pixels):
         "row,col,class\n1,2,3\n5,7,1\n",
         "\ufeffRow;Col;Class\r\n1;2;3\r\n\r\n5;7;1\r\n",
         "class\tid\tcol\trow\n3\t9\t2\t1\n1\t9\t7\t5",
+        "column,class,row\n2,3,1\n7,1,5\n",
         ' row , col , class \n 1.0 , 2 ,"3"\n5,7,1\n1,2,3\n',
     ],
 )
@@ -58,13 +59,17 @@ def test_ways_to_write_a_table(tmp_path, text):
 def test_coordinates(tmp_path, scene):
     places = np.array([(0, 0), (5, 7), (3, 4)])
     points = [centre(row, col) for row, col in places]
-    for names, shapes in (("x,y", points), ("lon,lat", in_crs(points, DEGREES))):
+    degrees = in_crs(points, DEGREES)
+    for names, shapes in (
+        *(("x,y", points), ("easting,northing", points)),
+        *(("lon,lat", degrees), ("longitude,latitude", degrees), ("lng,lat", degrees)),
+    ):
         xy = shapely.get_coordinates(shapes)
         lines = [f"{x:.9f},{y:.9f},{i}" for i, (x, y) in enumerate(xy, start=1)]
         labels = read(tmp_path, "\n".join([f"{names},class", *lines]), scene).labels
         assert labels[tuple(places.T)].tolist() == [1, 2, 3]
         assert np.count_nonzero(labels) == 3
-        far = f"{xy[0, 0] + 2},{xy[0, 1] + 2},1" if names == "lon,lat" else "0,0,1"
+        far = f"{xy[0, 0] + 2},{xy[0, 1] + 2},1" if shapes is degrees else "0,0,1"
         with pytest.warns(UserWarning, match=r"1 of 4 points of .*p\.csv lie outside"):
             assert read(tmp_path, "\n".join([f"{names},class", *lines, far]), scene).n_classes == 3
         with pytest.raises(LabelError, match=r"p\.csv labels no pixel of .*x\.img: it covers x"):
@@ -87,6 +92,19 @@ def test_names(tmp_path):
         found = read(tmp_path, text)
     assert found.class_names == ("corn", "oak")
     assert found.labels[0, :4].tolist() == [2, 0, 1, 0]
+
+
+def test_one_name_spelt_in_two_ways(tmp_path):
+    """Letters of two characters, as macOS writes them, are one; upper and lower case are told."""
+    table = "row,col,class\n0,0,{}\n0,1,{}\n0,2,{}\n"
+    with pytest.warns(UserWarning, match="numbered in order"):
+        found = read(tmp_path, table.format("Gr\u00fcn", "Gru\u0308n", "Feld"))
+    assert found.class_names == ("Feld", "Gr\u00fcn")
+    assert found.labels[0, :3].tolist() == [2, 2, 1]
+    with pytest.warns(UserWarning, match="'Oak', 'oak' are different classes, though only by"):
+        assert read(tmp_path, table.format("oak", "Oak", "fir")).n_classes == 3
+    with pytest.warns(UserWarning, match="'0' among names is no class"):
+        assert read(tmp_path, table.format("oak", "0", "fir")).class_names == ("fir", "oak")
 
 
 @pytest.mark.parametrize(

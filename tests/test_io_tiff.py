@@ -3,6 +3,7 @@ import os
 import pickle
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine, from_origin
 
-from hsifcn.core.errors import LabelError, SettingError, UnreadableFileError
+from hsifcn.core.errors import LabelError, Notice, SettingError, UnreadableFileError
 from hsifcn.core.scene import Window
 from hsifcn.data.standardise import valid_pixels
 from hsifcn.io import find_labels, open_labels, open_scene
@@ -134,6 +135,10 @@ SPECTRA = {
     "envi": {
         "tags": [{"ns": "ENVI", "wavelength": "{0.4, 0.5, 0.6}", "fwhm": "{0.01,0.01,0.01}",
                   "wavelength_units": "Micrometers"}]
+    },
+    "angstroms": {
+        "bands": [{"CENTER_WAVELENGTH": lambda i: 4000 + 1000 * i, "wavelength_units": "Angstrom",
+                   "fwhm": "100"}]
     },
     "list": {"tags": [{"wavelengths": "400, 500, 600", "fwhm": "[10, 10, 10]"}]},
 }  # fmt: skip
@@ -332,7 +337,11 @@ def test_masked_pixels_are_not_measured(tmp_path, how, dtype):
     mask[1, 2:], mask[5, 0] = False, False
     path = masked_tiff(tmp_path / "a.tif", cube, mask, **how)
     assert (tmp_path / "a.tif.msk").exists() == (how == {"internal": False})
-    scene = pickle.loads(pickle.dumps(open_scene(path)))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        scene = pickle.loads(pickle.dumps(open_scene(path)))
+    assert [item.category for item in told] == [Notice] * how.get("alpha", False)
+    assert all("band 4 of" in str(item.message) for item in told)
     assert scene.shape == (6, 5, 3)
     for window in (Window(0, 0, 6, 5), Window(1, 1, 5, 3)):
         block = scene.read(window)

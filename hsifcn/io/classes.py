@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from hsifcn.io.files import read_text
 
 LARGEST_CODE = 2**32 - 1  # what a raster of 32 bits can hold
 LARGEST_COUNT = 1000  # classes; more are measurements or identifiers
+_LARGE, _SIX_DIGITS = 1e15, 2e-6  # a float that is no code; how far rounding moves it
 _DIGITS = re.compile(r"-?[0-9]+(\.0*)?")
 _CODED_NAME = re.compile(r"([0-9]+)\s*[=:,;\t]\s*(\S.*)")
 _MISSING = ("na", "n/a", "#n/a", "nan", "null", "none")  # as R, pandas and spreadsheets write it
@@ -144,10 +146,20 @@ def class_codes(
                 stacklevel=2,
             )
         return _written_in_digits(path, texts, blanks)
+    if "0" in found and "0" not in names.values():
+        warnings.warn(f"{path}: '0' among names is no class", stacklevel=2)
+        texts = ["" if text == "0" else text for text in texts]
+        found.remove("0")
     if blanks and not names:
         warnings.warn(
             f"{path}: {_quoted(blanks)} is taken for the name of a class; leave the cell blank if "
             "it means none",
+            stacklevel=2,
+        )
+    alike = [text for text in found if sum(text.casefold() == t.casefold() for t in found) > 1]
+    if alike:
+        warnings.warn(
+            f"{path}: {_quoted(alike)} are different classes, though only by upper and lower case",
             stacklevel=2,
         )
     return _named(path, texts, found, names, complete)
@@ -198,7 +210,9 @@ def require_class_codes(path: str, values: npt.NDArray[Any]) -> None:
             f"{path} holds values that are no whole numbers", "labels are 0, 1, 2, ..."
         )
     if values.size and values.min() < 0:
-        raise LabelError(f"{path} holds negative labels", "0 must mean unlabelled")
+        raise LabelError(
+            f"{path} holds negative labels", f"0 must mean unlabelled, not {values.min():g}"
+        )
     if values.size and values.max() > LARGEST_CODE:
         raise LabelError(
             f"{path} holds labels up to {int(values.max())}",
@@ -226,7 +240,7 @@ def read_class_names(path: str | os.PathLike[str]) -> dict[int, str]:
     LabelError
         It holds no name, or one code twice.
     """
-    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    lines = [composed(line.strip()) for line in read_text(path).splitlines() if line.strip()]
     if not 0 < len(lines) <= LARGEST_COUNT:
         raise LabelError(f"{os.fspath(path)} holds {len(lines)} class names", "one a line")
     coded = [match for line in lines if (match := _CODED_NAME.fullmatch(line))]
@@ -253,7 +267,25 @@ def _text(value: Any) -> str:
     if isinstance(value, (bool, np.bool_)):
         return str(bool(value)).lower()
     missing = value is None or (isinstance(value, float) and np.isnan(value))
-    return "" if missing else " ".join(str(value).split())
+    return "" if missing else composed(" ".join(str(value).split()))
+
+
+def composed(name: str) -> str:
+    """A name with its letters composed, so that one name has one spelling in Unicode (NFC)."""
+    return unicodedata.normalize("NFC", name)
+
+
+def unlabel(labels: npt.NDArray[Any], nodata: float) -> None:
+    """Set labels that hold the declared no-data value to 0, in place.
+
+    Headers write the largest floats with six digits.
+    """
+    if labels.dtype.kind == "f" and abs(nodata) > _LARGE:
+        labels[np.isclose(labels, nodata, rtol=_SIX_DIGITS, atol=0)] = 0
+    elif labels.dtype.kind == "f":
+        labels[labels == labels.dtype.type(nodata)] = 0
+    else:
+        labels[labels == np.float64(nodata)] = 0
 
 
 def _are_codes(texts: Sequence[str]) -> bool:

@@ -21,8 +21,20 @@ from hsifcn.io.listing import Cube, Listing, Numbers, Part
 from hsifcn.io.wavelengths import NAMES, are_wavelengths, is_length_of_waves, to_nanometres
 
 _MEANINGS = {
-    "x": ({"projection_x_coordinate", "longitude"}, {"x", "lon", "longitude", "easting"}),
-    "y": ({"projection_y_coordinate", "latitude"}, {"y", "lat", "latitude", "northing"}),
+    "x": (
+        {"projection_x_coordinate", "longitude"},
+        {
+            *("x", "lon", "longitude", "easting", "col", "cols", "column", "columns"),
+            *("sample", "samples", "crosstrack", "pixels_per_line"),
+        },
+    ),
+    "y": (
+        {"projection_y_coordinate", "latitude"},
+        {
+            *("y", "lat", "latitude", "northing", "row", "rows", "line", "lines"),
+            *("downtrack", "number_of_lines"),
+        },
+    ),
 }
 _EAST = {"degrees_east", "degree_east", "degree_e", "degrees_e", "degreee", "degreese"}
 _NORTH = {"degrees_north", "degree_north", "degree_n", "degrees_n", "degreen", "degreesn"}
@@ -136,7 +148,7 @@ def _spectrum(listing: Listing, name: str) -> tuple[Numbers | None, Numbers | No
             if len(numbers) in shape and np.all(numbers > 0):
                 units = str(about.get("units", about.get("wavelength_units", "")))
                 found.setdefault(kind, (numbers, units))
-            else:
+            elif np.any(numbers != 0):  # zeros are an axis without coordinates
                 misfits.append(kind)
     if "wavelengths" in misfits and "wavelengths" not in found:
         warnings.warn(

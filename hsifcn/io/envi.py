@@ -27,6 +27,7 @@ from hsifcn.core.errors import (
 )
 from hsifcn.core.scene import Window
 from hsifcn.io.affine import calibrated
+from hsifcn.io.classes import unlabel
 from hsifcn.io.envi_header import EnviHeader, format_header, read_header
 from hsifcn.io.envi_map import map_fields, read_grid
 from hsifcn.io.formats import FileScene, Format, GivenLabels, refuse_variable
@@ -131,7 +132,7 @@ def read_labels(path: str, variable: str | None) -> GivenLabels:
     labels = voxels.read(Window(0, 0, rows, cols))[:, :, 0]
     nodata = header.number("data ignore value")
     if nodata is not None:
-        labels[labels == np.float64(nodata)] = 0
+        unlabel(labels, nodata)
     return GivenLabels(
         array=labels,
         class_names=_class_names(header),

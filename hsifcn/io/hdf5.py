@@ -22,6 +22,7 @@ from hsifcn.io.affine import unpacked
 from hsifcn.io.axes import refuse_small_cube
 from hsifcn.io.cache import UnpackedArray
 from hsifcn.io.child import run_child
+from hsifcn.io.classes import unlabel
 from hsifcn.io.coordinates import plain_cube, read_grid
 from hsifcn.io.formats import (
     FileScene,
@@ -101,7 +102,7 @@ def read_labels(path: str, variable: str | None) -> GivenLabels:
     def read(window: Window) -> npt.NDArray[Any]:
         labels = array.read(window)
         for fill in listing.fills(name):
-            labels[labels == np.float64(fill)] = 0
+            unlabel(labels, fill)
         return labels
 
     grid = read_grid(listing, name, 0, 1)
@@ -163,8 +164,9 @@ def _array(listing: Listing, cube: Cube, name: str, placed: bool) -> UnpackedArr
         shape = [*described["shape"], 1][:3] if len(described["shape"]) == 2 else described["shape"]
         rows, cols, bands = (shape[axis] for axis in part.axes)
         shapes.append((rows, cols, bands if part.bands is None else len(part.bands)))
-        kinds.add(described["dtype"])
-        nbytes = rows * cols * bands * np.dtype(described["dtype"]).itemsize
+        dtype = listing.dtype(part.dataset)
+        kinds.add(dtype.name)
+        nbytes = rows * cols * bands * dtype.itemsize
         refuse_lying_size(f"{listing.path}", nbytes)
     if len({shape[:2] for shape in shapes}) > 1 or len(kinds) > 1:
         raise UnreadableFileError(f"{listing.path} has cubes that do not fit together")
@@ -221,8 +223,9 @@ def _only(listing: Listing) -> str:
         if len(described["shape"]) == 3 and _is_numeric(described, "iuf")
     ]
     if not cubes:
-        held = ", ".join(list(listing.datasets)[:12]) or "nothing"
-        raise UnreadableFileError(f"{listing.path} holds no cube", f"it holds {held}")
+        shapes = ((name, tuple(about["shape"])) for name, about in listing.datasets.items())
+        held = ", ".join([f"{name} {shape}" for name, shape in shapes][:12]) or "nothing"
+        raise UnreadableFileError(f"{listing.path} holds no cube of three axes", f"it holds {held}")
     if len(cubes) > 1:
         names = ", ".join(f"{listing.path}:{name}" for name in cubes[:12])
         raise AmbiguousInputError(f"{listing.path} holds several cubes: {names}", "name one")

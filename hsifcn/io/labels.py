@@ -14,14 +14,25 @@ import numpy.typing as npt
 from hsifcn.core.errors import LabelError
 from hsifcn.core.scene import Grid, LabelMap, default_class_name, default_colours
 from hsifcn.io.alignment import Target, align, moved_grid, sizes_differ, window_covering
-from hsifcn.io.classes import LARGEST_COUNT, require_class_codes
+from hsifcn.io.classes import LARGEST_COUNT, composed, require_class_codes
 from hsifcn.io.formats import GivenLabels
 
 _LARGE = 2**25  # pixels of a label raster, of which only those at the scene are read
 _SCENE_ENDINGS = ("_corrected", "_cube")
 _LABEL_ENDINGS = ("_gt", "_labels")
 NO_SCENE_ENDINGS = (*_LABEL_ENDINGS, "_map", "_probabilities")
-_FILL_VALUES = (127, 255, 32767, 65535, 2**31 - 1, 2**32 - 1)  # largest of their types
+# Largest of their types, and what programs write for "unlabelled" besides.
+_FILL_VALUES = (127, 255, 32767, 65535, 2**31 - 1, 2**32 - 1, 99, 254, 999, 9999, 99999)
+_NEGATIVE_FILLS = (
+    -999,
+    -9999,
+    -99999,
+    -128,
+    -32768,
+    -32767,
+    np.finfo("f4").min,
+    np.finfo("f8").min,
+)
 
 
 def label_map(
@@ -67,7 +78,8 @@ def label_map(
         raise LabelError(
             f"{path} holds {len(present)} different values", "a label map holds class codes"
         )
-    names = {**given.class_names, **(class_names or {})}
+    told = {**given.class_names, **(class_names or {})}
+    names = {code: composed(name) for code, name in told.items()}
     _warn_of_fill_value(path, present, names, array)
     codes = tuple(sorted({*present, *names}))
     default = default_colours(len(codes))
@@ -136,10 +148,24 @@ def _checked(path: str, labels: npt.NDArray[Any]) -> npt.NDArray[np.integer[Any]
         raise LabelError(f"{path} has the shape {labels.shape}", "a label map is (rows, cols)")
     if labels.dtype.kind == "f":
         labels = np.where(np.isnan(labels), labels.dtype.type(0), labels)
+    labels = _without_negative_fill(path, labels)
     require_class_codes(path, labels)
     if not labels.any():
         raise LabelError(f"{path} labels no pixel", "classes are counted from 1")
     return np.ascontiguousarray(labels, dtype=np.min_scalar_type(int(labels.max())))
+
+
+def _without_negative_fill(path: str, labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Labels whose only negative value, if it is a usual fill value, is unlabelled."""
+    negative = labels < 0
+    found = np.unique(labels[negative])
+    if len(found) != 1 or found[0] not in _NEGATIVE_FILLS:
+        return labels
+    warnings.warn(
+        f"{path} holds {found[0]:g} in {np.count_nonzero(negative):,} pixels: taken as unlabelled",
+        stacklevel=2,
+    )
+    return np.where(negative, labels.dtype.type(0), labels)
 
 
 def _codes_present(labels: npt.NDArray[np.integer[Any]]) -> list[int]:
@@ -169,7 +195,7 @@ def _numbered(
 def _warn_of_fill_value(
     path: str, present: list[int], names: Mapping[int, str], labels: npt.NDArray[np.integer[Any]]
 ) -> None:
-    """Tell of a largest code that fills its type and stands far from all others."""
+    """Tell of a largest code that programs fill with and that stands far from all others."""
     if len(present) < 3 or present[-1] not in _FILL_VALUES or present[-1] in names:
         return
     if present[-1] > 2 * present[-2]:

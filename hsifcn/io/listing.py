@@ -95,6 +95,25 @@ class Listing:
         found = isinstance(value, int | float) and np.isfinite(value)
         return float(value) if found else None  # type: ignore[arg-type]
 
+    def dtype(self, dataset: str) -> np.dtype[Any]:
+        """Type of a dataset's numbers.
+
+        ``_Unsigned`` makes integers unsigned that are stored as signed (NetCDF Users Guide,
+        "Attribute Conventions").
+        """
+        dtype = np.dtype(self.datasets[dataset]["dtype"])
+        return np.dtype(f"u{dtype.itemsize}") if self._unsigned(dataset) else dtype
+
+    def _unsigned(self, dataset: str) -> bool:
+        described = self.datasets[dataset]
+        told = str(described["attributes"].get("_Unsigned", "")).casefold() == "true"
+        return told and np.dtype(described["dtype"]).kind == "i"
+
+    def _as_read(self, dataset: str, value: float) -> float:
+        """A value of an attribute in the type in which voxels are read."""
+        wraps = value < 0 and self._unsigned(dataset)
+        return value + 2.0 ** (8 * self.dtype(dataset).itemsize) if wraps else value
+
     def fills(self, dataset: str) -> tuple[float, ...]:
         """What a dataset's attributes declare as no measurement, the value of CF first."""
         attributes = self.datasets[dataset]["attributes"]
@@ -103,7 +122,7 @@ class Listing:
             value = attributes.get(name)
             for number in value if isinstance(value, list) else [value]:
                 if isinstance(number, int | float) and np.isfinite(number):
-                    found.append(float(number))
+                    found.append(self._as_read(dataset, float(number)))
         return tuple(dict.fromkeys(found))
 
     def limits(self, dataset: str) -> tuple[float, float]:
@@ -113,6 +132,9 @@ class Listing:
         both = self.numbers(attributes.get("valid_range"))
         if both is not None and len(both) == 2:
             low, high = both.tolist()
+        low, high = (
+            bound if bound is None else self._as_read(dataset, bound) for bound in (low, high)
+        )
         return -np.inf if low is None else low, np.inf if high is None else high
 
 

@@ -39,7 +39,8 @@ _CHILD = "mat"
 # What numbers of rows and columns are called beside a matrix of spectra.
 _SIZES = (
     *(("nrow", "ncol"), ("nrows", "ncols"), ("rows", "cols"), ("lines", "cols")),
-    *(("lines", "samples"), ("height", "width"), ("h", "w")),
+    *(("lines", "samples"), ("height", "width"), ("h", "w"), ("rows", "columns")),
+    *(("lines", "columns"), ("n_rows", "n_cols"), ("num_rows", "num_cols"), ("m", "n")),
 )
 _VARIABLE_LIMIT = 2**31 - 1  # bytes of a variable in a v5 file
 
@@ -108,7 +109,7 @@ def _scene(path: str, listed: list[Listed], found: Listed) -> FileScene:
     beside = _beside(listed, found[0], NAMES)
     if beside is None:
         return scene
-    count = max(beside[1]) if len(beside[1]) == 2 and min(beside[1]) == 1 else None
+    count = max(beside[1]) if math.prod(beside[1]) == max(beside[1]) else None
     axes = axes_by_wavelengths(scene.shape, count)
     scene = turned(scene, axes) if axes else scene
     return dataclasses.replace(scene, wavelengths=_wavelengths(path, beside, scene.shape[2]))
@@ -226,6 +227,7 @@ FORMAT = Format(
 
 def _array(path: str, item: Listed) -> UnpackedArray:
     name, shape, dtype = item
+    shape = (1, 1, *shape)[-2:] if len(shape) < 2 else shape  # of HDF5 that MATLAB did not write
     bands = shape[2] if len(shape) == 3 else 1
     return UnpackedArray(
         file=cache.state_of(path),
@@ -248,7 +250,7 @@ def _beside(listed: list[Listed], name: str, wanted: tuple[str, ...]) -> Listed 
 
 
 def _wavelengths(path: str, item: Listed, bands: int) -> npt.NDArray[np.float64] | None:
-    fits = len(item[1]) == 2 and math.prod(item[1]) == bands
+    fits = len(item[1]) <= 2 and math.prod(item[1]) == bands
     return listed_wavelengths(path, _array(path, item).read_map() if fits else (), bands)
 
 

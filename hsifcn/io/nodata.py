@@ -4,6 +4,8 @@ A scene is looked at when it is opened: in small windows, as a whole if it is sm
 as a fill value where at least ``_LEAST`` voxels hold exactly it and
 
 - all bands of pixels hold it, and it is below nearly all else or far above (``_APART``), or
+- all of many bands of pixels hold it, up to the border of the scene, and hardly any other pixel
+  is flat or holds it in some band (``_FLAT``), or
 - it is one that programs fill with (``_USUAL``) and apart from all else (``_APART``), or
 - it is very far from all else (``_FAR``).
 
@@ -40,6 +42,7 @@ _VOXELS = 500_000  # of a scene that is looked at as a whole, else in windows
 _ACROSS = 6  # windows, and as many down
 _PIXELS = 2_000  # whose quantiles are taken
 _MANY_BANDS = 8  # that do not hold the same value by chance; fewer do at the border of a scene
+_FLAT = 0.01  # share of pixels: at least so many hold a fill, fewer others are flat spectra
 
 Values = npt.NDArray[np.float64]
 
@@ -116,6 +119,9 @@ def declare_nodata(
     if scene.dtype.kind in "iu":
         limits = np.iinfo(scene.dtype)
         others = {other for other in others if limits.min <= other <= limits.max}
+        if others and nodata is not None and not limits.min <= nodata <= limits.max:
+            nodata = max(others, key=abs)  # the one declared can be no voxel
+            others -= {nodata}
         if low <= limits.min and high >= limits.max and not others:
             return dataclasses.replace(scene, nodata=nodata)
         if nodata is None or not limits.min <= nodata <= limits.max:
@@ -153,12 +159,14 @@ def find_nodata(scene: FileScene) -> FileScene:
         shares.append(float((spectra == fill).mean()))
         spectra[spectra == fill] = np.nan
     low, high, span = _range(spectra)
+    amid = {fill for fill in fills if low < fill < high}
     low, high = low - _BROKEN * span, high + _BROKEN * span
     broken = spectra[(spectra < low) | (spectra > high)]
     for fill, share in zip(fills, shares, strict=True):
+        where = "which fills pixels up to the border" if fill in amid else "far from all others"
         warnings.warn(
-            f"{share:.2%} of the voxels of {scene.path} that were looked at are {fill:g}, far from "
-            "all others: taken as no-data (--nodata declares such a value)",
+            f"{share:.2%} of the voxels of {scene.path} that were looked at are {fill:g}, {where}: "
+            "taken as no-data (--nodata declares such a value)",
             stacklevel=2,
         )
     if broken.size:
@@ -225,7 +233,28 @@ def _fill_of_pixels(spectra: Values, at_border: npt.NDArray[np.bool_]) -> float 
         below = others.size and (others <= value).mean() < 0.01
         if below or (value - np.max(others, initial=-np.inf) > _APART * span > 0):
             return float(value)
+        if spectra.shape[1] >= _MANY_BANDS and _fills_a_border(spectra, pixels, alike, at_border):
+            return float(value)
     return None
+
+
+def _fills_a_border(
+    spectra: Values,
+    pixels: npt.NDArray[np.bool_],
+    alike: npt.NDArray[np.bool_],
+    at_border: npt.NDArray[np.bool_],
+) -> bool:
+    """Whether one value of all bands is no spectrum though it lies amid those of others.
+
+    There are many such pixels, up to the border, hardly any others are flat, and hardly any hold
+    the value in some band: those would be lost. Zeros in some bands lose no pixel.
+    """
+    value, others = spectra[pixels][0, 0], spectra[~pixels]
+    share = 1 / max(1, len(others))
+    held = 0.0 if value == 0 else (others == value).any(axis=1).sum() * share
+    flat = (alike & ~pixels).sum() * share
+    at_edge = (pixels & at_border).sum() >= _LEAST
+    return bool(at_edge and pixels.mean() > _FLAT and flat < _FLAT and held < _FLAT)
 
 
 def _fill_of_voxels(spectra: Values) -> float | None:

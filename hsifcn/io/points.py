@@ -17,7 +17,12 @@ from hsifcn.io.files import read_text
 from hsifcn.io.formats import GivenLabels
 
 SUFFIXES = (".csv",)
-PLACES = (("row", "col"), ("x", "y"), ("lon", "lat"))
+PLACES = (
+    *(("row", "col"), ("row", "column"), ("x", "y"), ("easting", "northing")),
+    *(("lon", "lat"), ("longitude", "latitude"), ("lng", "lat")),
+)
+_ROWS = PLACES[:2]
+_DEGREES = PLACES[4:]
 _LONGITUDE_LATITUDE = "EPSG:4326"
 
 Places = npt.NDArray[np.int64]
@@ -69,17 +74,17 @@ def read_labels(path: str, target: Target, field: str | None) -> GivenLabels:
         target.class_names,
         complete=target.names_are_complete,
     )
-    if kinds == ("row", "col"):
+    if kinds in _ROWS:
         rows, cols = _indices(path, lines, first, second, target.shape)
     else:
-        crs = _LONGITUDE_LATITUDE if kinds == ("lon", "lat") else None
+        crs = _LONGITUDE_LATITUDE if kinds in _DEGREES else None
         rows, cols = _pixels(path, first, second, crs, target)
     inside = rows >= 0
     kept = [line for line, used in zip(lines, inside, strict=True) if used]
     at = rows[inside], cols[inside]
     labels = _labelled(path, kept, *at, classes.codes[inside], target.shape)
     features = None
-    if kinds != ("row", "col"):  # points of a map, and not pixels of the scene
+    if kinds not in _ROWS:  # points of a map, and not pixels of the scene
         features = np.zeros(target.shape, np.int32)
         features[at] = np.flatnonzero(inside) + 1
         features[labels == 0] = 0

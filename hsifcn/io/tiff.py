@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hsifcn.core.errors import LabelError, UnreadableFileError
+from hsifcn.core.errors import LabelError, Notice, UnreadableFileError
 from hsifcn.core.scene import Grid, Window
 from hsifcn.io.affine import unpacked
 from hsifcn.io.cache import UnpackedArray, state_of
 from hsifcn.io.child import run_child
+from hsifcn.io.classes import unlabel
 from hsifcn.io.files import utf8_path
 from hsifcn.io.formats import (
     FileScene,
@@ -220,7 +221,7 @@ def read_label_window(path: str, window: Window) -> npt.NDArray[Any]:
         voxels, nodata = _voxels(dataset, path), _nodata(dataset)
     labels: npt.NDArray[Any] = voxels.read(window)[:, :, 0]
     if nodata is not None:
-        labels[labels == np.float64(nodata)] = 0
+        unlabel(labels, nodata)
     return labels
 
 
@@ -275,6 +276,14 @@ def _voxels(dataset: Any, path: str) -> TiffArray:
         for band, meaning in enumerate(dataset.colorinterp, start=1)
         if meaning != ColorInterp.alpha or dataset.count == 1
     ]
+    alpha = sorted({*range(1, dataset.count + 1)} - {*bands})
+    if alpha:
+        warnings.warn(
+            f"band {alpha[-1]} of {path} is alpha by its header: it masks and is not read; if it "
+            f"was measured, 'gdal_edit -colorinterp_{alpha[-1]} undefined' tells so",
+            Notice,
+            stacklevel=2,
+        )
     of_bands = dataset.mask_flag_enums  # asked once: every time it is worked out for all bands
     flags = [of_bands[band - 1] for band in bands]
     masked = not all(flags) or not set().union(*flags) <= {MaskFlags.all_valid, MaskFlags.nodata}

@@ -23,6 +23,8 @@ import numpy.typing as npt
 
 from hsifcn.io.wavelengths import are_wavelengths, named_wavelengths, to_nanometres
 
+_WAVELENGTHS = ("wavelength", "center_wavelength", "central_wavelength", "wavelength_nm")
+
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
@@ -65,7 +67,7 @@ def read_spectrum(dataset: Any, bands: Sequence[int], path: str) -> Spectrum:
     good = np.ones(count, np.bool_) if bbl is None else bbl > 0
     for given, widths, units in (
         (_each(imagery, "central_wavelength_um"), _each(imagery, "fwhm_um"), "um"),
-        (_each(plain, "wavelength"), _each(plain, "fwhm"), _units(plain[0])),
+        (_each(plain, *_WAVELENGTHS), _each(plain, "fwhm"), _units(plain[0])),
         (
             _items(whole.get("wavelength", whole.get("wavelengths", "")), count),
             _items(whole.get("fwhm", ""), count),
@@ -94,8 +96,8 @@ def _lower(tags: Mapping[str, str]) -> dict[str, str]:
     return {key.lower().replace(" ", "_"): value for key, value in tags.items()}
 
 
-def _each(bands: Sequence[Mapping[str, str]], key: str) -> list[str | None]:
-    return [tags.get(key) for tags in bands]
+def _each(bands: Sequence[Mapping[str, str]], *keys: str) -> list[str | None]:
+    return [next((tags[key] for key in keys if key in tags), None) for tags in bands]
 
 
 def _units(tags: Mapping[str, str]) -> str:

@@ -14,15 +14,29 @@ import numpy.typing as npt
 from hsifcn.core.errors import UnreadableFileError
 from hsifcn.io.files import read_text
 
-_NANOMETRES = {"nanometers", "nanometres", "nanometer", "nanometre", "nm"}
-_MICROMETRES = {
-    *("micrometers", "micrometres", "micrometer", "micrometre"),
-    *("microns", "micron", "um", "µm", "μm"),
+_UNITS = {  # nm
+    **dict.fromkeys(("nanometers", "nanometres", "nanometer", "nanometre", "nm"), 1.0),
+    **dict.fromkeys(("micrometers", "micrometres", "micrometer", "micrometre"), 1e3),
+    **dict.fromkeys(("microns", "micron", "um", "µm", "μm"), 1e3),
+    **dict.fromkeys(("angstroms", "angstrom", "ångström", "ångströms", "å"), 0.1),
+    **dict.fromkeys(("millimeters", "millimetres", "millimeter", "millimetre", "mm"), 1e6),
+    **dict.fromkeys(("meters", "metres", "meter", "metre", "m"), 1e9),
 }
-NAMES = ("wavelength", "wavelengths", "wavelength_nm", "wavelengths_nm", "wl")  # of lists of them
-_IN_NAMES = re.compile(
-    r"(\d+(?:\.\d+)?) *(nm|nanomet(?:er|re)s?|[uµμ]m|micromet(?:er|re)s?|microns?)\b", re.IGNORECASE
+_SHORTEST, _LONGEST = 100.0, 1e5  # nm; no imaging spectrometer measures beyond,
+_USUAL_NM = 200.0, 20_000.0  # and hardly one beyond these
+NAMES = (  # of lists of them
+    *("wavelength", "wavelengths", "wavelength_nm", "wavelengths_nm", "wl", "wvl", "lambda"),
+    *("wave", "waves", "wavelength_um", "center_wavelength", "center_wavelengths"),
+    *("central_wavelength", "central_wavelengths", "centre_wavelengths"),
 )
+_NUMBER = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
+_IN_NAMES = re.compile(
+    rf"(?:({_NUMBER}) *[-\N{{EN DASH}}] *)?({_NUMBER})[ ._]*"
+    r"(nm|nanomet(?:er|re)s?|[uµμ]m|micromet(?:er|re)s?|microns?)\b",
+    re.IGNORECASE,
+)
+_BARE_NUMBER = re.compile(rf"(?:.*\()?({_NUMBER})\)?", re.IGNORECASE)  # also in brackets at the end
+_WIDEST = 0.3  # of a wavelength, the width of a band that is given by both of its ends
 _NO_WAVELENGTHS = {"index", "wavenumber", "ghz", "mhz"}
 
 
@@ -32,21 +46,35 @@ def to_nanometres(values: npt.NDArray[np.float64], units: str = "") -> npt.NDArr
     Parameters
     ----------
     values : ndarray, (bands,), float64
-        Wavelengths, or widths together with ``units``.
+        Wavelengths.
     units : str
-        As a file names them. Under any other name than those of nm and µm, values that are all
-        under 100 are taken as µm: no imaging spectrometer measures below 100 nm.
+        As a file names them. In units that are not known values that are all under 100 are taken
+        as µm, others as nm: no imaging spectrometer measures below 100 nm.
+
+    Warns
+    -----
+    UserWarning
+        In the units that are named they would be no wavelengths of light: they are taken as µm or
+        nm by their size.
     """
-    units = units.strip().lower()
-    micrometres = units in _MICROMETRES
-    if units not in _MICROMETRES | _NANOMETRES:
-        micrometres = bool(np.all(values < 100))
-    return values * 1000.0 if micrometres else values
+    by_size = 1000.0 if np.all(values < _SHORTEST) else 1.0
+    factor = _UNITS.get(units.strip().lower(), by_size)
+    if values.size and factor != by_size:
+        low, high = float(values.min()), float(values.max())
+        none = high * factor < _SHORTEST or low * factor > _LONGEST
+        if none and _USUAL_NM[0] <= low * by_size and high * by_size <= _USUAL_NM[1]:
+            warnings.warn(
+                f"{low:g} to {high:g} {units.strip()[:40]} are no wavelengths of light: taken as "
+                f"{'µm' if by_size > 1 else 'nm'}",
+                stacklevel=2,
+            )
+            factor = by_size
+    return values * factor
 
 
 def is_length_of_waves(units: str) -> bool:
-    """Tell whether units, as a file names them, are nm or µm."""
-    return units.strip().lower() in _MICROMETRES | _NANOMETRES
+    """Tell whether units, as a file names them, are nm, µm or Å."""
+    return 0 < _UNITS.get(units.strip().lower(), 0) <= 1000
 
 
 def are_wavelengths(values: npt.NDArray[np.float64], units: str) -> bool:
@@ -61,16 +89,29 @@ def are_wavelengths(values: npt.NDArray[np.float64], units: str) -> bool:
 def named_wavelengths(names: Sequence[str | None]) -> npt.NDArray[np.float64] | None:
     """Wavelengths in nm out of names of bands: ``Band 7 (455.2 nm)``, ``455.2 Nanometers``.
 
-    None where a name holds none, or 0.
+    Of ``450-460 nm`` it is the middle. Names that are nothing but increasing numbers, or have one
+    in brackets at the end, are wavelengths if light has such. None where a name holds none, or 0.
     """
     found = [_IN_NAMES.search(name or "") for name in names]
-    values = [
-        float(match[1]) * (1 if match[2].lower().startswith("n") else 1000)
-        for match in found
-        if match is not None
-    ]
-    complete = len(values) == len(names) > 0 and min(values) > 0
-    return np.array(values, np.float64) if complete else None
+    values = [_centre(match) for match in found if match is not None]
+    if len(values) == len(names) > 0 and min(values) > 0:
+        return np.array(values, np.float64)
+    bare = [_BARE_NUMBER.fullmatch((name or "").strip()) for name in names]
+    numbers = np.array([float(match[1]) for match in bare if match is not None])
+    if len(numbers) != len(names) or len(numbers) < 2 or not np.all(np.diff(numbers) > 0):
+        return None
+    nanometres = numbers * (1000.0 if numbers[-1] < _SHORTEST else 1.0)
+    fractions = numbers[-1] >= _SHORTEST or bool(np.any(numbers % 1))
+    light = nanometres[0] >= 300 and nanometres[-1] <= 15_000
+    return nanometres if light and fractions else None
+
+
+def _centre(match: re.Match[str]) -> float:
+    """Wavelength in nm that a name of a band tells; of both ends of a band their middle."""
+    low, high = float(match[1] or match[2]), float(match[2])
+    is_range = 0 < high - low < _WIDEST * high
+    value = (low + high) / 2 if is_range else high
+    return value * (1.0 if match[3].lower().startswith("n") else 1000.0)
 
 
 def listed_wavelengths(
