@@ -238,10 +238,10 @@ def measure(folder: Path, given: argparse.Namespace) -> list[str]:
         ),
         "",
         f"An estimate, not a measurement: {GRANULES:,} EMIT granules of {EMIT[0]} x {EMIT[1]} "
-        f"pixels and {EMIT[2]} bands, float32, on {FLEET} workers of one core as the one measured above "
-        f"({rate / 1e6:.2f} million pixels a second of {bands} bands; time taken to grow with the "
-        "bands). Assumed are a storage that gives all workers together the rate named, and the "
-        "price. Unpacking of compressed NetCDF comes on top; see [reading](reading.md).",
+        f"pixels and {EMIT[2]} bands, float32, on {FLEET} workers of one core as the one measured "
+        f"above ({rate / 1e6:.2f} million pixels a second of {bands} bands; time is taken to grow "
+        "with the bands). Assumed are a storage that gives all workers together the rate named, "
+        "and the price. Unpacking of compressed NetCDF comes on top; see [reading](reading.md).",
         "",
         *markdown_table(["what", "estimate"], estimate_rows(rate, bands)),
     ]

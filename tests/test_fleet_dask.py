@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -151,6 +152,37 @@ def test_the_maps_are_those_of_this_machine(folder, dask):
     assert len(done.json["failed"]) == 1
     again = on_cluster(folder, dask)
     assert "7 of 7 scenes were dealt with before" in again.err
+
+
+def test_a_large_scene_is_mapped_in_parts(folder, dask):
+    """By two workers in rows of tiles; one is lost on the way; the map is that of one machine."""
+    cube = np.load(folder / "scene.npy")
+    large = np.tile(np.round(1000 * cube).astype("i2"), (230, 42, 1))  # 4600 x 1008 pixels
+    write_envi(folder / "large.img", large, order="bip", reflectance_scale_factor=1000)
+    given = ["predict", "runs/cube", "large.img", "--precision", "float32"]
+    given += ["--confidence", "--probabilities"]
+    assert command(folder, *given, "-o", "whole.img").code == 0
+    dask.scheduler()
+    dask.worker()
+    lost = dask.worker()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hsifcn", *given, "-o", "maps", "--scheduler", dask.address, "-q"],
+        cwd=folder,
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: list((folder / "maps").glob(".large_map.img.parts/rows_*.hdr")))
+    lost.send_signal(signal.SIGKILL)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    for end in ("", "_confidence", "_probabilities"):
+        whole = (folder / f"whole{end}.img").read_bytes()
+        assert (folder / f"maps/large_map{end}.img").read_bytes() == whole
+    assert [path.name for path in (folder / "maps").glob(".*")] == []
+    assert finished(folder) == 1
+    counts = json.loads((folder / "maps/summary.json").read_text())["totals"]["counts"]
+    assert counts == json.loads((folder / "whole.img.json").read_text())["counts"]
 
 
 def test_no_cluster_no_workers_no_fit_worker(folder, dask):

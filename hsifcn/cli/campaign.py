@@ -64,7 +64,7 @@ def predict_many(output: Output, paths: Sequence[str], asked: Asked, ways: Ways)
     failed = summary["totals"]["failed"]
     if failed:
         raise FailedError(
-            f"{failed} of {summary['totals']['scenes']} scenes failed; the others are mapped",
+            f"{failed} of {summary['totals']['scenes']} scenes failed",
             "put right what is told above, then give the command again with --retry-failed",
         )
 
@@ -142,13 +142,13 @@ def summary_text(summary: dict[str, Any], folder: Path) -> str:
     from hsifcn.cli.tables import counts_table
 
     totals = summary["totals"]
-    parts = [f"{totals['mapped']} mapped"]
+    parts = [f"mapped {totals['mapped']}"]
     parts += [
-        f"{totals[key]} {key.replace('_', ' ')}"
+        f"{key.replace('_', ' ')} {totals[key]}"
         for key in ("failed", "left_out", "missing")
         if totals[key]
     ]
-    lines = [f"{totals['scenes']} scenes: {', '.join(parts)}"]
+    lines = [f"scenes {totals['scenes']}: {', '.join(parts)}"]
     if totals["pixels"]:
         lines = [counts_table(totals["counts"], summary["class_names"]), "", *lines]
     for name, title in (("failed", "failed"), ("left_out", "left out")):

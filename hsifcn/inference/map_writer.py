@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from hsifcn.core.scene import Scene, Window, codes_table, labels_of
+from hsifcn.core.scene import Scene, Window, codes_table, labels_of, labels_of_codes
 from hsifcn.inference.bundle import Bundle
 from hsifcn.inference.tiling import WRITE_PIXELS
-from hsifcn.io import RasterWriter, create_raster
+from hsifcn.io import RasterWriter, create_raster, open_scene
 from hsifcn.io.polygons import NO_CONFIDENCE
 
 
@@ -36,6 +37,8 @@ class MapFiles:
     map_path : Path
     confidence, probabilities, overwrite : bool
     min_confidence : float
+    rows : tuple of int, optional
+        First row and the one behind the last, where the files hold these rows alone.
 
     Attributes
     ----------
@@ -53,14 +56,27 @@ class MapFiles:
         probabilities: bool,
         min_confidence: float,
         overwrite: bool,
+        rows: tuple[int, int] | None = None,
     ) -> None:
         self.bundle = bundle
-        self.scene = scene
         self.map_path = map_path
         self.confidence_path = confidence_path(map_path) if confidence else None
         self.probabilities_path = probabilities_path(map_path) if probabilities else None
         self.min_confidence = min_confidence
         self.overwrite = overwrite
+        self.first_row, last = rows or (0, scene.shape[0])
+        self.shape = last - self.first_row, scene.shape[1]
+        self.grid = None if rows else scene.grid
+        # Rows alone are a raster of codes, which is read again as it is.
+        self._classes: dict[str, Any] = (
+            {}
+            if rows
+            else {
+                "class_names": bundle.class_names,
+                "colours": bundle.colours,
+                "class_codes": bundle.class_codes,
+            }
+        )
         self.counts = np.zeros(bundle.spec.classes + 1, np.int64)
         self._codes = codes_table(bundle.class_codes)
         self._files = ExitStack()
@@ -88,34 +104,62 @@ class MapFiles:
     def write(self, part: MappedTile) -> None:
         """Write the core of a tile."""
         for piece in part.pieces(WRITE_PIXELS):
-            labels = piece.labels(self.min_confidence)
-            self._labels.write(piece.core, self._codes[labels])
-            self.counts += np.bincount(labels.ravel(), minlength=len(self.counts))
-            if self._sure is not None:
-                self._sure.write(piece.core, piece.percent())
-            if self._scores is not None:
-                self._scores.write(piece.core, piece.probabilities_and_margin())
+            self._write(
+                piece.core,
+                piece.labels(self.min_confidence),
+                piece.percent() if self._sure is not None else None,
+                piece.probabilities_and_margin() if self._scores is not None else None,
+            )
+
+    def take(self, path: Path, rows: tuple[int, int]) -> None:
+        """Write rows that ``MapFiles`` of these rows alone wrote before, as ENVI rasters."""
+        coded = open_scene(path)
+        sure = open_scene(confidence_path(path)) if self._sure is not None else None
+        scores = open_scene(probabilities_path(path)) if self._scores is not None else None
+        cols = self.shape[1]
+        step = max(1, WRITE_PIXELS // cols)
+        for row in range(rows[0], rows[1], step):
+            window = Window(row - rows[0], 0, min(step, rows[1] - row), cols)
+            self._write(
+                replace(window, row=row),
+                labels_of_codes(coded.read(window)[..., 0], self.bundle.class_codes),
+                None if sure is None else sure.read(window)[..., 0],
+                None if scores is None else scores.read(window),
+            )
+
+    def _write(
+        self,
+        window: Window,
+        labels: npt.NDArray[np.uint16],
+        percent: npt.NDArray[np.uint8] | None,
+        scores: npt.NDArray[np.float32] | None,
+    ) -> None:
+        window = replace(window, row=window.row - self.first_row)
+        self._labels.write(window, self._codes[labels])
+        self.counts += np.bincount(labels.ravel(), minlength=len(self.counts))
+        if self._sure is not None and percent is not None:
+            self._sure.write(window, percent)
+        if self._scores is not None and scores is not None:
+            self._scores.write(window, scores)
 
     def _create_labels(self) -> RasterWriter:
         return create_raster(
             self.map_path,
-            shape=self.scene.shape[:2],
+            shape=self.shape,
             dtype=self._codes.dtype,
             overwrite=self.overwrite,
-            grid=self.scene.grid,
+            grid=self.grid,
             nodata=0,
-            class_names=self.bundle.class_names,
-            colours=self.bundle.colours,
-            class_codes=self.bundle.class_codes,
+            **self._classes,
         )
 
     def _create_confidence(self, path: Path) -> RasterWriter:
         return create_raster(
             path,
-            shape=self.scene.shape[:2],
+            shape=self.shape,
             dtype=np.dtype(np.uint8),
             overwrite=self.overwrite,
-            grid=self.scene.grid,
+            grid=self.grid,
             nodata=NO_CONFIDENCE,
             band_names=("confidence, per cent",),
             ramp=(0, 100),
@@ -124,10 +168,10 @@ class MapFiles:
     def _create_scores(self, path: Path) -> RasterWriter:
         return create_raster(
             path,
-            shape=(*self.scene.shape[:2], self.bundle.spec.classes + 1),
+            shape=(*self.shape, self.bundle.spec.classes + 1),
             dtype=np.dtype(np.float32),
             overwrite=self.overwrite,
-            grid=self.scene.grid,
+            grid=self.grid,
             nodata=float("nan"),
             band_names=(*self.bundle.class_names, "margin"),
             ramp=(0, 1),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -40,6 +40,7 @@ def predict_to_file(
     *,
     polygons: Path | None = None,
     min_size: int = 1,
+    write: Callable[[Bundle, Scene, Path, PredictOptions, Tell], Prediction] = map_matched,
 ) -> dict[str, Any]:
     """Write a map with a record beside it, or find that very map there already.
 
@@ -58,6 +59,8 @@ def predict_to_file(
         The GeoPackage to trace the map into.
     min_size : int
         Pixels of the smallest area among the polygons.
+    write : callable
+        Makes the rasters.
 
     Returns
     -------
@@ -72,24 +75,13 @@ def predict_to_file(
         Another map is there, and may not be overwritten.
     """
     record = map_path.with_name(f"{map_path.name}.json")
-    request = request_of(bundle, model, scene, options)
-    if polygons is not None:
-        request |= {"polygons": str(polygons), "min_size": min_size}
-    earlier = read_record(record)
-    if earlier.get("unfinished") and earlier["request"] == request:
-        tell(f"{map_path} was left unfinished and is made again")
-        options = replace(options, overwrite=True)
-    if not options.overwrite:
-        if not earlier:
-            refuse_existing(record, overwrite=False)
-        if map_path.exists():
-            return unchanged_result(map_path, earlier, request)
-        for path in (polygons, *files_beside(map_path, options)):
-            if path is not None:
-                refuse_existing(path, overwrite=False)
+    request = request_of(bundle, model, scene, options, polygons, min_size)
+    result, options = find_earlier(map_path, request, options, polygons, tell)
+    if result is not None:
+        return result
     make_folder(map_path.parent)
-    with unfinished_record(record, map_path, request, earlier):
-        done = map_matched(bundle, scene, map_path, options, tell)
+    with unfinished_record(record, map_path, request):
+        done = write(bundle, scene, map_path, options, tell)
         if polygons is not None:
             labels = finished_map(done, scene, bundle)
             write_polygons(
@@ -104,14 +96,44 @@ def predict_to_file(
     return result
 
 
+def find_earlier(
+    map_path: Path,
+    request: dict[str, Any],
+    options: PredictOptions,
+    polygons: Path | None,
+    tell: Tell,
+) -> tuple[dict[str, Any] | None, PredictOptions]:
+    """The result of an earlier run, where the map is there already; see ``predict_to_file``.
+
+    Returns
+    -------
+    result : dict or None
+    options : PredictOptions
+        They allow to overwrite what an earlier run left unfinished.
+    """
+    record = map_path.with_name(f"{map_path.name}.json")
+    earlier = read_record(record)
+    if earlier.get("unfinished") and earlier["request"] == request:
+        tell(f"{map_path} was left unfinished and is made again")
+        options = replace(options, overwrite=True)
+    if not options.overwrite:
+        if not earlier:
+            refuse_existing(record, overwrite=False)
+        if map_path.exists():
+            return unchanged_result(map_path, earlier, request), options
+        for path in (polygons, *files_beside(map_path, options)):
+            if path is not None:
+                refuse_existing(path, overwrite=False)
+    return None, options
+
+
 @contextmanager
-def unfinished_record(
-    record: Path, map_path: Path, request: dict[str, Any], earlier: dict[str, Any]
-) -> Iterator[None]:
+def unfinished_record(record: Path, map_path: Path, request: dict[str, Any]) -> Iterator[None]:
     """Mark a map as unfinished while it is written.
 
     Where the work fails before the map was touched, the earlier record is put back.
     """
+    earlier = read_record(record)
     before = identity(map_path)
     write_json(record, {"request": request, "files": {}, "unfinished": True})
     finished = False
@@ -136,7 +158,12 @@ def identity(path: Path) -> tuple[int, int, int] | None:
 
 
 def request_of(
-    bundle: Bundle, model: Path, scene: Scene, options: PredictOptions
+    bundle: Bundle,
+    model: Path,
+    scene: Scene,
+    options: PredictOptions,
+    polygons: Path | None = None,
+    min_size: int = 1,
 ) -> dict[str, Any]:
     """What a map is made of: model, scene and the options that change it."""
     refinement = choose_weights(options.refine, bundle.refinement)
@@ -152,7 +179,10 @@ def request_of(
         "precision": options.precision,
     }
     # Only where it was asked for, so that maps of older versions are known again.
-    return request | ({"confidence": True} if options.confidence else {})
+    request |= {"confidence": True} if options.confidence else {}
+    if polygons is not None:
+        request |= {"polygons": str(polygons), "min_size": min_size}
+    return request
 
 
 def files_beside(map_path: Path, options: PredictOptions) -> list[Path]:

@@ -1,8 +1,9 @@
 """Runs the tasks of a campaign on a running Dask cluster.
 
-A task is a scene: a path and options, never an array. Tasks are submitted as workers become free,
-so that neither this process nor the scheduler holds the whole campaign. What a lost worker was
-doing is done again elsewhere by Dask itself, as often as its ``allowed-failures`` says.
+A task is a scene, or some rows of tiles of a large one: paths and numbers, never an array. Tasks
+are submitted as workers become free, so that neither this process nor the scheduler holds the whole
+campaign. What a lost worker was doing is done again elsewhere by Dask itself, as often as its
+``allowed-failures`` says.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from hsifcn.core.errors import FailedError, SettingError
-from hsifcn.inference.campaign.job import UNFIT, Job, map_scene, unfit
+from hsifcn.inference.campaign.job import PART, SPLIT, UNFIT, Job, map_scene, unfit
 from hsifcn.inference.campaign.manifest import Entry, lost_entry
 from hsifcn.inference.campaign.scene_list import Task
 
@@ -107,13 +108,15 @@ class Cluster:
 
     def __init__(self, client: Any, job: Job, address: str, tell: Tell) -> None:
         self._client = client
-        self._job = asdict(job)
+        self._job = asdict(replace(job, in_parts=True))
         self._address = address
         self._tell = tell
         self._fit: set[str] = set()
         self._unfit: dict[str, str] = {}
         self._running: dict[str, tuple[Any, Task, frozenset[str]]] = {}  # by the key of the future
         self._ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._parts_left: dict[str, int] = {}  # by the map, of scenes that are mapped in parts
+        self._part_seconds: dict[str, float] = {}
         self._next_look = 0.0  # seconds of the monotonic clock
 
     def map(self, tasks: Sequence[Task]) -> Generator[Entry]:
@@ -133,13 +136,43 @@ class Cluster:
             _, task, _ = self._running.pop(future.key, (None, None, None))
             if task is None:
                 continue  # it was given to others meanwhile
-            entry = self._entry_of(future, task)
-            if entry["status"] == UNFIT:
-                self._leave_out(entry["worker"], entry["cause"])
-                waiting.append(task)
-                continue
+            answer = self._entry_of(future, task)
             self._look_at_workers()
-            yield entry
+            if answer["status"] == UNFIT:
+                self._leave_out(answer["worker"], answer["cause"])
+                waiting.append(task)
+            elif answer["status"] == SPLIT:
+                waiting += self._parts(task, answer["cut"])
+            elif task.part is not None:
+                yield from self._part_done(task, answer, waiting)
+            else:
+                yield answer
+
+    def _parts(self, task: Task, cut: dict[str, Any]) -> list[Task]:
+        """The tasks of the parts of a scene, the first one last."""
+        count = len(cut["rows"])
+        self._parts_left[task.map], self._part_seconds[task.map] = count, 0.0
+        return [replace(task, cut=cut, part=part) for part in reversed(range(count))]
+
+    def _part_done(self, task: Task, answer: Entry, waiting: list[Task]) -> Generator[Entry]:
+        """Have a scene joined when all of its parts are mapped; fail it when the first part fails.
+
+        The other parts of a scene that failed are no longer asked for.
+        """
+        if task.map not in self._parts_left:
+            return
+        if answer["status"] != PART:
+            del self._parts_left[task.map]
+            waiting[:] = [other for other in waiting if other.map != task.map]
+            yield answer
+            return
+        self._parts_left[task.map] -= 1
+        self._part_seconds[task.map] += answer["seconds"]
+        if not self._parts_left[task.map]:
+            del self._parts_left[task.map]
+            assert task.cut is not None
+            seconds = self._part_seconds.pop(task.map)
+            waiting.append(replace(task, cut={**task.cut, "seconds": seconds}, part=None))
 
     def _submit(self, task: Task) -> None:
         """Give a task to the workers that can do it; any, where none is known that cannot."""

@@ -13,27 +13,30 @@ import os
 import platform
 import threading
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from hsifcn.core.errors import HsifcnError, MismatchError, Notice
+from hsifcn.core.errors import FailedError, HsifcnError, MismatchError, Notice
 from hsifcn.core.process import keep_memory_together
 from hsifcn.core.scene import Scene
 from hsifcn.inference.band_matching import match_scene
 from hsifcn.inference.bundle import Bundle, load_model
 from hsifcn.inference.campaign.manifest import DONE, FAILED, LEFT_OUT, Entry, scene_digest
+from hsifcn.inference.campaign.parts import Cut, cut_scene, join_parts, map_part, remove_parts
 from hsifcn.inference.campaign.scene_list import Task
 from hsifcn.inference.export_stac import write_map_item
-from hsifcn.inference.predict import PredictOptions
-from hsifcn.inference.predict_run import predict_to_file
+from hsifcn.inference.predict import PredictOptions, map_matched
+from hsifcn.inference.predict_run import find_earlier, predict_to_file, request_of
 from hsifcn.inference.targets import mark_inputs_of
 from hsifcn.io import open_scene
 from hsifcn.io.files import safe_inputs
 
-UNFIT = "unfit"  # status of an answer: this worker cannot do any task
+# Status of answers that are no entries: this worker can do no task, this scene is to be mapped in
+# parts, this part is mapped.
+UNFIT, SPLIT, PART = "unfit", "split", "part"
 _one_at_a_time = threading.Lock()  # scenes in a process: memory is planned for one
 
 
@@ -62,6 +65,8 @@ class Job:
         Write a STAC item beside each map.
     threads : int or None
         Of PyTorch in a worker; None leaves them as they are.
+    in_parts : bool
+        Have large scenes mapped in parts.
     """
 
     versions: dict[str, str]
@@ -75,6 +80,7 @@ class Job:
     min_size: int = 1
     stac: bool = False
     threads: int | None = None
+    in_parts: bool = False
 
 
 def own_versions() -> dict[str, str]:
@@ -139,7 +145,8 @@ def map_scene(job: Job, task: Task) -> Entry:
     -------
     dict
         The entry of the manifest, but for its time. ``status`` is ``done``, ``failed``,
-        ``left out`` (no scene), or ``unfit`` where the worker can do no scene at all.
+        ``left out`` (no scene), or one that is no entry's: ``unfit``, ``split`` (with ``cut``), or
+        ``part`` (with ``seconds``).
     """
     entry: Entry = {
         "map": Path(task.map).name,
@@ -156,7 +163,7 @@ def map_scene(job: Job, task: Task) -> Entry:
             return {**entry, "status": UNFIT, "cause": cause}
         try:
             entry["digest"] = scene_digest(task.scene)
-            entry |= _map_scene(job, task)
+            entry |= _map_scene(job, task, entry["digest"])
         except HsifcnError as error:
             entry |= {"status": FAILED, "cause": str(error)}
         except (OSError, MemoryError, RuntimeError) as error:
@@ -171,22 +178,63 @@ def map_scene(job: Job, task: Task) -> Entry:
     return entry
 
 
-def _map_scene(job: Job, task: Task) -> Entry:
-    """Open, match and map a scene; see ``map_scene``."""
+def _map_scene(job: Job, task: Task, digest: str) -> Entry:
+    """Open, match and map a scene, or a part of it; see ``map_scene``."""
     bundle = load_once(job.model, job.model_sha256, model_state(job.model))
     options = replace(PredictOptions(**job.options), overwrite=task.overwrite)
+    path = Path(task.map)
+    cut = Cut(**task.cut) if task.cut else None
     with safe_inputs():
         scene = open_scene(task.scene, wavelengths=job.wavelengths, nodata=job.nodata)
         if task.found and scene.shape[2] == 1 < len(bundle.good_bands):
             return {"status": LEFT_OUT, "cause": "it has one band"}
         mark_inputs_of(Path(job.model), [task.scene])
         matched = match_scene(bundle, scene, resample=options.resample).scene
-        return {"status": DONE, "result": _write(job, task, bundle, matched, options)}
+        if cut is not None and cut.digest != digest:
+            raise FailedError(f"{task.scene} changed while it was mapped", "give the command again")
+        if cut is not None and task.part is not None:
+            return {
+                "status": PART,
+                "seconds": map_part(bundle, matched, path, options, cut, task.part),
+            }
+        if cut is None and job.in_parts:
+            cut = plan_parts(job, task, bundle, matched, options, digest)
+            if cut is not None:
+                return {"status": SPLIT, "cut": asdict(cut)}
+        return {"status": DONE, "result": _write(job, task, bundle, matched, options, cut)}
+
+
+def plan_parts(
+    job: Job, task: Task, bundle: Bundle, scene: Scene, options: PredictOptions, digest: str
+) -> Cut | None:
+    """How a scene is cut; None where it is not, as it is small or its map is there already.
+
+    Raises
+    ------
+    ExistingOutputError
+        Another map is there.
+    """
+    path = Path(task.map)
+    polygons = polygons_of(task)
+    request = request_of(bundle, Path(job.model), scene, options, polygons, job.min_size)
+    result, _ = find_earlier(path, request, options, polygons, lambda text: None)
+    if result is not None:
+        return None
+    cut = cut_scene(bundle, scene, options, digest)
+    if cut is not None:
+        remove_parts(path)
+    return cut
+
+
+def polygons_of(task: Task) -> Path | None:
+    """The file of a map's polygons, where they are wanted."""
+    return Path(task.map).with_suffix(".gpkg") if task.polygons else None
 
 
 def _write(
-    job: Job, task: Task, bundle: Bundle, scene: Scene, options: PredictOptions
+    job: Job, task: Task, bundle: Bundle, scene: Scene, options: PredictOptions, cut: Cut | None
 ) -> dict[str, Any]:
+    """Map a scene, or join its parts."""
     keep_memory_together()
     path = Path(task.map)
     result = predict_to_file(
@@ -196,9 +244,12 @@ def _write(
         path,
         options,
         lambda text: None,
-        polygons=path.with_suffix(".gpkg") if task.polygons else None,
+        polygons=polygons_of(task),
         min_size=job.min_size,
+        write=map_matched if cut is None else functools.partial(join_parts, cut=cut),
     )
+    if cut is not None:
+        remove_parts(path)
     if job.stac:
         write_map_item(bundle, scene, result)
     return result

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hsifcn.core.errors import SettingError, UnreadableFileError
 from hsifcn.inference.targets import require_apart
@@ -33,6 +34,10 @@ class Task:
         Replace a map that is there.
     polygons : bool
         Trace the map into a GeoPackage beside it.
+    cut : dict or None
+        Of ``parts.Cut``: the scene is mapped in parts.
+    part : int or None
+        Which part to map; None to join them all.
     """
 
     scene: str
@@ -40,6 +45,8 @@ class Task:
     found: bool = False
     overwrite: bool = False
     polygons: bool = False
+    cut: dict[str, Any] | None = None
+    part: int | None = None
 
 
 @dataclass(frozen=True)
