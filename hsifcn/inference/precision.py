@@ -70,15 +70,20 @@ def try_bfloat16(predictor: Predictor, scene: Scene, plan: TilePlan) -> tuple[Pr
     logits, valid = predictor.scores(scene, window)
     wanted = logits.argmax(0).cpu().numpy()[valid]
     del logits  # room for the second pass
-    fast = Predictor(
-        predictor.bundle,
-        predictor.device.type,
-        predictor.refinement,
-        predictor.approximate,
-        torch.bfloat16,
-        predictor.spectral_share,
-    )
+    fast = computing_in(predictor, torch.bfloat16)
     found = fast.scores(scene, window)[0].argmax(0).cpu().numpy()[valid]
     agreement = float((found == wanted).mean()) if len(wanted) else 0.0
     trial = Trial(agreement, len(wanted))
     return (fast if trial.passed else predictor), trial
+
+
+def computing_in(predictor: Predictor, dtype: torch.dtype) -> Predictor:
+    """The same predictor, its network computing in another type."""
+    return Predictor(
+        predictor.bundle,
+        predictor.device.type,
+        predictor.refinement,
+        predictor.approximate,
+        dtype,
+        predictor.spectral_share,
+    )

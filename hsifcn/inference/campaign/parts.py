@@ -20,10 +20,8 @@ from hsifcn.core.scene import Scene
 from hsifcn.core.tiles import Tile, plan_tiles
 from hsifcn.inference.bundle import Bundle
 from hsifcn.inference.map_writer import MapFiles
-from hsifcn.inference.precision import try_bfloat16, worth_trying
-from hsifcn.inference.predict import Prediction, PredictOptions, Tell, fit_light, write_tiles
-from hsifcn.inference.predictor import Predictor
-from hsifcn.inference.refine.potentials import choose_weights
+from hsifcn.inference.precision import computing_in, try_bfloat16, worth_trying
+from hsifcn.inference.predict import Prediction, PredictOptions, Tell, fit_scene, write_tiles
 from hsifcn.inference.tiling import TilePlan
 from hsifcn.io.files import make_folder
 
@@ -70,7 +68,7 @@ def cut_scene(bundle: Bundle, scene: Scene, options: PredictOptions, digest: str
     rows, cols, _ = scene.shape
     if rows * cols < 2 * PART_PIXELS:
         return None
-    predictor = _predictor(bundle, scene, options)
+    predictor, _ = fit_scene(bundle, scene, options)
     plan = predictor.plan(scene, options.max_memory)
     starts = sorted({tile.core.row for tile in plan.tiles})
     bounds = row_bounds(starts, rows, max(1, PART_PIXELS // cols))
@@ -115,7 +113,9 @@ def map_part(
 ) -> float:
     """Map one part of a matched scene; gives the seconds that it took."""
     rows = cut.rows[part]
-    predictor = _predictor(bundle, scene, options, getattr(torch, cut.precision))
+    predictor, _ = fit_scene(bundle, scene, options)
+    if cut.precision != predictor.precision:
+        predictor = computing_in(predictor, getattr(torch, cut.precision))
     tiles = [tile for tile in cut.tiles(scene) if rows[0] <= tile.core.row < rows[1]]
     path = part_path(map_path, rows)
     make_folder(path.parent)
@@ -128,7 +128,7 @@ def join_parts(
     bundle: Bundle, scene: Scene, map_path: Path, options: PredictOptions, tell: Tell, *, cut: Cut
 ) -> Prediction:
     """Join the parts to the map of a matched scene; takes the place of ``map_matched``."""
-    bundle, shift, adapted = fit_light(bundle, scene, options.adapt, tell)
+    _, fit = fit_scene(bundle, scene, options, tell)
     with Stopwatch() as watch, _map_files(bundle, scene, map_path, options) as files:
         for rows in cut.rows:
             path = part_path(map_path, rows)
@@ -144,24 +144,15 @@ def join_parts(
         seconds=cut.seconds + watch.seconds,
         precision=cut.precision,
         confidence_path=files.confidence_path,
-        shift=shift,
-        adapted=adapted,
+        shift=fit.shift,
+        adapted=fit.adapted,
+        rotation=fit.rotation,
     )
 
 
 def remove_parts(map_path: Path) -> None:
     """Remove what parts of a map are there."""
     shutil.rmtree(parts_folder(map_path), ignore_errors=True)
-
-
-def _predictor(
-    bundle: Bundle, scene: Scene, options: PredictOptions, dtype: torch.dtype = torch.float32
-) -> Predictor:
-    """The predictor of a scene, adapted to its light if that is wanted."""
-    if options.adapt:
-        bundle, _, _ = fit_light(bundle, scene, True, lambda text: None)
-    refinement = choose_weights(options.refine, bundle.refinement)
-    return Predictor(bundle, options.device, refinement, options.approximate, dtype)
 
 
 def _map_files(
