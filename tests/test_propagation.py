@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from hsifcn.core.scene import Window
 from hsifcn.core.tiles import Tile
-from hsifcn.propagation.features import PixelFeatures, Projection, smooth, spectral_edges
+from hsifcn.data.standardise import Scaling
+from hsifcn.propagation.features import PixelFeatures, shapes, smooth, spectral_edges
 from hsifcn.propagation.grid_graph import edge_weights, neighbour_distances, neighbour_slices
 from hsifcn.propagation.mnf import band_product_sums, mnf_fit, noise_sums, project
-from hsifcn.propagation.pseudo_labels import Propagation, PropagationWindow
+from hsifcn.propagation.pseudo_labels import Propagation, PropagationWindow, fit_projection
 from hsifcn.propagation.random_walker import (
     WalkerParams,
     absorption,
@@ -34,6 +35,13 @@ def fields_scene(rows=18, cols=22, bands=8, noise=0.3, seed=0):
     spectra = (spectra - spectra.mean((0, 1))) / spectra.std((0, 1))
     cube = torch.from_numpy(spectra.astype(np.float32)).permute(2, 0, 1)[None]
     return cube, torch.from_numpy(truth.copy())
+
+
+def projection_of(cube):
+    """Components of a scene that is one window."""
+    place = Window(0, 0, *cube.shape[2:])
+    window = PropagationWindow(0, Tile(place, place), np.zeros(cube.shape[2:], np.uint16))
+    return fit_projection([window], lambda _: (cube, None))
 
 
 def label(truth, places):
@@ -357,8 +365,7 @@ def test_components_have_noise_one_and_come_in_the_order_of_signal():
 def test_principal_components_are_those_of_the_bands():
     """From minimum noise fractions back to what a singular value decomposition gives."""
     cube, _ = fields_scene(bands=7, noise=1.0)
-    noise, differences = noise_sums(cube[0], None)
-    projection = Projection.fit(noise / differences, band_product_sums(cube[0]))
+    projection = projection_of(cube)
     features = PixelFeatures.of(cube, None, projection)
     found = features.pixels("principal", 0.0, slice(None)).numpy()
     left, scale, _ = np.linalg.svd(cube[0].flatten(1).t().numpy(), full_matrices=False)
@@ -367,10 +374,40 @@ def test_principal_components_are_those_of_the_bands():
     np.testing.assert_allclose(found, wanted * signs, atol=0.01 * np.abs(wanted).max())
 
 
+def test_shapes_do_not_see_brightness():
+    """What is standardised by the same scaling has the same shape, however bright it was."""
+    rng = np.random.default_rng(0)
+    counts = rng.uniform(900, 3000, (7, 20, 30))
+    brightness = rng.uniform(0.5, 2, (1, 20, 30))
+    scaling = Scaling(counts.mean((1, 2)), counts.std((1, 2)))
+
+    def standardised(cube):
+        scaled = (cube - scaling.mean[:, None, None]) / scaling.std[:, None, None]
+        return torch.from_numpy(scaled.astype(np.float32))[None]
+
+    plain = shapes(standardised(counts), scaling).numpy()
+    lit = shapes(standardised(brightness * counts), scaling).numpy()
+    np.testing.assert_allclose(lit, plain, atol=1e-6)
+    wanted = counts / np.linalg.norm(counts, axis=0)
+    common = scaling.mean / np.linalg.norm(scaling.mean)
+    np.testing.assert_allclose(plain[0], wanted - common[:, None, None], atol=1e-6)
+
+
+def test_components_of_shapes_are_those_of_their_correlations():
+    cube, _ = fields_scene(bands=7, noise=1.0)
+    found = PixelFeatures.of(cube, None, projection_of(cube)).pixels("shape", 0.0, slice(None))
+    spectra = cube[0].flatten(1).t().double().numpy()
+    unit = spectra / np.linalg.norm(spectra, axis=1, keepdims=True)
+    scaled = (unit - unit.mean(0)) / unit.std(0)
+    left, scale, _ = np.linalg.svd(scaled, full_matrices=False)
+    wanted, centred = left * scale, found.numpy() - found.numpy().mean(0)
+    signs = np.sign((centred * wanted).sum(0))
+    np.testing.assert_allclose(centred, wanted * signs, atol=0.01 * np.abs(wanted).max())
+
+
 def test_smoothing_removes_noise_within_fields_and_keeps_borders():
     cube, truth = fields_scene(rows=40, noise=1.0)
-    noise, differences = noise_sums(cube[0], None)
-    projection = Projection.fit(noise / differences, band_product_sums(cube[0]))
+    projection = projection_of(cube)
     features = PixelFeatures.of(cube, None, projection)
     spreads, gaps = [], []
     for _, strength in sorted(place for place in features.smoothed if place[0] == "noise"):
@@ -385,11 +422,8 @@ def test_smoothing_removes_noise_within_fields_and_keeps_borders():
 
 def test_pixels_are_those_at_flat_indices():
     cube, _ = fields_scene()
-    noise, differences = noise_sums(cube[0], None)
-    features = PixelFeatures.of(
-        cube, None, Projection.fit(noise / differences, band_product_sums(cube[0]))
-    )
+    features = PixelFeatures.of(cube, None, projection_of(cube))
     some = torch.tensor([3, 100, 395])
-    for space in ("noise", "principal"):
+    for space in ("noise", "principal", "shape"):
         whole = features.pixels(space, 0.0, slice(None))
         torch.testing.assert_close(features.pixels(space, 0.0, some), whole[some])

@@ -102,7 +102,7 @@ class TestPlans:
         monkeypatch.setattr(training_plan, "rss_bytes", lambda: 10**8)
         found = [
             plan(shapes=((700, 700),), bands=200, ceiling=megabytes * 10**6)
-            for megabytes in (900, 350, 200)
+            for megabytes in (900, 400, 200)
         ]
         assert [plan.crops.window for plan in found] == [192, 96, 0]
         assert [plan.seconds for plan in found] == sorted(

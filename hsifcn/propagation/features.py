@@ -1,9 +1,10 @@
 """What spectral classifiers and the random walker see of each pixel.
 
-Minimum noise fractions, in which noise has variance 1 in every component, and principal components,
-in which strong bands stay strong. Both are smoothed within fields, at several strengths: where
-fields are wide, smoothing removes noise; where objects are small, it mixes them, so no strength
-suits every scene (``selection.py`` chooses).
+Minimum noise fractions, in which noise has variance 1 in every component; principal components, in
+which strong bands stay strong; and principal components of spectra divided by their length, which
+do not see how bright a pixel is. All are smoothed within fields, at several strengths: where fields
+are wide, smoothing removes noise; where objects are small, it mixes them, so no strength suits
+every scene (``selection.py`` chooses).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from hsifcn.data.standardise import Scaling
 from hsifcn.propagation.grid_graph import (
     conjugate_gradients,
     edge_weights,
@@ -25,7 +27,7 @@ from hsifcn.propagation.grid_graph import (
 from hsifcn.propagation.mnf import mnf_fit, project
 
 EDGE_COMPONENTS = 8  # minimum noise fractions that edges are measured in: more are noise
-PRINCIPAL = 30  # principal components kept
+PRINCIPAL = 30  # principal components kept, of spectra and of their shapes
 SMOOTHING = (0.0, 1.0, 5.0, 20.0)  # weights of a pixel's neighbours; its own value has weight 1
 SMOOTHING_BETA = 4.0  # how steeply an edge's weight falls with the spectral distance
 SMOOTHING_TOLERANCE = 0.02  # of a residual, which a pixel and its neighbours weigh down
@@ -43,17 +45,67 @@ class Projection:
         Directions of the minimum noise fractions.
     principal : ndarray, (principal components, bands), float32
         Directions of the principal components.
+    shape : ndarray, (principal components, bands), float32
+        Directions of the principal components of ``shapes``, each band in its standard deviation.
+    scaling : Scaling or None
+        See ``shapes``.
     """
 
     noise_fractions: npt.NDArray[np.float32]
     principal: npt.NDArray[np.float32]
+    shape: npt.NDArray[np.float32]
+    scaling: Scaling | None = None
 
     @classmethod
-    def fit(cls, noise: npt.NDArray[np.float64], signal: npt.NDArray[np.float64]) -> Projection:
-        """Fit to a noise covariance and to sums of products of bands, both (bands, bands)."""
-        _, vectors = np.linalg.eigh(signal)
-        principal = np.ascontiguousarray(vectors[:, : -PRINCIPAL - 1 : -1].T, np.float32)
-        return cls(mnf_fit(noise, signal), principal)
+    def fit(
+        cls,
+        noise: npt.NDArray[np.float64],
+        signal: npt.NDArray[np.float64],
+        shape: npt.NDArray[np.float64],
+        scaling: Scaling | None = None,
+    ) -> Projection:
+        """Fit to a noise covariance, sums of products of bands, and the covariance of ``shapes``.
+
+        All (bands, bands).
+        """
+        spread: npt.NDArray[np.float64] = np.sqrt(np.maximum(np.diag(shape), 1e-20))
+        correlation = shape / spread / spread[:, None]
+        directions = principal_directions(correlation)
+        directions /= spread.astype(np.float32)
+        return cls(mnf_fit(noise, signal), principal_directions(signal), directions, scaling)
+
+
+def principal_directions(products: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """The first ``PRINCIPAL`` eigenvectors, (components, bands)."""
+    _, vectors = np.linalg.eigh(products)
+    return np.ascontiguousarray(vectors[:, : -PRINCIPAL - 1 : -1].T, np.float32)
+
+
+def shapes(cube: Tensor, scaling: Scaling | None) -> Tensor:
+    """Spectra divided by their Euclidean length, less that of the mean spectrum.
+
+    Parameters
+    ----------
+    cube : Tensor, (..., bands, rows, cols), float32
+    scaling : Scaling or None
+        What the cube was standardised by; None where it is in the scene's own units.
+
+    Returns
+    -------
+    Tensor of that shape
+    """
+    if scaling is None:
+        divided: Tensor = cube / cube.norm(dim=-3, keepdim=True).clamp(min=1e-30)
+        return divided
+    mean, std = (
+        torch.from_numpy(values.astype(np.float32)).to(cube)[:, None, None]
+        for values in (scaling.mean, scaling.std)
+    )
+    spectra: Tensor = cube * std + mean
+    spectra /= spectra.norm(dim=-3, keepdim=True).clamp_(min=1e-30)
+    # Without what all have in common, sums of products keep their digits.
+    spectra -= mean / mean.norm().clamp(min=1e-30)
+    return spectra
 
 
 @dataclass(frozen=True)
@@ -66,7 +118,7 @@ class PixelFeatures:
         Squared spectral distances of neighbours, their mean being 1; see ``grid_graph``.
     smoothed : dict of (str, float) to Tensor, (components, rows, cols), float32
         Components by space and strength of smoothing. The space is ``noise`` for minimum noise
-        fractions or ``principal``.
+        fractions, ``principal`` or ``shape``.
     """
 
     edges: list[Tensor]
@@ -78,6 +130,7 @@ class PixelFeatures:
         components = {
             "noise": project(cube, projection.noise_fractions),
             "principal": project(cube, projection.principal),
+            "shape": project(shapes(cube, projection.scaling), projection.shape),
         }
         edges = spectral_edges(components["noise"][:EDGE_COMPONENTS])
         weights = edge_weights([SMOOTHING_BETA * edge for edge in edges], valid)

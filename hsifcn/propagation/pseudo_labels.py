@@ -23,7 +23,8 @@ from torch import Tensor
 from hsifcn.core.scene import Window, class_targets
 from hsifcn.core.tiles import Tile, crop
 from hsifcn.data.split_recipes import fields
-from hsifcn.propagation.features import SMOOTHING, PixelFeatures, Projection
+from hsifcn.data.standardise import Scaling
+from hsifcn.propagation.features import SMOOTHING, PixelFeatures, Projection, shapes
 from hsifcn.propagation.mnf import band_product_sums, noise_sums
 from hsifcn.propagation.random_walker import (
     TOLERANCE,
@@ -150,6 +151,8 @@ class Propagation:
     windows : sequence of PropagationWindow
     read : callable
     classes : int
+    scaling : Scaling, optional
+        What ``read`` standardises by; None where it gives spectra in the scene's own units.
     earlier : Propagation, optional
         Of other labels of the same scenes: its components and its choice are taken.
 
@@ -164,6 +167,7 @@ class Propagation:
         windows: Sequence[PropagationWindow],
         read: Read,
         classes: int,
+        scaling: Scaling | None = None,
         earlier: Propagation | None = None,
     ) -> None:
         self.windows, self.read, self.classes = windows, read, classes
@@ -171,7 +175,7 @@ class Propagation:
             earlier.last if earlier else None
         )
         self.projection: Projection = (
-            earlier.projection if earlier else fit_projection(windows, read)
+            earlier.projection if earlier else fit_projection(windows, read, scaling)
         )
         self.params = WalkerParams.choose([window.core_labels() for window in windows])
         labelled, places = self._labelled_pixels()
@@ -301,7 +305,7 @@ class Propagation:
         all_targets = np.concatenate(targets)[sorted_places]
         sample = sorted_places[np.sort(stratified_sample(all_targets, MAX_LABELLED))]
         where = np.concatenate(places)[sample]
-        keys = [(space, s) for s in SMOOTHING for space in KERNEL_COMPONENTS]
+        keys = [(space, s) for s in SMOOTHING for space in KERNEL_COMPONENTS]  # all spaces
         features: dict[tuple[str, float], npt.NDArray[np.float64]] = {}
         for number, window in enumerate(self.windows):
             mine = where[:, 0] == number
@@ -366,7 +370,9 @@ class Propagation:
         return sorted(chosen)
 
 
-def fit_projection(windows: Sequence[PropagationWindow], read: Read) -> Projection:
+def fit_projection(
+    windows: Sequence[PropagationWindow], read: Read, scaling: Scaling | None = None
+) -> Projection:
     """Components shared by all windows, each of whose pixels counts once."""
     sums = []
     for window in windows:
@@ -374,9 +380,21 @@ def fit_projection(windows: Sequence[PropagationWindow], read: Read) -> Projecti
         rows, cols = crop(window.tile)
         core = cube[0, :, rows, cols]
         measured = None if valid is None else valid[:, :, rows, cols]
-        sums.append((*noise_sums(core, measured), band_product_sums(core)))
-    noises, counts, signals = zip(*sums, strict=True)
-    return Projection.fit(np.sum(noises, axis=0) / max(1, sum(counts)), np.sum(signals, axis=0))
+        shape = shapes(core, scaling)
+        sums.append(
+            (
+                *noise_sums(core, measured),
+                band_product_sums(core),
+                band_product_sums(shape),
+                shape.flatten(1).double().sum(1).cpu().numpy(),
+                core[0].numel(),
+            )
+        )
+    noises, counts, signals, products, totals, pixels = zip(*sums, strict=True)
+    mean = np.sum(totals, axis=0) / sum(pixels)
+    covariance = np.sum(products, axis=0) / sum(pixels) - np.outer(mean, mean)
+    noise = np.sum(noises, axis=0) / max(1, sum(counts))
+    return Projection.fit(noise, np.sum(signals, axis=0), covariance, scaling)
 
 
 def pseudo_labels_in(

@@ -29,9 +29,10 @@ from hsifcn.propagation.classifiers import (
 )
 from hsifcn.propagation.features import SMOOTHING, PixelFeatures
 
-SHRINKAGES = (0.05, 0.2, 0.5)
+# By space; see ``features.py``.
+SHRINKAGES = {"noise": (0.05, 0.2, 0.5), "shape": (0.05, 0.5)}
 SHARPNESS = (1.0, 0.5, 0.25, 0.125)  # of discriminants, the first of equally likely ones
-KERNEL_COMPONENTS = {"noise": 15, "principal": 30}
+KERNEL_COMPONENTS = {"noise": 15, "principal": 30, "shape": 30}
 MAX_TUNED = 320  # labelled pixels that kernels are tuned on
 MAX_KERNEL = 1536  # labelled pixels that kernels are fitted to
 MAX_LABELLED = 4096  # labelled pixels that discriminants are fitted to
@@ -58,7 +59,7 @@ class Candidate:
     kind : str
         ``discriminant`` or ``kernel``.
     space : str
-        ``noise`` or ``principal``, see ``PixelFeatures.pixels``.
+        ``noise``, ``principal`` or ``shape``, see ``PixelFeatures``.
     smoothing : float
     shrinkage, sharpness : float
         Of a discriminant.
@@ -94,8 +95,8 @@ class Candidate:
         return classifier.log_probabilities(spectra)
 
     def __str__(self) -> str:
-        name = f"shrinkage {self.shrinkage:g}" if self.kind == "discriminant" else self.space
-        return f"{self.kind}, {name}, smoothing {self.smoothing:g}"
+        shrinkage = f", shrinkage {self.shrinkage:g}" if self.kind == "discriminant" else ""
+        return f"{self.kind}, {self.space}{shrinkage}, smoothing {self.smoothing:g}"
 
 
 @dataclass(frozen=True)
@@ -246,8 +247,8 @@ def choose_classifiers(
     few = labelled.subset(tuned)
     predictions: dict[Candidate, Floats] = {}
     for smoothing in SMOOTHING:
-        for shrinkage in SHRINKAGES:
-            candidate = Candidate("discriminant", "noise", smoothing, shrinkage)
+        for space, shrinkage in [(key, one) for key, own in SHRINKAGES.items() for one in own]:
+            candidate = Candidate("discriminant", space, smoothing, shrinkage)
             found = left_out_predictions(candidate, labelled, classes)[tuned]
             sharpness = best_sharpness(found, few)
             predictions[replace(candidate, sharpness=sharpness)] = log_softmax(sharpness * found)
@@ -288,7 +289,7 @@ def best_sharpness(log_probabilities: Floats, labelled: LabelledPixels) -> float
 
 
 def mixtures_of(candidates: Sequence[Candidate], smoothing: float) -> list[tuple[Candidate, ...]]:
-    """Classifiers of one smoothing alone, in pairs, and a discriminant with both kernels."""
+    """Classifiers of one smoothing alone, in pairs, and a discriminant with all kernels."""
     own = [one for one in candidates if one.smoothing == smoothing]
     linear = [one for one in own if one.kind == "discriminant"]
     kernels = tuple(one for one in own if one.kind == "kernel")

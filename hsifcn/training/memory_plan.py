@@ -28,7 +28,7 @@ from hsifcn.data.dataset import Dataset
 from hsifcn.inference.refine.potentials import DEFAULTS
 from hsifcn.inference.tiling import plan_scene
 from hsifcn.models import MODELS, ModelSpec, build, geometry
-from hsifcn.propagation.features import SMOOTHED_AT_ONCE, SMOOTHING
+from hsifcn.propagation.features import PRINCIPAL, SMOOTHED_AT_ONCE, SMOOTHING
 from hsifcn.propagation.mnf import COMPONENTS
 from hsifcn.propagation.pseudo_labels import HALO, MAX_WINDOWS, PseudoLabels
 from hsifcn.training.crops import EVALUATION_PIXELS, CropSize
@@ -206,7 +206,8 @@ def memory_need(spec: ModelSpec, scenes: Sequence[Scene], trial: Trial) -> Need:
     widest = FLOAT * max(*spec.stem, spec.widths[0])
     keep_memory_together()  # gives back what the trial step freed
     on_disk = max(scene.shape[2] * scene.dtype.itemsize for scene in scenes)
-    components = min(COMPONENTS, spec.bands)
+    # Minimum noise fractions, and principal components of spectra and of their shapes.
+    components = min(COMPONENTS, spec.bands) + 2 * min(PRINCIPAL, spec.bands)
     return Need(
         fixed=rss_bytes() + WEIGHTS_HELD * weights + SCRATCH,
         labels=LABELS_HELD * sum(scene.shape[0] * scene.shape[1] for scene in scenes),

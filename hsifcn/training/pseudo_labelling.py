@@ -104,14 +104,14 @@ def propagate_labels(
     """
     read = WindowReader(scenes, bands, scaling, device)
     training = [scene.training for scene in scenes]
-    propagation = Propagation(choose_windows(training, window_side), read, classes)
+    propagation = Propagation(choose_windows(training, window_side), read, classes, scaling)
     pseudo_labels = propagation.pseudo_labels()
     # Validation pixels are trained on in the last steps on whole scenes, but not in crops.
     if window_side is not None or not any(scene.validation.any() for scene in scenes):
         return PseudoLabelSets(pseudo_labels, pseudo_labels, propagation.evidence)
     both = [scene.training + scene.validation for scene in scenes]
     windows = choose_windows(both, window_side)
-    all_labels = Propagation(windows, read, classes, earlier=propagation).pseudo_labels()
+    all_labels = Propagation(windows, read, classes, scaling, earlier=propagation).pseudo_labels()
     return PseudoLabelSets(pseudo_labels, all_labels, propagation.evidence)
 
 
@@ -149,7 +149,7 @@ def trace_pseudo_label(
     read = WindowReader(labelled, bands, scaling, torch.device("cpu"))
     side = (bundle.settings.get("crops") or {}).get("window")
     windows = choose_windows([scene.training for scene in labelled], side)
-    return Propagation(windows, read, bundle.spec.classes).trace(number, *pixel)
+    return Propagation(windows, read, bundle.spec.classes, scaling).trace(number, *pixel)
 
 
 def choose_windows(labels: Sequence[LabelArray], side: int | None) -> list[PropagationWindow]:
