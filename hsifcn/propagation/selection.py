@@ -372,10 +372,15 @@ def expected_share(share: float, groups: int) -> float:
 
 
 def score(log_probabilities: Floats, targets: Integers) -> float:
-    """Mean of OA and AA, plus a share of the mean log likelihood, which parts equal ones."""
+    """Mean of OA and AA, plus a share of the mean log likelihood, which parts equal ones.
+
+    As the arc sine of its square root, an accuracy has the same sampling error whatever it is
+    (Anscombe 1948, doi:10.1093/biomet/35.3-4.246): 1 against 0.9 says more than 0.6 against 0.5.
+    """
     right = log_probabilities.argmax(axis=1) == targets
     likelihood = log_probabilities[np.arange(len(targets)), targets].clip(LIKELIHOOD_FLOOR)
-    return mean_accuracy(right, targets) + LIKELIHOOD_SHARE * mean_accuracy(likelihood, targets)
+    accuracy = float(np.arcsin(np.sqrt(mean_accuracy(right, targets))))
+    return accuracy + LIKELIHOOD_SHARE * mean_accuracy(likelihood, targets)
 
 
 def mean_accuracy(values: npt.NDArray[np.bool_] | Floats, targets: Integers) -> float:
