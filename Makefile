@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
 
-.PHONY: demo test check bench docs qgis-plugin clean
+.PHONY: demo test check bench torture docs qgis-plugin clean
 
 demo: $(INSTALLED)
 	$(BIN)/hsifcn demo -o runs/demo --overwrite
@@ -16,6 +16,8 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/bandit -q -r hsifcn -c pyproject.toml
+	$(BIN)/python tests/audit.py
 	$(PYTEST) -m "not slow"
 
 bench: $(INSTALLED)
@@ -25,6 +27,9 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.accuracy
 	$(BIN)/python -m benchmarks.transfer
 	$(BIN)/python -m benchmarks.scenes
+
+torture: $(INSTALLED)
+	$(BIN)/python tests/torture --write
 
 docs: $(INSTALLED)
 	$(BIN)/python docs/build.py

@@ -29,24 +29,24 @@ _TOLD = (UserWarning, Notice)  # kinds of warnings that answers carry; those of 
 
 def serve(answers: BinaryIO) -> None:
     """Answer requests until none comes for a while."""
-    requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    threading.Thread(target=_take, args=(requests,), daemon=True).start()
+    waiting: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_take, args=(waiting,), daemon=True).start()
     with suppress(queue.Empty):
         while rss_bytes() < _MOST_KEPT:
-            module, task, memory, seconds, *rest = json.loads(requests.get(timeout=_IDLE_S))
+            module, task, memory, seconds, *rest = json.loads(waiting.get(timeout=_IDLE_S))
             limit_process(memory, seconds)
             answer = _parse(module, task, *rest)
             answers.write(json.dumps(answer, default=str).encode("ascii") + b"\n")
             answers.flush()
 
 
-def _take(requests: queue.SimpleQueue[bytes]) -> None:
+def _take(waiting: queue.SimpleQueue[bytes]) -> None:
     """Take requests from stdin; it closes when the process that sends them ends."""
     pending = b""
     while chunk := os.read(0, 2**16):
         *lines, pending = (pending + chunk).split(b"\n")
         for line in lines:
-            requests.put(line)
+            waiting.put(line)
     os.kill(os.getpid(), signal.SIGTERM)
 
 

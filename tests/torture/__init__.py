@@ -1,0 +1,1 @@
+"""The campaign behind ``make torture``: kills, mutated files, bombs, scarce resources, load."""
