@@ -206,7 +206,8 @@ def bad_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bad")
     small_scene(folder)
     (folder / "text.mat").write_text("no cube")
-    (folder / "odd.xyz").write_text("no cube")
+    for name in ("odd.xyz", "a.gpkg", "a.safetensors", "a.hdf", "a.pkl", "a.kmz", "a.xlsx"):
+        (folder / name).write_text("no cube")
     (folder / "bad.txt").write_text("400\nred\n")
     (folder / "few.txt").write_text("400\n500\n")
     (folder / "empty.txt").write_text("\n\n")
@@ -224,6 +225,12 @@ def bad_folder(tmp_path_factory):
         (["text.mat"], ["text.mat cannot be parsed", "save it again"]),
         (["flat.npy"], ["flat.npy has 2 dimensions", "-l"]),
         (["odd.xyz"], ["odd.xyz is of no known format", ".mat"]),
+        (["a.gpkg"], ["a.gpkg holds labels, not a scene", "-l"]),
+        (["a.safetensors"], ["a.safetensors is a model", "hsifcn predict"]),
+        (["a.hdf"], ["a.hdf is HDF4", "gdal_translate"]),
+        (["a.pkl"], ["a.pkl may run code", ".npy"]),
+        (["cube.npy", "-l", "a.kmz"], ["a.kmz holds shapes of a kind", "ogr2ogr"]),
+        (["cube.npy", "-l", "a.xlsx"], ["a.xlsx is a spreadsheet", ".csv"]),
         (["cube.npy", "-l", "nosuch.npy"], ["nosuch.npy does not exist"]),
         (["cube.npy", "-l", "zero.npy"], ["zero.npy labels no pixel", "counted from 1"]),
         (["cube.npy", "-l", "minus.npy"], ["minus.npy holds negative labels"]),

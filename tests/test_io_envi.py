@@ -12,7 +12,7 @@ from rasterio.crs import CRS
 
 from hsifcn.core.errors import AmbiguousInputError, HsifcnError, SettingError, UnreadableFileError
 from hsifcn.core.scene import Window
-from hsifcn.io import create_raster, open_scene
+from hsifcn.io import create_raster, open_labels, open_scene
 
 WHOLE = Window(0, 0, 4, 5)
 
@@ -183,6 +183,8 @@ REFUSED = {
     "nan": ({"wavelength": "{400, nan, 500}"}, "not finite"),
     "zero": ({"wavelength": "{0, 400, 500}"}, "not positive"),
     "brace": ({"wavelength": "{400, 500, 600"}, "does not close the brace of 'wavelength'"),
+    "next list": ({"z_plot_titles": "{a, b", "fwhm": "{1, 2, 3}"}, "brace of 'z plot titles'"),
+    "no pixel size": ({"map_info": "{UTM, 1, 1, 5, 5, 0, 1, 33, North}"}, "pixels of size 0"),
     "map info": ({"map_info": "{UTM, 1, 1}"}, "incomplete 'map info'"),
     "map number": ({"map_info": "{UTM, 1, 1, a, 0, 1, 1}"}, "number in 'map info'"),
     "twice": ({"LINES": 3}, "gives 'lines' twice"),
@@ -442,6 +444,39 @@ def test_rasters_of_any_suffix(tmp_path, name):
     (tmp_path / "x.txt").write_text("notes")
     for path in (raster, raster.with_suffix(".hdr")):
         np.testing.assert_array_equal(open_scene(path).read(WHOLE), sample_cube())
+
+
+def test_class_names_without_that_of_unclassified_are_told(tmp_path):
+    labels = np.tile(np.array([1, 2, 3], "u1"), (4, 1))[:, :, None]
+    for names, told in (("{Corn, Oil, Pea}", True), ("{None, Corn, Oil, Pea}", False)):
+        write_envi(tmp_path / "x.img", labels, class_names=names)
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            open_labels(tmp_path / "x.img")
+        assert bool(found) == told
+
+
+@pytest.mark.parametrize(
+    ("fields", "said", "crs"),
+    [
+        ({"map_info": f"{{{UTM.replace('13', '99')}, WGS-84}}"}, None, ""),
+        (
+            {"map_info": f"{{{UTM}, WGS-84}}", "coordinate_system_string": "{unknown}"},
+            "'map info' is used instead",
+            "UTM zone 13N",
+        ),
+        ({"geo_points": "{1, 1, 47, 8}"}, "has 'geo points' only", None),
+        ({"rpc_info": "{1, 2, 3}"}, "has 'rpc info' only", None),
+    ],
+)
+def test_places_that_are_none(tmp_path, fields, said, crs):
+    raster = write_envi(tmp_path / "x.img", sample_cube(), **fields)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        grid = open_scene(raster).grid
+    assert [said in str(item.message) for item in told] == ([True] if said else [])
+    assert (grid is None) == (crs is None)
+    assert crs in grid.crs if crs else not (grid and grid.crs)
 
 
 def test_what_lies_beside_a_raster_is_not_taken_for_it(tmp_path):

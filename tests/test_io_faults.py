@@ -230,7 +230,7 @@ FAULTS = {
         *((lambda f, k=k: elsewhere(f / "x.mat", k), "x.mat") for k in ("external", "virtual", "")),
         (lambda f: virtual_raster(f, "v.tif"), "v.tif cannot be read as GeoTIFF"),
         (lambda f: virtual_raster(f, "v.img"), "v.img has no ENVI header"),
-        (lambda f: virtual_raster(f, "v.vrt"), "v.vrt is of no known format"),
+        (lambda f: virtual_raster(f, "v.vrt"), "v.vrt is a virtual raster"),
     ],
     "scale of nothing": [
         (lambda f: envi(f, reflectance_scale_factor=0), "the scale factor 0 of"),

@@ -394,6 +394,21 @@ def test_integers_that_are_unsigned_by_an_attribute(tmp_path, bits):
     np.testing.assert_array_equal(scene.read(Window(0, 0, 20, 20)), cube)
 
 
+def test_float_labels_with_nan(tmp_path):
+    """They are labels where they are named, or where no map of whole numbers is there."""
+    labels = sample_labels().astype("f4")
+    labels[labels == 0] = np.nan
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["gt"] = labels
+        file["cube"] = sample_cube()
+    for path in ("a.h5", "a.h5:gt"):
+        np.testing.assert_array_equal(open_labels(tmp_path / path).labels, sample_labels())
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        file["classes"] = sample_labels()[::-1]
+    np.testing.assert_array_equal(open_labels(tmp_path / "a.h5").labels, sample_labels()[::-1])
+    np.testing.assert_array_equal(open_labels(tmp_path / "a.h5:gt").labels, sample_labels())
+
+
 @pytest.mark.parametrize("kind", ["f4", "f8"])
 def test_a_scale_is_what_is_meant_whatever_its_type(tmp_path, kind):
     with h5py.File(tmp_path / "a.nc", "w") as file:

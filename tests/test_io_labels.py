@@ -207,6 +207,9 @@ def test_names_from_a_file(tmp_path):
     assert open_labels(path, class_names=names).class_names == ("corn", "Wälder", "class 3")
     names.write_bytes("a\nb\nc\nWälder\n".encode("latin-1"))
     assert open_labels(path, class_names=names).n_classes == 4
+    for text in ("# codes\n0 = none\n1 = a\n2 = b\n3 = c\n", "1 a\n2\tb\n3  c\n"):
+        names.write_text(text)
+        assert open_labels(path, class_names=names).class_names == ("a", "b", "c")
     names.write_text("\n")
     with pytest.raises(LabelError, match=r"names\.txt holds 0 class names"):
         open_labels(path, class_names=names)

@@ -145,6 +145,25 @@ def test_labels(tmp_path, write):
         open_labels(write(tmp_path / "z.mat", c=sample_cube()))
 
 
+def test_names_of_classes_beside_a_map(tmp_path):
+    """As hsifcn writes them, with codes; and as others do, from class 1 or from no class."""
+    labels = sample_labels()
+    names = np.array(["Corn", "Öl", "Pea"], object)
+    for extra, codes in (
+        ({"class_names": names, "class_codes": np.array([1, 2, 3])}, (1, 2, 3)),
+        ({"classNames": np.array(["background", *names], object)}, (1, 2, 3)),
+        ({"label_names": np.array(["Corn", "Öl", "Pea"])}, (1, 2, 3)),
+        ({"class_names": names, "class_codes": np.array([2, 3, 9])}, (1, 2, 3, 9)),
+    ):
+        write_v5(tmp_path / "m.mat", gt=labels, **extra)
+        read = open_labels(tmp_path / "m.mat:gt")
+        assert read.codes == codes
+        expected = ("Corn", "Öl", "Pea") if len(codes) == 3 else ("class 1", *names)
+        assert read.class_names == expected
+    write_v5(tmp_path / "m.mat", gt=labels, class_names=np.array([1.0, 2.0], object))
+    assert open_labels(tmp_path / "m.mat:gt").class_names == ("class 1", "class 2", "class 3")
+
+
 def test_a_second_open_starts_no_child(tmp_path, no_child):
     path = write_v5(tmp_path / "x.mat", cube=sample_cube())
     open_scene(path).read(WHOLE)

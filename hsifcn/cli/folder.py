@@ -275,6 +275,7 @@ def _other(path: str) -> Facts:
     """A text file of numbers, which may be wavelengths; all else is refused."""
     from hsifcn.core.errors import UnreadableFileError
     from hsifcn.io.files import read_text
+    from hsifcn.io.table import refuse_other
 
     words = read_text(path).split() if path.lower().endswith(".txt") else []
     try:
@@ -282,6 +283,7 @@ def _other(path: str) -> Facts:
     except ValueError:
         numbers = []
     if not numbers:
+        refuse_other(path)
         raise UnreadableFileError(f"{path} is no file of scenes, labels or models")
     text = f"list of {len(numbers):,} numbers, which --wavelengths may take"
     return {"kind": "other", "description": text}

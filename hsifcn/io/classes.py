@@ -20,7 +20,7 @@ LARGEST_CODE = 2**32 - 1  # what a raster of 32 bits can hold
 LARGEST_COUNT = 1000  # classes; more are measurements or identifiers
 _LARGE, _SIX_DIGITS = 1e15, 2e-6  # a float that is no code; how far rounding moves it
 _DIGITS = re.compile(r"-?[0-9]+(\.0*)?")
-_CODED_NAME = re.compile(r"([0-9]+)\s*[=:,;\t]\s*(\S.*)")
+_CODED_NAME = re.compile(r"([0-9]+)(?:\s*[=:,;\t]\s*|\s+)(\S.*)")
 _MISSING = ("na", "n/a", "#n/a", "nan", "null", "none")  # as R, pandas and spreadsheets write it
 _CLASS_FIELDS = (
     *("class", "classid", "classname", "classnumber", "label", "labelid", "labelname", "category"),
@@ -231,7 +231,7 @@ def read_class_names(path: str | os.PathLike[str]) -> dict[int, str]:
     """Read names of classes, one a line, blank lines left out.
 
     The lines name classes 1, 2, ...; or each begins with the code of its class: ``311 = forest``
-    (also with a colon, comma, semicolon or tab).
+    (also with a colon, comma, semicolon or blank). Lines that begin with ``#`` are left out.
 
     Raises
     ------
@@ -240,18 +240,20 @@ def read_class_names(path: str | os.PathLike[str]) -> dict[int, str]:
     LabelError
         It holds no name, or one code twice.
     """
-    lines = [composed(line.strip()) for line in read_text(path).splitlines() if line.strip()]
+    texts = [composed(line.strip()) for line in read_text(path).splitlines()]
+    lines = [text for text in texts if text and not text.startswith("#")]
     if not 0 < len(lines) <= LARGEST_COUNT:
         raise LabelError(f"{os.fspath(path)} holds {len(lines)} class names", "one a line")
     coded = [match for line in lines if (match := _CODED_NAME.fullmatch(line))]
     names = dict(enumerate(lines, start=1))
     if len(coded) == len(lines):
         names = {int(match[1]): match[2] for match in coded}
-        if len(names) < len(lines) or not all(0 < code <= LARGEST_CODE for code in names):
+        if len(names) < len(lines) or max(names) > LARGEST_CODE:
             raise LabelError(
                 f"{os.fspath(path)} names a class code twice, or one out of 1 to {LARGEST_CODE}",
                 "give one line a class",
             )
+        names.pop(0, None)  # unlabelled
     given = list(names.values())
     twice = next((name for name in given if given.count(name) > 1), None)
     if twice is not None:

@@ -133,6 +133,13 @@ def read_labels(path: str, variable: str | None) -> GivenLabels:
     nodata = header.number("data ignore value")
     if nodata is not None:
         unlabel(labels, nodata)
+    listed = header.words("class names")
+    if listed and "class values" not in header.fields and (labels == len(listed)).any():
+        warnings.warn(
+            f"{path} holds class {len(listed)}, and its header names classes 0, {listed[0]!r}, to "
+            f"{len(listed) - 1}, {listed[-1]!r}: is the name of 0, unclassified, missing?",
+            stacklevel=2,
+        )
     return GivenLabels(
         array=labels,
         class_names=_class_names(header),

@@ -22,6 +22,7 @@ from hsifcn.core.errors import UnreadableFileError
 from hsifcn.io.files import read_text
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eEdD][+-]?\d+)?", re.ASCII)
+_LIST = re.compile(r"\s*[A-Za-z][\w ]*=\s*\{")  # begins a field
 _LARGEST_COUNT = 2**53  # above, a count written as a float would not be exact
 
 
@@ -122,7 +123,7 @@ def read_header(path: Path) -> EnviHeader:
                 pass
         if value.startswith("{"):
             while "}" not in value:
-                if not remaining:
+                if not remaining or _LIST.match(remaining[0]):
                     raise UnreadableFileError(f"{name} does not close the brace of '{key}'")
                 value += " " + remaining.popleft().strip()
             value = value[1 : value.index("}")].strip()

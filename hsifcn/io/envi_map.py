@@ -10,6 +10,7 @@ import warnings
 from hsifcn.core.scene import Grid
 from hsifcn.io.envi_header import EnviHeader, format_header
 
+_CRS_TEXT = re.compile(r"\s*(?:[A-Z_]+\s*\[|[A-Za-z]+:\w+\s*$)")  # WKT, or a code of an authority
 _NORTHWARD = 180.0  # degrees of rotation, by which GDAL tells that rows run northward
 
 # Datums as other programs write them, in GDAL's words; it takes unknown ones for WGS 84.
@@ -56,10 +57,18 @@ def read_grid(header: EnviHeader) -> Grid | None:
     """
     words = header.words("map info")
     if not words:
+        for key in ("geo points", "rpc info"):
+            if key in header.fields:
+                warnings.warn(
+                    f"{header.path} has '{key}' only: no georeference; gdalwarp gives it one",
+                    stacklevel=2,
+                )
         return None
     if len(words) < 7:
         raise header.fault("has an incomplete 'map info'")
     col, row, x, y, width, height = (_finite(header, word) for word in words[1:7])
+    if not width or not height:
+        raise header.fault("has pixels of size 0 in 'map info'")
     degrees = 0.0
     for word in words[7:]:
         name, _, value = word.partition("=")
@@ -72,8 +81,15 @@ def read_grid(header: EnviHeader) -> Grid | None:
         e = -e
     c = x - (col - 1) * a - (row - 1) * b
     f = y - (col - 1) * d - (row - 1) * e
-    crs = header.text("coordinate system string") or _crs(header, words)
-    return Grid(crs, (a, b, c, d, e, f))
+    crs = header.text("coordinate system string")
+    if crs and not _CRS_TEXT.match(crs):
+        warnings.warn(
+            f"the 'coordinate system string' of {header.path} is none: 'map info' is used instead",
+            stacklevel=2,
+        )
+        crs = ""
+    crs = crs or _crs(header, words) or ""
+    return Grid(crs or None, (a, b, c, d, e, f))
 
 
 def map_fields(grid: Grid | None) -> dict[str, str]:
@@ -153,6 +169,8 @@ def _crs(header: EnviHeader, words: tuple[str, ...]) -> str | None:
             with raster.open(driver="ENVI") as dataset:
                 crs = dataset.crs
             if not crs or crs.wkt.startswith(("LOCAL_CS", "ENGCRS")):
+                return None
+            if crs.is_geographic and projection != "geographic":  # of UTM zone 99, say
                 return None
             code = crs.to_epsg()  # GDAL leaves out the name where map info tells the unit
             known = CRS.from_epsg(code) if code else crs

@@ -248,11 +248,12 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 def plain_path(path: str, *, always: bool = False) -> Iterator[Path]:
     """Give a path to a file that GDAL and its wrappers understand.
 
-    They take ``!`` for the mark of an archive and want names in UTF-8. A file with another name is
-    linked under a plain one, in a folder of its own, and so are those beside it that are called
-    after it; ``always``: every file, for drivers that write beside what they read.
+    They take ``!`` for the mark of an archive and ``;`` for a list of files, and want names in
+    UTF-8. A file with another name is linked under a plain one, in a folder of its own, and so are
+    those beside it that are called after it; ``always``: every file, for drivers that write beside
+    what they read.
     """
-    if not always and "!" not in path and printable(path) == path:
+    if not always and not set("!;") & set(path) and printable(path) == path:
         yield Path(path)
         return
     with tempfile.TemporaryDirectory(prefix="hsifcn-") as folder:

@@ -84,7 +84,11 @@ def open_scene(path: str, variable: str | None) -> FileScene:
 def read_labels(path: str, variable: str | None) -> GivenLabels:
     """Read the dataset that was named, or else the only map of whole numbers."""
     listing = _listing(path)
+    # Floats may be labels with NaN for unlabelled; they are looked at where there is nothing else.
     maps = [name for name in listing.datasets if _is_map(listing, name)]
+    maps = maps or [name for name in listing.datasets if _is_map(listing, name, "f")]
+    if variable is not None and _is_map(listing, f"/{variable.strip('/')}", "f"):
+        maps = [f"/{variable.strip('/')}"]
     if variable is not None:
         name = f"/{variable.strip('/')}"
         if name not in maps:
@@ -199,9 +203,9 @@ def _is_numeric(described: dict[str, Any], kinds: str) -> bool:
     return dtype.kind in kinds and dtype.itemsize <= 8 and min(described["shape"], default=0) > 0
 
 
-def _is_map(listing: Listing, name: str) -> bool:
-    described = listing.datasets[name]
-    return len(described["shape"]) == 2 and _is_numeric(described, "iu")
+def _is_map(listing: Listing, name: str, kinds: str = "iu") -> bool:
+    described = listing.datasets.get(name)
+    return described is not None and len(described["shape"]) == 2 and _is_numeric(described, kinds)
 
 
 def _named(listing: Listing, name: str) -> str:

@@ -42,6 +42,8 @@ _SIZES = (
     *(("lines", "samples"), ("height", "width"), ("h", "w"), ("rows", "columns")),
     *(("lines", "columns"), ("n_rows", "n_cols"), ("num_rows", "num_cols"), ("m", "n")),
 )
+_CLASS_NAMES = ("class_names", "classnames", "label_names", "labelnames")
+_NO_CLASS = ("unclassified", "unlabelled", "unlabeled", "undefined", "background", "none", "0")
 _VARIABLE_LIMIT = 2**31 - 1  # bytes of a variable in a v5 file
 
 
@@ -174,7 +176,24 @@ def read_labels(path: str, variable: str | None) -> GivenLabels:
         # Beside a map there may be counts and other vectors; a map of one row may stand alone.
         found = _only_map(path, [item for item in maps if min(item[1][:2]) > 1] or maps)
     array = _array(path, found)
-    return GivenLabels(UnreadLabels(array.shape[:2], array.read))
+    names = _class_names(path, listed, found[0])
+    return GivenLabels(UnreadLabels(array.shape[:2], array.read), names)
+
+
+def _class_names(path: str, listed: list[Listed], name: str) -> dict[int, str]:
+    """Names of classes in a cell array beside a map, by the codes beside it, else from 1."""
+    struct = name.rpartition(".")[0]
+    beside = {item[0].casefold(): item for item in listed if "." not in item[0] and not struct}
+    found = next((beside[key] for key in _CLASS_NAMES if key in beside), None)
+    if found is None or found[2] not in ("cell", "char"):
+        return {}
+    texts = run_child(_CHILD, "texts", cache.state_of(path), found[0], "", "")["texts"]
+    first = 0 if texts and texts[0].casefold() in _NO_CLASS else 1
+    codes = list(range(first, first + len(texts)))
+    listed_codes = beside.get("class_codes")
+    if listed_codes and _is_numeric(listed_codes) and math.prod(listed_codes[1]) == len(texts):
+        codes = _array(path, listed_codes).read_map().ravel().astype(int).tolist()
+    return {code: text for code, text in zip(codes, texts, strict=True) if code > 0 and text}
 
 
 def inner_labels(path: str, size: tuple[int, int]) -> list[str]:

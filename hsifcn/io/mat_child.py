@@ -1,7 +1,8 @@
 """Parses one MATLAB file, in a process that may crash or be killed.
 
-``hsifcn.io.parser`` calls ``main``. The task ``list`` gives the variables; ``extract`` writes one
-of them to TARGET, rows first, bands last, in native byte order.
+``hsifcn.io.parser`` calls ``main``. The task ``list`` gives the variables; ``texts`` the texts of a
+cell or character array of v5; ``extract`` writes a variable to TARGET, rows first, bands last, in
+native byte order.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from hsifcn.core.errors import UnreadableFileError
 
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _HDF5_OFFSETS = (0, 512, 1024, 2048, 4096)  # MATLAB puts 512 bytes of its own before
+_MOST_TEXTS = 4096
 _BLOCK_BYTES = 64 * 2**20  # written at a time
 _CHUNK_CACHE = 256 * 2**20  # bytes, so that a compressed chunk is unpacked once
 _MATLAB_DTYPES = {"double": "float64", "single": "float32", "logical": "bool"}
@@ -25,6 +27,8 @@ def main(task: str, path: str, variable: str, dtype: str, target: str) -> dict[s
     """Do one task; see the module."""
     if task == "list":
         return {"variables": _list_hdf5(path) if _is_hdf5(path) else _list_v5(path)}
+    if task == "texts":
+        return {"texts": [] if _is_hdf5(path) else _texts(_load_v5(path, variable))}
     extract = _extract_hdf5 if _is_hdf5(path) else _extract_v5
     with open(target, "wb") as file:
         extract(path, variable, np.dtype(dtype), file)
@@ -38,6 +42,14 @@ def _is_hdf5(path: str) -> bool:
             if file.read(len(_HDF5_SIGNATURE)) == _HDF5_SIGNATURE:
                 return True
     return False
+
+
+def _texts(value: Any) -> list[str]:
+    """The texts of a cell or character array; none where it holds anything else."""
+    cells = [np.asarray(cell).ravel() for cell in np.asarray(value).ravel()[:_MOST_TEXTS]]
+    if any(cell.size > 1 or (cell.size and cell.dtype.kind != "U") for cell in cells):
+        return []
+    return [str(cell[0]).strip() if cell.size else "" for cell in cells]
 
 
 def _list_v5(path: str) -> list[Listed]:

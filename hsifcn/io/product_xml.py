@@ -29,7 +29,9 @@ import numpy.typing as npt
 from hsifcn.core.errors import UnreadableFileError
 from hsifcn.io.xml_file import parse_xml
 
-_NAME = re.compile(r"(.+)-SPECTRAL_IMAGE(?:_COG)?(?:_(VNIR|SWIR))?(?:_COG)?\.TIFF?", re.IGNORECASE)
+_NAME = re.compile(
+    r"(.+)-SPECTRAL_IMAGE(?:[-_]COG)?(?:[-_](VNIR|SWIR))?(?:[-_]COG)?\.TIFF?", re.IGNORECASE
+)
 _RADIANCE = re.compile(r"L?1[ABC]", re.IGNORECASE)
 _ENMAP = ("wavelengthCenterOfBand", "FWHMOfBand", "GainOfBand", "OffsetOfBand")
 _DESIS = ("wavelengthCenterOfBand", "wavelengthWidthOfBand", "gainOfBand", "offsetOfBand")

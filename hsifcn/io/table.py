@@ -23,6 +23,31 @@ FORMATS: tuple[Format, ...] = (
 )
 
 
+_CONVERT = "convert it: gdal_translate -of GTiff"
+# What files are that are often given and not read, by suffix, and what to do.
+_OTHERS = {
+    **dict.fromkeys((*vectors.SUFFIXES, ".csv"), ("holds labels, not a scene", "give it with -l")),
+    ".safetensors": ("is a model, not a scene", "hsifcn predict takes it"),
+    **dict.fromkeys((".hdf", ".hdf4"), ("is HDF4, which hsifcn does not read", _CONVERT)),
+    ".vrt": ("is a virtual raster, which reads other files", _CONVERT),
+    **dict.fromkeys(
+        (".jp2", ".ntf", ".ers", ".asc", ".lan", ".pix", ".rst"),
+        ("is a raster of a kind that hsifcn does not read", _CONVERT),
+    ),
+    **dict.fromkeys(
+        (".kmz", ".gpx", ".tab", ".mif", ".dxf", ".parquet", ".topojson"),
+        ("holds shapes of a kind that hsifcn does not read", "convert it: ogr2ogr labels.gpkg"),
+    ),
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), ("is a spreadsheet", "save the table as .csv")),
+    **dict.fromkeys((".jpg", ".jpeg", ".gif"), ("is a picture", "give the scene or the map")),
+    **dict.fromkeys(
+        (".pkl", ".pickle", ".pt", ".pth"),
+        ("may run code when it is read, so hsifcn does not", "save the array as .npy"),
+    ),
+    **dict.fromkeys((".zip", ".gz", ".tar", ".7z", ".rar"), ("is packed", "unpack it first")),
+}
+
+
 def format_of(file: str, remedy: str = "a scene or label map is one of ") -> Format:
     """Tell the format of a file by its suffix, else by what lies beside it."""
     path = Path(file)
@@ -32,11 +57,19 @@ def format_of(file: str, remedy: str = "a scene or label map is one of ") -> For
     for form in FORMATS:
         if form.accepts(path):
             return form
+    refuse_other(file)
     readable = (form for form in FORMATS if form is not png.FORMAT)
     known = ", ".join(suffix for form in readable for suffix in form.suffixes)
     raise UnreadableFileError(
         f"{file} is of no known format and has no ENVI header beside it", f"{remedy}{known}"
     )
+
+
+def refuse_other(file: str) -> None:
+    """Raise UnreadableFileError for a file of a kind that is known but no raster, saying which."""
+    what, remedy = _OTHERS.get(Path(file).suffix.lower(), ("", ""))
+    if what:
+        raise UnreadableFileError(f"{file} {what}", remedy)
 
 
 def is_raster(file: str) -> bool:
