@@ -66,7 +66,7 @@ def write_comparison_report(
         "overview": [
             page.picture(images[name], caption)
             for name, caption in (
-                ("quicklook", "The scene in about its natural colours"),
+                ("quicklook", "The scene"),
                 ("truth", "Ground truth; unlabelled pixels are dark"),
             )
             if name in images
