@@ -140,6 +140,7 @@ def test_a_fixed_split_is_audited(folder):
     test[test == 3] = 0
     rows, cols = np.nonzero(test)
     test[rows[0], cols[0]] = 1 + test[rows[0], cols[0]] % 2
+    train[0, 4] = 1  # in a seam
     np.save(folder / "train.npy", train)
     np.save(folder / "test.npy", test)
     before = snapshot(folder)
@@ -148,6 +149,7 @@ def test_a_fixed_split_is_audited(folder):
     )
     assert done.code == 0
     assert f"test.npy labels 1 of its {len(rows):,} pixels otherwise than" in done.err
+    assert f"train.npy labels 1 of its {(train > 0).sum():,} pixels that are unl" in done.err
     assert "class 3 has no test pixels" in done.err
     assert "% of the test pixels touch" in done.out
     assert snapshot(folder) == before

@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from hsifcn.core.errors import LabelError, SplitError
+from hsifcn.core.errors import LabelError, Notice, SplitError
 from hsifcn.core.scene import LabelMap, default_class_names, default_colours
 from hsifcn.data.indian_pines import bundled_file
 from hsifcn.data.splits import (
@@ -146,6 +146,8 @@ def test_a_recipe_tells_its_parameters() -> None:
         "fixed:a.npy,b.npy,c.npy",
         "fixed:a.npy,",
         "fixed:a.npy,b.npy:val=2",
+        "dase:",
+        "mambahsi:val=0.1",
     ],
 )
 def test_bad_specifications_are_refused(spec: str) -> None:
@@ -383,8 +385,44 @@ def test_fixed_takes_the_labels_of_the_files() -> None:
     used = split.train | split.validation | split.test
     assert np.array_equal(np.where(used, split.labels, 0), train + test)
     assert split.recipe == "fixed:a.npy,b.npy"
-    assert split.warnings == ("class 1 has no test pixels (6 labelled)",)
+    assert split.warnings == (
+        "class 1 has no test pixels (6 labelled)",
+        "a.npy labels 7 of its 7 pixels otherwise than the labels of the scene",
+        "b.npy labels 12 of its 12 pixels otherwise than the labels of the scene",
+    )
     assert split.n_train_per_class(3) == [6, 1, 0]
+
+
+def test_a_preset_is_a_recipe_with_its_source() -> None:
+    labels = np.repeat(np.arange(1, 3), 200).reshape(20, 20)
+    with pytest.warns(Notice, match=r"per-class:40:val=0\.25.*MambaHSI"):
+        split = make_split(labels, "mambahsi")
+    assert split.recipe == "per-class:40:val=0.25"
+    assert split.n_train_per_class(2) == [30, 30]
+    assert (split.n_validation, split.n_test) == (20, 320)
+
+
+@pytest.mark.filterwarnings("ignore:split dase")
+def test_dase_is_corrected() -> None:
+    """Ten pixels that are published as training pixels of class 11 test as class 7."""
+    labels = np.zeros((145, 145), np.uint8)
+    labels[70:76], labels[76:79, 105:112] = 11, 7
+    published = np.zeros_like(labels)
+    published[70:73] = 4  # another numbering
+    published[76:79, 105:112] = 5
+    split = make_split(labels, "dase:ts.tif", fixed=(published, published))
+    test = np.argwhere(split.test & (labels == 7)).tolist()
+    assert test == [
+        *([76, col] for col in range(108, 112)),
+        *([77, col] for col in range(108, 112)),
+        *([78, col] for col in range(110, 112)),
+    ]
+    assert split.n_train_per_class(11)[6] + split.validation[labels == 7].sum() == 21 - 10
+    assert not (split.train & split.test).any()
+    assert split.test[73:76].all()
+    assert split.recipe == "dase:ts.tif"
+    with pytest.raises(SplitError, match="145x145"):
+        make_split(labels[:9], "dase:ts.tif", fixed=(published, published))
 
 
 def test_fixed_refuses_what_does_not_fit() -> None:

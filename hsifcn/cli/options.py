@@ -208,7 +208,8 @@ split = click.option(
     "-s", "--split", "recipe", metavar="SPEC",
     help="random:0.1 (the default for label rasters), per-class:50, blocks:16:gap=3:train=0.2, "
     "checkerboard:14:gap=3, fields:0.2:gap=2, features:0.3 (the default for polygons and points), "
-    "scenes:0.3, all, fixed:TRAIN,TEST or a split.npz; :val=0.1 may be added.",
+    "scenes:0.3, all, fixed:TRAIN,TEST or a split.npz; :val=0.1 may be added. Of papers: mambahsi, "
+    "hypersigma, dase:TRAIN.",
 )  # fmt: skip
 seed = click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True,

@@ -254,7 +254,12 @@ def split_scenes(
     if len(paths) < len(scenes):
         raise SettingError("a scene has no labels", "name them with -l")
     maps = unite_classes(_open_labels(scenes, paths, labelling), paths)
-    return maps, make_splits(maps, parsed or default_recipe(maps), seed=seed, sources=paths)
+    fixed = None
+    if parsed is not None and parsed.kind == "dase":
+        published = [labelling.open(parsed.train_path, scene).labels for scene in scenes]
+        fixed = [(labels, labels) for labels in published]
+    wanted = parsed or default_recipe(maps)
+    return maps, make_splits(maps, wanted, seed=seed, sources=paths, fixed=fixed)
 
 
 def default_recipe(labels: Sequence[LabelMap]) -> str:

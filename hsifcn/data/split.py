@@ -42,7 +42,8 @@ class Split:
     seed : int
         Seed that it was drawn with.
     warnings : tuple of str
-        Classes without training or without test pixels, told with the first of several scenes.
+        Classes without training or without test pixels, and labels that contradict those of the
+        scene; told with the first of several scenes.
     class_names : tuple of str
         Names of classes 1, 2, ...; empty where they are not known.
     class_codes : tuple of int

@@ -19,6 +19,8 @@ all
     All pixels train, none tests.
 fixed
     Training and test labels as given.
+dase
+    Training pixels of Indian Pines as published, corrected; see `split_presets`.
 
 Several layouts of blocks are drawn, and of them the one is taken whose worst divided class is
 divided best; a checkerboard does so with its position, where seed 0 tries all of them.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hsifcn.core.errors import SplitError
+from hsifcn.core.errors import Notice, SplitError
+from hsifcn.data.split_presets import DASE_SOURCE, PRESETS
 
 DEFAULT_VALIDATION = 0.05  # share of the training pixels, where a recipe names none
 DEFAULT_RECIPE = "random:0.1"
@@ -14,7 +16,7 @@ DEFAULT_FOR_FEATURES = "features:0.3"  # where labels are polygons or points
 SPECS = (
     "use random:0.1, per-class:50, blocks:16:gap=3:train=0.2, checkerboard:14:gap=3, "
     "fields:0.2:gap=2, features:0.3, scenes:0.3, all, fixed:TRAIN,TEST or a split.npz, each with "
-    ":val=0.1 or without"
+    ":val=0.1 or without; or mambahsi, hypersigma or dase:TRAIN"
 )
 
 # A recipe's leading number, then its options and what they are where not given.
@@ -37,7 +39,7 @@ class SplitRecipe:
     ----------
     kind : str
         ``random``, ``per-class``, ``blocks``, ``checkerboard``, ``fields``, ``features``,
-        ``scenes``, ``all``, ``fixed`` or ``file``.
+        ``scenes``, ``all``, ``fixed``, ``dase`` or ``file``.
     train : float
         Share of training pixels: of each class (random, fields) or of all (blocks).
     test : float
@@ -50,7 +52,7 @@ class SplitRecipe:
         Test pixels lie more than this many pixels from training pixels (blocks, checkerboard,
         fields).
     train_path, test_path : str
-        Training and test labels (fixed).
+        Training and test labels (fixed); published training labels (dase).
     path : str
         File of a split (file).
     val : float
@@ -71,6 +73,8 @@ class SplitRecipe:
     def __str__(self) -> str:
         if self.kind == "fixed":
             parts = [self.kind, f"{self.train_path},{self.test_path}"]
+        elif self.kind == "dase":
+            parts = [self.kind, self.train_path]
         elif self.kind == "file":
             parts = [self.path]
         elif self.kind == "all":
@@ -92,14 +96,30 @@ def parse_split(spec: str) -> SplitRecipe:
     spec : str
         ``random:0.1``, ``per-class:50``, ``blocks:16:gap=3:train=0.2``, ``checkerboard:14:gap=3``,
         ``fields:0.2:gap=2``, ``features:0.3``, ``scenes:0.3``, ``all``, ``fixed:TRAIN,TEST`` or
-        the path of a ``split.npz``; ``:val=0.1`` may be added to any.
+        the path of a ``split.npz``; ``:val=0.1`` may be added to any. Or a split that papers
+        report: see `split_presets`.
 
     Raises
     ------
     SplitError
         Anything else.
+
+    Warns
+    -----
+    Notice
+        What a split of that name is, and who reports it.
     """
     kind, _, rest = spec.partition(":")
+    if spec in PRESETS:
+        preset = PRESETS[spec]
+        warnings.warn(f"split {spec} is {preset.spec}: {preset.source}", Notice, stacklevel=2)
+        return parse_split(preset.spec)
+    if kind == "dase":
+        path, val = _without_val(rest, spec)
+        if not path:
+            raise SplitError(f"split '{spec}' does not name the published training labels", SPECS)
+        warnings.warn(f"split dase: {DASE_SOURCE}", Notice, stacklevel=2)
+        return SplitRecipe(kind, train_path=path, val=val)
     if kind == "fixed":
         files, val = _without_val(rest, spec)
         paths = files.split(",")

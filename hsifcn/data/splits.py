@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from hsifcn.data.split import (
     split_path,
     write_split,
 )
+from hsifcn.data.split_presets import divide_dase
 from hsifcn.data.split_recipes import (
     Units,
     divide,
@@ -68,8 +68,9 @@ def make_split(
     seed : int
         Seed of everything that is drawn, 0 or more.
     fixed : pair of ndarray, (rows, cols), integer
-        Training and test labels of a ``fixed`` split. Pixels of ``labels`` that neither of them
-        labels take no part, but belong to the fields that the leakage is told of.
+        Training and test labels of a ``fixed`` split; of ``dase`` the first is used. Pixels of
+        ``labels`` that neither of them labels take no part, but belong to the fields that the
+        leakage is told of.
 
     Raises
     ------
@@ -117,6 +118,13 @@ def make_splits(
             _fixed(part, recipe, None if fixed is None else fixed[i])
             for i, part in enumerate(arrays)
         ]
+    elif recipe.kind == "dase":
+        if fixed is None:
+            raise SplitError(f"split {recipe} needs its training labels", "read and pass them")
+        parts = [
+            (part, *divide_dase(part, published))
+            for part, (published, _) in zip(arrays, fixed, strict=True)
+        ]
     elif recipe.kind == "file":
         return _from_files(arrays, recipe, names, codes, seed)
     elif not any(part.any() for part in arrays):
@@ -142,6 +150,9 @@ def make_splits(
         )
     _require_pixels(splits, recipe)
     told = _warnings(splits, recipe)
+    if fixed is not None:
+        for part, pair in zip(arrays, fixed, strict=True):
+            told += _contradictions(part, recipe, pair)
     if recipe.kind == "features":
         told += _cut_features(splits, units)
     splits[0] = replace(splits[0], warnings=told)
@@ -224,15 +235,33 @@ def _fixed(
             "label every pixel in one of the two at most",
         )
     given = train_labels + test_labels
-    for path, labels in zip(paths, (train_labels, test_labels), strict=True):
-        other = (labels > 0) & (whole > 0) & (labels != whole)
-        if other.any():
-            warnings.warn(
-                f"{path} labels {int(other.sum()):,} of its {int((labels > 0).sum()):,} pixels "
-                "otherwise than the labels of the scene",
-                stacklevel=4,
-            )
     return np.where(given > 0, given, whole), train_labels > 0, test_labels > 0
+
+
+def _contradictions(
+    whole: npt.NDArray[np.uint16], recipe: SplitRecipe, fixed: tuple[AnyLabels, AnyLabels]
+) -> tuple[str, ...]:
+    """Say how the files of a split contradict the labels of the scene, if it has some.
+
+    Those of ``dase`` number the classes otherwise.
+    """
+    found = []
+    paths = [path for path in (recipe.train_path, recipe.test_path) if path]
+    for path, labels in zip(paths, fixed, strict=False):
+        n = int((labels > 0).sum())
+        other = int(((labels > 0) & (whole > 0) & (labels != whole)).sum())
+        alone = int(((labels > 0) & (whole == 0)).sum())
+        if other and recipe.kind == "fixed":
+            found.append(
+                f"{path} labels {other:,} of its {n:,} pixels otherwise than the labels of the "
+                "scene"
+            )
+        if alone and whole.any():
+            found.append(
+                f"{path} labels {alone:,} of its {n:,} pixels that are unlabelled in the labels of "
+                "the scene"
+            )
+    return tuple(found)
 
 
 def _from_files(
