@@ -111,7 +111,7 @@ def bad_folder(tmp_path_factory):
         (["lone.npy"], ["no labels for lone.npy", "-l"]),
         (["cube.npy", "-l", "small.npy"], ["small.npy is 5x24", "20x24", "labels of its size"]),
         (["cube.npy", "-l", "zero.npy"], ["zero.npy labels no pixel"]),
-        (["cube.npy", "-l", "cube_gt.npy", "-l", "cube_gt.npy"], ["2 label files", "-l"]),
+        (["cube.npy", "-l", "cube_gt.npy", "-l", "cube_gt.npy"], ["cube_gt.npy is named twice"]),
         (["cube.npy", "-s", "nosuch"], ["no split 'nosuch'", "random:0.1"]),
         (["cube.npy", "-s", "random:7"], ["random:7", "between 0 and 1"]),
         (["cube.npy", "-s", "random:nan"], ["random:nan"]),
@@ -165,3 +165,38 @@ def test_a_split_of_a_file_is_the_same_split(folder):
     first = command(folder, "split", "cube.npy", "-s", "fields:0.3", "-o", "split.npz", "--json")
     again = command(folder, "split", "cube.npy", "-s", "split.npz", "--json")
     assert again.json["digest"] == first.json["digest"]
+
+
+def test_several_label_files_of_one_scene(folder):
+    labels = np.load(folder / "cube_gt.npy")
+    rows, cols = np.nonzero(labels)
+    np.save(folder / "west.npy", np.where(np.arange(24) < 12, labels, 0))
+    lines = [f"{r},{c},{labels[r, c]}" for r, c in zip(rows, cols, strict=True) if c >= 11]
+    first_of_west = next(i for i, line in enumerate(lines) if line.split(",")[1] == "11")
+    r, c, code = lines[first_of_west].split(",")
+    lines[first_of_west] = f"{r},{c},{1 + int(code) % 3}"
+    (folder / "east.csv").write_text("row,col,class\n" + "\n".join(lines) + "\n")
+    whole = command(folder, "split", "cube.npy", "-s", "all", "--json")
+    parts = ["-l", "west.npy", "-l", "east.csv"]
+    done = command(folder, "split", "cube.npy", *parts, "-s", "all", "--json", "-o", "all.npz")
+    assert done.code == 0, done.err
+    assert "1 pixels of east.csv have another class in west.npy: nothing labels them" in done.err
+    assert done.json["n_train"] + done.json["n_validation"] == (labels > 0).sum() - 1
+    assert done.json["class_codes"] == whole.json["class_codes"]
+    found = read_split(folder / "all.npz").labels
+    assert found[int(r), int(c)] == 0
+    assert (found[found > 0] == labels[found > 0]).all()
+
+
+def test_labels_that_a_split_does_not_know_train(folder):
+    labels = np.load(folder / "cube_gt.npy")
+    np.save(folder / "west.npy", np.where(np.arange(24) < 12, labels, 0))
+    first = ["split", "cube.npy", "-l", "west.npy", "-s", "fields:0.3:gap=2", "-o", "a.npz"]
+    assert command(folder, *first).code == 0
+    done = command(folder, "split", "cube.npy", "-s", "a.npz", "-o", "b.npz")
+    assert done.code == 0
+    old, new = (read_split(folder / name) for name in ("a.npz", "b.npz"))
+    east = (labels > 0) & (np.arange(24) >= 12)
+    assert f"{east.sum():,} labelled pixels are new" in done.err
+    assert (new.train == (old.train | east)).all()
+    assert (new.test == old.test).all()

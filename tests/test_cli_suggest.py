@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+import json
+import shlex
 
 import numpy as np
 import pyogrio
 import pytest
+import scipy.io
 from cli_helpers import assert_refused, command, copy_of_finished, snapshot
 
+from hsifcn.data.splits import read_split
 from hsifcn.inference.bundle import load_model
 from hsifcn.inference.suggest import spectral_likeness, suggest
 from hsifcn.io import open_scene
@@ -83,3 +87,38 @@ def test_bad_input(folder, arguments, parts):
     before = snapshot(folder)
     assert_refused(command(folder, "suggest", *arguments, "-q"), *parts)
     assert snapshot(folder) == before
+
+
+@pytest.mark.slow
+def test_old_and_new_labels_train_together(tmp_path):
+    """As the printed command says: the new labels train, the test pixels stay as they were."""
+    copy_of_finished(tmp_path)
+    labels = scipy.io.loadmat(tmp_path / "cube_gt.mat")["cube_gt"]
+    some = np.where(np.arange(24) < 16, labels, 0)
+    np.save(tmp_path / "some.npy", some)
+    words = ["-l", "some.npy", "-s", "random:0.3", "-o", "run", "--steps", "2", "-q"]
+    assert command(tmp_path, "train", "scene.npy", *words).code == 0
+    done = command(tmp_path, "suggest", "run", "-n", "9", "-o", "next.csv", "--distance", "1")
+    assert done.code == 0, done.err
+    with (tmp_path / "next.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    filled = 0
+    for row in rows[:-1]:  # the last one stays blank
+        code = labels[int(row["row"]), int(row["col"])]
+        row["class"] = f"class {code}" if code else ""
+        filled += bool(code)
+    assert filled > 2
+    with (tmp_path / "next.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    after = shlex.split(done.out.partition("next: hsifcn ")[2])
+    again = command(tmp_path, *after, "--steps", "2")
+    assert again.code == 0, again.err
+    assert f"{filled} labelled pixels are new" in again.err
+    first, second = (read_split(tmp_path / name / "split.npz") for name in ("run", "run-more"))
+    assert second.n_train == first.n_train + filled
+    assert (second.test == first.test).all()
+    assert (second.labels[second.train] == labels[second.train]).all()
+    metrics = json.loads((tmp_path / "run-more/metrics.json").read_text("utf-8"))
+    assert metrics["class_names"] == ["class 1", "class 2", "class 3"]

@@ -198,8 +198,8 @@ all_touched = click.option(
 labels = options(
     click.option(
         "-l", "--labels", "label_paths", multiple=True, metavar="LABELS",
-        help="Label raster, polygons, points or .csv, one a scene; found in or beside the scene "
-        "otherwise.",
+        help="Label raster, polygons, points or .csv, one a scene, or several of one scene; found "
+        "in or beside the scene otherwise.",
     ),
     label_field,
     all_touched,
@@ -282,11 +282,24 @@ def choose_device(name: str) -> str:
 
 def labels_to_split(
     scenes: Sequence[str], given: Sequence[str], output: Output, recipe: str | None
-) -> Sequence[str | None]:
-    """The label file of each scene; none where a ``fixed`` split brings its own."""
+) -> tuple[Sequence[str | None], tuple[str, ...]]:
+    """The label file of each scene, and further ones: of a single scene, or shapes for all.
+
+    None where a ``fixed`` split brings its own.
+    """
+    from hsifcn.core.errors import SettingError
+    from hsifcn.io.point_table import is_point_table
+
     if not given and (recipe or "").startswith("fixed:"):
-        return [None] * len(scenes)
-    return labels_of_scenes(scenes, given, output)
+        return [None] * len(scenes), ()
+    n = len(scenes)
+    first, further = given[:n], tuple(given[n:])
+    if n > 1 and not all(map(is_point_table, further)):
+        return labels_of_scenes(scenes, given, output), ()  # which says what is wrong
+    twice = next((path for path in further if given.count(path) > 1), None)
+    if twice is not None:
+        raise SettingError(f"{twice} is named twice", "give every label file once")
+    return labels_of_scenes(scenes, first, output), further
 
 
 def labels_of_scenes(scenes: Sequence[str], given: Sequence[str], output: Output) -> list[str]:

@@ -40,8 +40,8 @@ def command(
     from hsifcn.data.splits import leakage_sentence, write_split
     from hsifcn.io import open_scene
 
-    labelled = opt.labels_to_split([scene], label_paths, output, recipe)
-    labelling = Labelling(class_names, label_field, all_touched)
+    labelled, further = opt.labels_to_split([scene], label_paths, output, recipe)
+    labelling = Labelling(class_names, label_field, all_touched, further)
     scenes = [open_scene(scene, nodata=nodata)]
     _, (split,) = split_scenes(scenes, labelled, recipe, seed, labelling)
     if out:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,7 +14,10 @@ from hsifcn.core import formats
 
 if TYPE_CHECKING:
     from hsifcn.inference.bundle import Bundle
+    from hsifcn.inference.explain.explain_run import ExplainTarget
     from hsifcn.inference.suggest import Suggestions
+
+FLAGS = ("all_touched", "keep_bad_bands")  # of training
 
 
 @opt.command(
@@ -63,6 +67,7 @@ def command(
     from hsifcn.inference.bundle import load_model
     from hsifcn.inference.explain.explain_run import choose_target, open_split
     from hsifcn.inference.suggest import suggest
+    from hsifcn.inference.targets import run_config
     from hsifcn.io import open_scene
     from hsifcn.io.point_table import require_point_file, write_points
 
@@ -73,6 +78,8 @@ def command(
     opened = open_scene(target.scene, wavelengths=target.wavelengths, nodata=target.nodata)
     scene = match_scene(bundle, opened).scene
     split = open_split(target, scene.shape[:2])
+    run = target.model.parent
+    config = run_config(run) if (run / "config.json").exists() else {}
     found = suggest(
         bundle, scene, points, labelled=None if split is None else split.labels > 0,
         distance=distance, measure=measure, seed=seed, device=opt.choose_device(device),
@@ -87,18 +94,50 @@ def command(
         "predicted": [bundle.class_names[label - 1] for label in found.labels],
         "confidence": found.confidence.round(4).tolist(),
         "share": found.share.round(4).tolist(),
-        "class": [None] * n,
+        config.get("label_field") or "class": [None] * n,
     }
     if out:
         write_points(Path(out), found.rows, found.cols, columns, scene.grid, overwrite=overwrite)
     rows = zip(found.rows.tolist(), found.cols.tolist(), *list(columns.values())[1:4], strict=True)
     keys = ("row", "col", "predicted", "confidence", "share")
     values = {"points": [dict(zip(keys, row, strict=True)) for row in rows], "out": out}
-    output.result(summary(found, bundle, out, target.scene), values)
+    text = table(found, bundle)
+    if out:
+        field = config.get("label_field") or "class"
+        after = shlex.join(["hsifcn", *next_training(config, run, target, out)])
+        text += f"\n\n{out}: fill in the column '{field}'\n\nnext: {after}"
+    output.result(text, values)
 
 
-def summary(found: Suggestions, bundle: Bundle, out: str | None, scene: str) -> str:
-    """The points as a table, and what comes next."""
+def next_training(
+    config: Mapping[str, Any], run: Path, target: ExplainTarget, new: str
+) -> list[str]:
+    """The command that trains on the labels of a run and on new ones.
+
+    Of a scene of the run, the new labels train and the test pixels stay as they were.
+    """
+    scenes, labels = list(config.get("scenes") or ()), list(config.get("labels") or ())
+    kind, _, sides = str(config.get("split") or "").partition(":")
+    if kind == "fixed":
+        labels = sides.partition(":val=")[0].split(",")
+    words = ["train", *scenes]
+    again = target.split_path is not None
+    if not again:
+        words.append(target.scene)
+    for path in [*labels, *(config.get("further_labels") or ()), new]:
+        words += ["-l", path]
+    if again:
+        words += ["-s", str(run / "split.npz")]
+    for name in ("label_field", "class_names", "wavelengths", "nodata", "bands"):
+        if config.get(name) is not None:
+            words += [f"--{name.replace('_', '-')}", str(config[name])]
+    words += [f"--{name.replace('_', '-')}" for name in FLAGS if config.get(name)]
+    more = run.resolve().name if config else "run"
+    return [*words, "-o", str(run.with_name(f"{more}-more"))]
+
+
+def table(found: Suggestions, bundle: Bundle) -> str:
+    """The points for people."""
     from hsifcn.cli import tables
 
     rows = [
@@ -113,8 +152,4 @@ def summary(found: Suggestions, bundle: Bundle, out: str | None, scene: str) -> 
         for i in range(len(found.rows))
     ]
     columns = ("point", "row", "col", "predicted", "confidence %", "looks alike %")
-    text = tables.table(columns, rows)
-    if not out:
-        return text
-    after = shlex.join(["hsifcn", "train", scene, "-l", out, "--label-field", "class"])
-    return f"{text}\n\n{out}: fill in the column 'class'\n\nnext: {after}"
+    return tables.table(columns, rows)

@@ -121,7 +121,9 @@ def command(
         asked["recipe"] = "all"
     if asked["tensorboard"]:
         summary_writer()  # that it is there, told before the work starts
-    labels = opt.labels_to_split(scenes, label_paths, output, asked["recipe"])
+    labels, asked["further_labels"] = opt.labels_to_split(
+        scenes, label_paths, output, asked["recipe"]
+    )
     dataset = open_dataset(scenes, labels, seed, asked)
     options = default_options(
         model or DEFAULT_MODEL, seed, steps=asked["steps"], inductive=asked["inductive"],
@@ -211,7 +213,10 @@ def open_dataset(
         wavelengths=asked["wavelengths"],
         nodata=asked["nodata"],
         labelling=dataset.Labelling(
-            asked["class_names"], asked["label_field"], asked["all_touched"]
+            asked["class_names"],
+            asked["label_field"],
+            asked["all_touched"],
+            asked["further_labels"],
         ),
         bands=asked["bands"],
         keep_bad_bands=asked["keep_bad_bands"],
@@ -232,6 +237,7 @@ def record(
         "working_folder": str(Path.cwd()),
         "scenes": [opt.absolute(path) for path in scenes],
         "labels": [path and opt.absolute(path) for path in labels],
+        "further_labels": [opt.absolute(path) for path in asked["further_labels"]],
         "split": asked["recipe"] or recipe,
         "wavelengths": asked["wavelengths"] and opt.absolute(asked["wavelengths"]),
         "class_names": asked["class_names"] and opt.absolute(asked["class_names"]),

@@ -213,6 +213,48 @@ def _renumbered(label_map: LabelMap, numbers: Sequence[int], n_classes: int) -> 
     return renumbered
 
 
+def join_labels(maps: Sequence[LabelMap], paths: Sequence[str]) -> LabelMap:
+    """Put several label maps of one scene together.
+
+    A pixel that two of them give different classes is labelled by none. Polygons and points of
+    different files stay different features; where one of the maps is a raster there are none.
+
+    Parameters
+    ----------
+    maps : sequence of LabelMap
+        On the same pixels.
+    paths : sequence of str
+        Their files, for messages.
+
+    Warns
+    -----
+    UserWarning
+        Pixels were left without a label; and as of `unite_classes`.
+    """
+    first, *others = unite_classes(maps, paths)
+    labels, features = first.labels.copy(), first.features
+    claimed = np.zeros(labels.shape, bool)
+    for one, path in zip(others, paths[1:], strict=True):
+        twice = (labels > 0) & (one.labels > 0) & (labels != one.labels)
+        if twice.any():
+            warnings.warn(
+                f"{int(twice.sum()):,} pixels of {path} have another class in "
+                f"{' and '.join(paths[: paths.index(path)])}: nothing labels them",
+                stacklevel=2,
+            )
+        new = (labels == 0) & (one.labels > 0)
+        labels = np.where(new, one.labels, labels)
+        claimed |= twice
+        if features is not None and one.features is not None:
+            features = np.where(new, one.features + int(features.max()), features)
+        else:
+            features = None
+    labels = np.where(claimed, 0, labels)
+    if features is not None:
+        features = np.where(labels > 0, features, 0)
+    return replace(first, labels=labels, features=features)
+
+
 def keep_classes(label_map: LabelMap, kept: Sequence[int]) -> LabelMap:
     """Keep some classes of a map, in another order; the labels of the others become 0.
 

@@ -13,7 +13,7 @@ import numpy as np
 from hsifcn.core.errors import HsifcnError, OutsideError, SettingError
 from hsifcn.core.scene import LabelMap, Scene
 from hsifcn.data.bands import with_chosen_bands
-from hsifcn.data.classes import keep_classes, unite_classes
+from hsifcn.data.classes import join_labels, keep_classes, unite_classes
 from hsifcn.data.split_specs import DEFAULT_FOR_FEATURES, DEFAULT_RECIPE, SplitRecipe
 from hsifcn.data.splits import Split, make_splits, parse_split
 from hsifcn.io import find_labels, open_labels, open_scene
@@ -32,11 +32,31 @@ class Labelling:
         Attribute or column that tells the class.
     all_touched : bool
         Polygons label every pixel that they touch.
+    further : tuple of str
+        More label files: of the one scene, or of polygons and points for all.
     """
 
     class_names: str | None = None
     field: str | None = None
     all_touched: bool = False
+    further: tuple[str, ...] = ()
+
+    def open_all(self, path: str, like: Scene, *, outside: bool = False) -> LabelMap:
+        """Read the labels of a scene together with the further ones; see ``join_labels``.
+
+        With ``outside`` a further file may lie outside of the scene, which is told.
+        """
+        maps, paths = [self.open(path, like)], [path]
+        for more in self.further:
+            try:
+                maps.append(self.open(more, maps[0]))  # whose classes have codes already
+            except OutsideError as error:
+                if not outside:
+                    raise
+                warnings.warn(f"{like.path}: {error.message}", OutsideWarning, stacklevel=2)
+            else:
+                paths.append(more)
+        return join_labels(maps, paths) if len(maps) > 1 else maps[0]
 
     def open(self, path: str, like: Scene | LabelMap) -> LabelMap:
         """Read labels onto the pixels of a scene, or of other labels."""
@@ -284,7 +304,7 @@ def _open_labels(
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
-                maps.append(labelling.open(path, scene))
+                maps.append(labelling.open_all(path, scene, outside=len(scenes) > 1))
             except OutsideError as error:
                 if path not in shared or len(empty) == len(scenes) - 1:
                     raise
@@ -315,7 +335,7 @@ def _fixed_splits(
     for path, scene in zip(labels, scenes, strict=True):
         group = [(side, labelling.open(side, scene)) for side in sides]
         if path is not None:
-            group.append((path, labelling.open(path, scene)))
+            group.append((path, labelling.open_all(path, scene)))
         else:
             with suppress(HsifcnError):  # they are not needed
                 found = find_labels(scene.path)

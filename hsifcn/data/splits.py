@@ -271,8 +271,12 @@ def _from_files(
     codes: Sequence[int],
     seed: int,
 ) -> tuple[Split, ...]:
-    """The splits of a file, and of those beside it where there are several scenes."""
+    """The splits of a file, and of those beside it where there are several scenes.
+
+    Pixels that had no label when the split was made, and have one now, train.
+    """
     splits = []
+    n_new = 0
     for number, part in enumerate(labels, start=1):
         path = split_path(Path(recipe.path), number)
         found = read_split(path)
@@ -290,12 +294,16 @@ def _from_files(
                 f"{other} of {int(used.sum())} pixels of {path} have another label",
                 "give the labels that the split was made of",
             )
-        splits.append(
-            replace(found, labels=part, class_names=tuple(names), class_codes=tuple(codes))
-        )
+        new = (part > 0) & (found.labels == 0)
+        n_new += int(new.sum())
+        found = replace(found, labels=part, class_names=tuple(names), class_codes=tuple(codes))
+        splits.append(replace(found, train=found.train | new))
     if recipe.val != DEFAULT_VALIDATION:
         splits = [_with_validation(split, recipe, seed) for split in splits]
-    splits[0] = replace(splits[0], warnings=_warnings(splits, recipe))
+    told = _warnings(splits, recipe)
+    if n_new:
+        told += (f"{n_new:,} labelled pixels are new since {recipe.path} was made: they train",)
+    splits[0] = replace(splits[0], warnings=told)
     return tuple(splits)
 
 
