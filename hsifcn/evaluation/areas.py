@@ -85,6 +85,55 @@ def area_estimates(
     MismatchError
         ``mapped_pixels`` does not have one count for each column of ``confusion``, or is all 0.
     """
+    strata = _strata_of_map(confusion, mapped_pixels)
+    n_classes = confusion.shape[0]
+    drawn = strata.sample.sum(axis=1)
+    if drawn.min() < 2:  # then there is one stratum
+        shares, oa = [UNKNOWN] * n_classes, UNKNOWN
+    else:
+        counted = StratifiedSample(strata.sample, strata.mapped)
+        shares = [estimate_mean(counted, np.arange(n_classes) == k) for k in range(n_classes)]
+        wrong_right = np.stack([drawn - strata.correct, strata.correct], axis=1)
+        oa = estimate_mean(StratifiedSample(wrong_right, strata.mapped), np.array([0, 1]))
+    proportion = _numbers([share.value for share in shares])
+    interval = _numbers([share.interval or (None, None) for share in shares])
+    total = None if pixel_area is None else float(strata.mapped.sum()) * pixel_area
+    return AreaEstimates(
+        proportion,
+        _numbers([share.standard_error for share in shares]),
+        interval,
+        None if total is None else proportion * total,
+        None if total is None else interval * total,
+        np.float64(np.nan if oa.value is None else oa.value),
+        _numbers(oa.interval or (None, None)),
+        strata.joined,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Strata:
+    """The mapped classes as strata, each with two test pixels if that can be.
+
+    Attributes
+    ----------
+    sample : ndarray, (strata, n_classes), float64
+        Test pixels by true class.
+    correct, mapped : ndarray, (strata,), float64
+        Test pixels that are right; pixels of the map.
+    joined : tuple of int
+        Of `AreaEstimates`.
+    """
+
+    sample: Floats
+    correct: Floats
+    mapped: Floats
+    joined: tuple[int, ...]
+
+
+def _strata_of_map(
+    confusion: npt.NDArray[np.int64], mapped_pixels: npt.NDArray[np.integer[Any]]
+) -> _Strata:
+    """Strata that are mapped anywhere; those of too few test pixels are put together."""
     sample = confusion.T.astype(np.float64)  # rows are mapped classes, as in the paper
     mapped = np.array(mapped_pixels, np.float64)
     if mapped.shape != (len(sample),):
@@ -103,29 +152,7 @@ def area_estimates(
         sample[first], mapped[first] = sample[list(joined)].sum(0), mapped[list(joined)].sum()
         mapped[others] = 0
     held = mapped > 0
-    sample, correct, mapped = sample[held], correct[held], mapped[held]
-    n_classes = sample.shape[1]
-    drawn = sample.sum(axis=1)
-    if drawn.min() < 2:  # then there is one stratum
-        shares, oa = [UNKNOWN] * n_classes, UNKNOWN
-    else:
-        counted = StratifiedSample(sample, mapped)
-        shares = [estimate_mean(counted, np.arange(n_classes) == k) for k in range(n_classes)]
-        right = StratifiedSample(np.stack([drawn - correct, correct], axis=1), mapped)
-        oa = estimate_mean(right, np.array([0, 1]))
-    proportion = _numbers([share.value for share in shares])
-    interval = _numbers([share.interval or (None, None) for share in shares])
-    total = None if pixel_area is None else float(mapped.sum()) * pixel_area
-    return AreaEstimates(
-        proportion,
-        _numbers([share.standard_error for share in shares]),
-        interval,
-        None if total is None else proportion * total,
-        None if total is None else interval * total,
-        np.float64(np.nan if oa.value is None else oa.value),
-        _numbers(oa.interval or (None, None)),
-        joined,
-    )
+    return _Strata(sample[held], correct[held], mapped[held], joined)
 
 
 def _numbers(values: Sequence[Any]) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -81,22 +82,84 @@ def evaluate(
         Fields, which may reach anywhere, cannot be told apart within ``max_memory``.
     """
     _require_memory(truth.labels.size, max_memory)
-    if split is not None and split.labels.shape != truth.labels.shape:
+    _require_same_size(predicted, truth, split, other)
+    alike = _count_alike(predicted, truth, split, other, names)
+    class_names = alike.truth.class_names
+    confusion = confusion_matrix(alike.counted, alike.predicted.labels, alike.truth.n_classes)
+    intervals, difference = _intervals(alike)
+    areas = _areas(
+        confusion,
+        _mapped_pixels(alike.predicted.labels, alike.truth.n_classes),
+        class_names,
+        pixel_area(alike.predicted.grid),
+    )
+    notes = [INTERVAL_NOTE, AREA_NOTE, *areas.pop("notes"), *_notes_on_labels(alike)]
+    if split is not None:
+        notes.insert(0, f"Leakage: {leakage_sentence(split.leakage())}.")
+    return {
+        "use": USE,
+        **Accuracy.from_confusion(confusion).as_dict(class_names, alike.n_train),
+        "class_codes": list(alike.truth.codes),
+        **areas,
+        "intervals": intervals,
+        "difference": difference,
+        "split": None if split is None else _split_record(split),
+        "notes": notes,
+    }
+
+
+def _require_same_size(
+    predicted: LabelMap, truth: LabelMap, split: Split | None, other: LabelMap | None
+) -> None:
+    """Raise where split or maps are of other pixels than the labels."""
+    shape = truth.labels.shape
+    if split is not None and split.labels.shape != shape:
         raise MismatchError(
-            f"the split is {split.labels.shape} pixels and the labels are {truth.labels.shape}",
+            f"the split is {split.labels.shape} pixels and the labels are {shape}",
             "give the labels that the split was made of",
         )
-    if predicted.labels.shape != truth.labels.shape:
+    if predicted.labels.shape != shape:
         raise MismatchError(
-            f"the map is {predicted.labels.shape} pixels and the labels are {truth.labels.shape}",
+            f"the map is {predicted.labels.shape} pixels and the labels are {shape}",
             "evaluate a map of the labelled scene",
         )
-    if other is not None and other.labels.shape != truth.labels.shape:
+    if other is not None and other.labels.shape != shape:
         raise MismatchError(
-            f"the second map is {other.labels.shape} pixels and the labels are "
-            f"{truth.labels.shape}",
+            f"the second map is {other.labels.shape} pixels and the labels are {shape}",
             "compare maps of the same pixels",
         )
+
+
+@dataclass(frozen=True, eq=False)
+class _Alike:
+    """Maps and labels of the same pixels, counted by the same classes.
+
+    Attributes
+    ----------
+    predicted, truth : LabelMap
+    other : LabelMap or None
+        The second map.
+    counted : ndarray, (rows, cols), integer
+        The labels that count; 0 elsewhere.
+    n_train : list of int or None
+        Training pixels a class, where there is a split.
+    """
+
+    predicted: LabelMap
+    truth: LabelMap
+    other: LabelMap | None
+    counted: npt.NDArray[np.integer[Any]]
+    n_train: list[int] | None
+
+
+def _count_alike(
+    predicted: LabelMap,
+    truth: LabelMap,
+    split: Split | None,
+    other: LabelMap | None,
+    names: tuple[str, ...],
+) -> _Alike:
+    """Count everything by the classes that occur in any; ``names`` are those of ``evaluate``."""
     maps, called = [predicted, truth], list(names[:2])
     if split is not None:
         maps.append(_as_label_map(split, truth))
@@ -105,41 +168,27 @@ def evaluate(
         maps.append(other)
         called.append(names[3])
     predicted, truth, *others = _with_common_classes(maps, tuple(called))
-    of_split = others[:1] if split is not None else []
-    labels, class_names, n_classes = truth.labels, truth.class_names, truth.n_classes
-    if split is not None:
-        _require_labels_of_split(labels, of_split[0].labels, split)
-    counted = labels if split is None else np.where(split.test, labels, 0)
-    confusion = confusion_matrix(counted, predicted.labels, n_classes)
-    n_train = None
-    if split is not None:
-        n_train = np.bincount(of_split[0].labels[split.train], minlength=n_classes + 1)[1:].tolist()
-    numbers = fields(labels)
-    intervals = intervals_over_fields(counted, {"map": predicted.labels}, numbers, n_classes)["map"]
-    difference = None
-    if other is not None:
-        both = (predicted.labels, others[-1].labels)
-        difference = paired_difference(counted, *both, numbers, n_classes)
-    intervals["per_class"] = dict(zip(class_names, intervals["per_class"], strict=True))
-    areas = _areas(
-        confusion,
-        _mapped_pixels(predicted.labels, n_classes),
-        class_names,
-        pixel_area(predicted.grid),
-    )
-    notes = [INTERVAL_NOTE, AREA_NOTE, *areas.pop("notes"), *_notes_on_labels(counted, predicted)]
-    if split is not None:
-        notes.insert(0, f"Leakage: {leakage_sentence(split.leakage())}.")
-    return {
-        "use": USE,
-        **Accuracy.from_confusion(confusion).as_dict(class_names, n_train),
-        "class_codes": list(truth.codes),
-        **areas,
-        "intervals": intervals,
-        "difference": difference,
-        "split": None if split is None else _split_record(split),
-        "notes": notes,
-    }
+    second = others[-1] if other is not None else None
+    if split is None:
+        return _Alike(predicted, truth, second, truth.labels, None)
+    of_split = others[0].labels
+    _require_labels_of_split(truth.labels, of_split, split)
+    n_train = np.bincount(of_split[split.train], minlength=truth.n_classes + 1)[1:].tolist()
+    counted = np.where(split.test, truth.labels, 0)
+    return _Alike(predicted, truth, second, counted, n_train)
+
+
+def _intervals(alike: _Alike) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Intervals over fields of the map, and of its difference to the second one."""
+    numbers, n_classes = fields(alike.truth.labels), alike.truth.n_classes
+    labels = alike.predicted.labels
+    intervals = intervals_over_fields(alike.counted, {"map": labels}, numbers, n_classes)["map"]
+    rows = zip(alike.truth.class_names, intervals["per_class"], strict=True)
+    intervals["per_class"] = dict(rows)
+    if alike.other is None:
+        return intervals, None
+    both = (labels, alike.other.labels)
+    return intervals, paired_difference(alike.counted, *both, numbers, n_classes)
 
 
 def _as_label_map(split: Split, truth: LabelMap) -> LabelMap:
@@ -159,12 +208,12 @@ def _with_common_classes(maps: list[LabelMap], names: tuple[str, ...]) -> list[L
     return [keep_classes(one, present) for one in united]
 
 
-def _notes_on_labels(counted: npt.NDArray[np.integer[Any]], predicted: LabelMap) -> list[str]:
+def _notes_on_labels(alike: _Alike) -> list[str]:
     """Say that 0 does not count where the labels have one class only."""
-    classes = np.unique(counted[counted > 0])
+    classes = np.unique(alike.counted[alike.counted > 0])
     if len(classes) != 1:
         return []
-    name = predicted.class_names[int(classes[0]) - 1]
+    name = alike.predicted.class_names[int(classes[0]) - 1]
     return [
         f"The labels hold one class only, {name}: 0 is unlabelled and counts nowhere, so nothing "
         "is said of pixels that are wrongly mapped as it. If 0 is a class, number it from 1."

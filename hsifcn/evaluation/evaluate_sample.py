@@ -113,16 +113,39 @@ def evaluate_sample(
             )
         predicted, other = unite_classes([predicted, other], names, same_code_is_same=True)
     points = read_sample(path, predicted)
-    at = (points.rows, points.cols)
-    sampled = _without_empty_strata(points, predicted.labels[at].astype(np.int64))
-    classes, n = points.class_names, len(points.class_names)
+    mapped = predicted.labels[points.rows, points.cols].astype(np.int64)
+    sampled = _without_empty_strata(points, mapped)
+    sample = _by_mapped_and_true(sampled)
+    classes, frame = points.class_names, int(sample.sizes.sum())
+    areas = [_share(sample, k) for k in range(len(classes))]
+    return {
+        "use": USE,
+        **_accuracies(sample, classes),
+        "areas": _areas(areas, predicted, classes, frame),
+        "class_names": list(classes),
+        "strata": _strata(points),
+        "sampled_share": frame / predicted.labels.size,
+        "difference": None if other is None else _difference(sampled, other),
+        "notes": [*_notes(points, sampled, predicted.labels.size), INTERVALS],
+    }
+
+
+def _by_mapped_and_true(sampled: _Sampled) -> StratifiedSample:
+    """Points of each stratum, (strata, n_classes + 1, n_classes).
+
+    Mapped classes in rows, unclassified first; true classes in columns.
+    """
+    n, points = len(sampled.points.class_names), sampled.points
     cells = sampled.counts(sampled.mapped * n + points.truth - 1, (n + 1) * n)
-    # Mapped classes in rows, unclassified first; true classes in columns.
-    sample = StratifiedSample(cells.counts.reshape(-1, n + 1, n), cells.sizes)
+    return StratifiedSample(cells.counts.reshape(-1, n + 1, n), cells.sizes)
+
+
+def _accuracies(sample: StratifiedSample, classes: tuple[str, ...]) -> dict[str, Any]:
+    """The keys of ``evaluate_sample`` that tell accuracy."""
+    n = len(classes)
     right = np.eye(n + 1, n, -1)
     oa = estimate_mean(sample, right)
     true = [np.tile(np.arange(n) == k, (n + 1, 1)).astype(float) for k in range(n)]
-    areas = [_share(sample, k) for k in range(n)]
     producers = [estimate_of_part(sample, right * t, t, extent_known=False) for t in true]
     users = [_users_accuracy(sample, right, k) for k in range(n)]
     shares = (sample.counts * (sample.sizes / sample.drawn)[:, None, None]).sum(0)
@@ -131,9 +154,7 @@ def evaluate_sample(
         np.diagonal(shares, -1), shares.sum(axis=0), shares[1:].sum(axis=1)
     )
     counts = sample.counts.sum(axis=0)
-    frame = int(sample.sizes.sum())
     return {
-        "use": USE,
         "oa": oa.value,
         "aa": float(aa),
         "kappa": None if np.isnan(kappa) else float(kappa),
@@ -148,14 +169,8 @@ def evaluate_sample(
         },
         "standard_errors": _of_accuracies(oa, users, producers, classes, "standard_error"),
         "intervals": _of_accuracies(oa, users, producers, classes, "interval"),
-        "areas": _areas(areas, predicted, classes, frame),
         "confusion": shares[1:].T.tolist(),
         "unclassified": shares[0].tolist(),
-        "class_names": list(classes),
-        "strata": _strata(points),
-        "sampled_share": frame / predicted.labels.size,
-        "difference": None if other is None else _difference(sampled, other),
-        "notes": [*_notes(points, sampled, predicted.labels.size), INTERVALS],
     }
 
 
