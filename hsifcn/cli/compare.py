@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hsifcn.cli import options as opt
 from hsifcn.core import formats
+
+if TYPE_CHECKING:
+    from hsifcn.comparison.experiment import Experiment
+
+AS_ASKED = (  # options that an experiment takes as they are
+    *("nodata", "bands", "keep_bad_bands", "label_field", "all_touched"),
+    *("patch", "steps", "quick", "max_memory"),
+)
 
 
 @opt.command(
@@ -31,7 +40,12 @@ from hsifcn.core import formats
     "that a random walker propagates over the scene; or both, one after the other.",
 )  # fmt: skip
 @click.option("--patch", default=15, show_default=True, help="Side of the patches: 5, 7, ... 31.")
-@click.option("--models", metavar="A,B", help="patch, materialised, cast, fcn8s, fcn1s, ...")
+@click.option(
+    "--models",
+    metavar="A,B",
+    help="svm, rf, svm7x7, rf7x7, patch, materialised, cast, "
+    "fcn8s, fcn1s, ...; or my_module:Net, a class with bands, classes.",
+)
 @click.option(
     "--seeds", type=click.IntRange(min=1), default=3, show_default=True,
     help="Trainings of each model, with seeds from --seed on.",
@@ -66,33 +80,47 @@ def command(
     output: opt.Output,
     scene: str | None,
     label_paths: tuple[str, ...],
-    label_field: str | None,
-    all_touched: bool,
-    recipes: tuple[str, ...],
-    learn_from: str,
-    patch: int,
-    models: str | None,
-    seeds: int,
-    seed: int,
-    steps: int | None,
-    budget: float,
-    quick: bool,
-    max_memory: int | None,
-    device: str,
-    wavelengths: str | None,
-    nodata: float | None,
-    class_names: str | None,
-    bands: str | None,
-    keep_bad_bands: bool,
     out: str | None,
     resume: bool,
     overwrite: bool,
+    **asked: Any,
 ) -> None:
     """Compare patch CNNs with whole-scene FCNs in memory, time and accuracy.
 
     Without SCENE, on the scene that comes with hsifcn. Every network learns from the same pixels.
     """
     from hsifcn.comparison.compare import compare
+    from hsifcn.io import scene_stem
+
+    files = input_files(scene, label_paths, asked, output)
+    folder = Path(out) if out else Path("runs") / f"compare-{scene_stem(files['scene'])}"
+    experiment = make_experiment(files, asked)
+    result = compare(experiment, folder, say=output.message, resume=resume, overwrite=overwrite)
+    output.result(summary(result, folder), result)
+    require_one_done(result)
+
+
+def input_files(
+    scene: str | None, label_paths: Sequence[str], asked: Mapping[str, Any], output: opt.Output
+) -> dict[str, str]:
+    """Paths of ``scene``, ``labels`` and, where there are some, ``wavelengths``, ``class_names``.
+
+    Those of the bundled scene where none is named.
+    """
+    from hsifcn.data.indian_pines import OVERLAP, bundled_scene
+
+    if scene is None:
+        files = bundled_scene()
+        warnings.filterwarnings("ignore", OVERLAP)
+    else:
+        (labels,) = opt.labels_of_scenes([scene], label_paths, output)
+        files = {"scene": scene, "labels": labels}
+    named = {name: asked[name] for name in ("wavelengths", "class_names") if asked[name]}
+    return {**files, **named}
+
+
+def make_experiment(files: Mapping[str, str], asked: Mapping[str, Any]) -> Experiment:
+    """What to compare, by the options; ``--quick`` goes before those that take long."""
     from hsifcn.comparison.experiment import (
         DEFAULT_CONTENDERS,
         DEFAULT_SPLITS,
@@ -100,47 +128,24 @@ def command(
         REGIMES,
         Experiment,
     )
-    from hsifcn.data.indian_pines import OVERLAP, bundled_scene
-    from hsifcn.io import scene_stem
 
-    if scene is None:
-        paths = bundled_scene()
-        warnings.filterwarnings("ignore", OVERLAP)
-    else:
-        (found,) = opt.labels_of_scenes([scene], label_paths, output)
-        paths = {"scene": scene, "labels": found}
-    if wavelengths:
-        paths["wavelengths"] = wavelengths
-    if class_names:
-        paths["class_names"] = class_names
-    folder = Path(out) if out else Path("runs") / f"compare-{scene_stem(paths['scene'])}"
+    quick, models, regime = asked["quick"], asked["models"], asked["learn_from"]
     standard = QUICK_CONTENDERS if quick else DEFAULT_CONTENDERS
-    experiment = Experiment(
-        scene=paths["scene"],
-        labels=paths["labels"],
-        wavelengths=paths.get("wavelengths"),
-        nodata=nodata,
-        class_names=paths.get("class_names"),
-        bands=bands,
-        keep_bad_bands=keep_bad_bands,
-        label_field=label_field,
-        all_touched=all_touched,
-        splits={recipe: recipe for recipe in recipes} or dict(DEFAULT_SPLITS),
-        regimes=tuple(REGIMES) if learn_from == "both" else (learn_from,),
+    return Experiment(
+        scene=files["scene"],
+        labels=files["labels"],
+        wavelengths=files.get("wavelengths"),
+        class_names=files.get("class_names"),
+        splits={recipe: recipe for recipe in asked["recipes"]} or dict(DEFAULT_SPLITS),
+        regimes=tuple(REGIMES) if regime == "both" else (regime,),
         contenders=tuple(models.split(",")) if models else standard,
-        patch=patch,
-        seeds=1 if quick else seeds,
-        first_seed=seed,
-        steps=steps,
-        quick=quick,
-        budget_seconds=0.0 if quick else budget,
-        device=opt.choose_device(device),
-        max_memory=max_memory,
+        seeds=1 if quick else asked["seeds"],
+        first_seed=asked["seed"],
+        budget_seconds=0.0 if quick else asked["budget"],
+        device=opt.choose_device(asked["device"]),
         command=opt.command_line(),
+        **{name: asked[name] for name in AS_ASKED},
     )
-    result = compare(experiment, folder, say=output.message, resume=resume, overwrite=overwrite)
-    output.result(summary(result, folder), result)
-    require_one_done(result)
 
 
 def summary(result: dict[str, Any], folder: Path) -> str:

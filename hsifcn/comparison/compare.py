@@ -16,10 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from hsifcn.comparison.experiment import Case, Contender, Experiment, choose_contenders
+from hsifcn.comparison.experiment import (
+    Case,
+    Contender,
+    Experiment,
+    choose_contenders,
+    require_sound_plugins,
+)
 from hsifcn.comparison.growth import by_patch, by_scene
 from hsifcn.comparison.launcher import OpenCase, run_seed
-from hsifcn.comparison.tables import Entry, assemble, case_folder, images, paper_tables
+from hsifcn.comparison.tables import Entry, assemble, case_folder, images, paper_tables, used_shape
 from hsifcn.core.errors import ExistingOutputError, FailedError, MemoryCeilingError, SplitError
 from hsifcn.data.dataset import Dataset, Labelling, open_dataset
 from hsifcn.data.splits import write_split
@@ -59,6 +65,8 @@ def compare(
     """
     chosen = choose_contenders(experiment.contenders, experiment.patch)
     datasets = open_datasets(experiment)
+    for dataset in datasets.values():
+        require_sound_plugins(chosen, used_shape(dataset.scenes[0]), dataset.n_classes)
     prepare_folder(out, experiment, resume=resume, overwrite=overwrite)
     entries: list[Entry] = []
     for case in experiment.cases:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hsifcn.core.errors import SettingError
-from hsifcn.models import DEFAULT_MODEL, MODELS
+from hsifcn.models import DEFAULT_MODEL, MODELS, default_spec, geometry
+from hsifcn.models.plugin import add_plugin, is_plugin
+from hsifcn.training.memory_plan import LARGEST_WHOLE
 from hsifcn.training.settings import default_options
 
 CLASSICAL = {
@@ -143,7 +145,8 @@ class Contender:
         How its input is kept: ``materialised`` (every patch copied), ``windowed`` (gathered batch
         by batch) or ``scene``.
     model : str
-        Key of ``models.MODELS``; for a classical one, of ``CLASSICAL``.
+        Key of ``models.MODELS``, ``/folder/my_module.py:Net`` for one of another module; for a
+        classical one, of ``CLASSICAL``.
     weights_of : str or None
         The contender whose trained weights it takes, None where it trains its own.
     """
@@ -192,8 +195,48 @@ def choose_contenders(names: Sequence[str], patch: int) -> list[Contender]:
     if patch not in range(5, 32, 2):
         raise SettingError(f"patches of {patch} pixels are not offered", "take 5, 7, ... or 31")
     known = contenders(patch)
+    wanted: set[str | None] = set()
     for name in names:
-        if name not in known:
-            raise SettingError(f"there is no contender '{name}'", f"choose from {', '.join(known)}")
-    wanted = {*names, *(known[name].weights_of for name in names)}
+        if is_plugin(name):
+            own = name.rpartition(":")[2]
+            if own in known:
+                raise SettingError(f"two models are called {own}", "rename the class")
+            known[own] = Contender(own, name, "fcn", "scene", add_plugin(name))
+            wanted.add(own)
+        elif name in known:
+            wanted |= {name, known[name].weights_of}
+        else:
+            raise SettingError(
+                f"there is no contender '{name}'", f"choose from {', '.join(known)}, my_module:Net"
+            )
     return [contender for name, contender in known.items() if name in wanted]
+
+
+def require_sound_plugins(
+    chosen: Sequence[Contender], shape: tuple[int, int, int], classes: int
+) -> None:
+    """Look at networks of other modules before anything is trained.
+
+    Parameters
+    ----------
+    chosen : sequence of Contender
+    shape : tuple of int
+        Rows, columns and used bands of the scene.
+    classes : int
+
+    Raises
+    ------
+    SettingError
+        One fails, gives another shape, or looks at the whole of a scene that is trained in crops.
+    """
+    rows, cols, bands = shape
+    for contender in chosen:
+        if not is_plugin(contender.model):
+            continue
+        sees = geometry(default_spec(contender.model, bands, classes)).receptive_field
+        if sees is None and rows * cols > LARGEST_WHOLE:
+            raise SettingError(
+                f"{contender.label} looks at the whole scene, and scenes of {rows}x{cols} pixels "
+                "are trained on in crops",
+                "compare local networks there, or a smaller scene",
+            )

@@ -175,6 +175,7 @@ def predict_mosaic(
         scene=str(mosaic.file().absolute()),
         storage=contender.storage,
         device=device,
+        model=contender.model,
         bundle=str(bundle.absolute()),
         map=str((folder / "map.npy").absolute()),
     )

@@ -25,6 +25,7 @@ from hsifcn.evaluation.metrics import Accuracy, confusion_matrix
 from hsifcn.evaluation.seeds import OVERALL, over_seeds
 from hsifcn.models import DEFAULT_MODEL, MODELS, default_spec, geometry
 from hsifcn.models.flops import predict_flops, training_step_flops
+from hsifcn.models.plugin import is_plugin
 from hsifcn.report.page import TOUCHING_LIMIT
 from hsifcn.report.paper_tables import PaperTable, caption
 from hsifcn.report.quicklook import DIFFERENCE_COLOURS, label_image, rgb_quicklook
@@ -198,7 +199,7 @@ def contender_row(entry: Entry, scored: Entry, dataset: Dataset) -> dict[str, An
         row[key] = float(np.median(values)) if values else None
     scene = dataset.scenes[0]
     row["pixels_per_second"] = scene.shape[0] * scene.shape[1] / row["predict_seconds"]
-    if contender.kind != "classical":
+    if contender.kind != "classical" and not is_plugin(contender.model):
         row |= network_flops(contender, scene, len(dataset.class_names))
         row["flops_train"] = row["flops_train_step"] * row["steps"]
     return row

@@ -27,6 +27,7 @@ from hsifcn.data.splits import read_split
 from hsifcn.inference.bundle import Bundle, load_model
 from hsifcn.inference.predictor import Predictor
 from hsifcn.io import open_scene
+from hsifcn.models.plugin import add_plugin, is_plugin
 from hsifcn.training.scenes import read_standardised, scene_scaling, usable_bands
 from hsifcn.training.settings import TrainOptions, default_options
 from hsifcn.training.train import Trained, train
@@ -38,6 +39,8 @@ Result = dict[str, Any]
 
 def do_task(task: Task) -> Result:
     """Open the scene of a task and do it; gives its measurements, ready for JSON."""
+    if is_plugin(task.model):
+        add_plugin(task.model)
     scene = open_scene(task.scene, wavelengths=task.wavelengths, nodata=task.nodata)
     scene = with_chosen_bands(scene, task.bands, keep_bad=task.keep_bad_bands)
     work = {"train": train_task, "predict": predict_task, "classical": classical_task}[task.kind]

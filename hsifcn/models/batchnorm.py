@@ -45,8 +45,9 @@ class _Pool:
         self.means: list[Tensor] = []
         self.variances: list[Tensor] = []
 
-    def __call__(self, norm: BatchNorm, inputs: tuple[Tensor, Tensor | None]) -> None:
-        x, valid = inputs
+    def __call__(self, norm: BatchNorm, inputs: tuple[Tensor | None, ...]) -> None:
+        x, valid = (*inputs, None)[:2]  # networks of other modules know of no mask
+        assert x is not None
         if valid is None:
             count = torch.tensor(float(x.numel() // x.shape[1]), device=x.device)
             variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)

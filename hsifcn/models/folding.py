@@ -32,7 +32,7 @@ class RawSceneNetwork(nn.Module):
     Attributes
     ----------
     channels : int
-        That the stem gives.
+        That the stem gives; the bands where it has no layer.
     """
 
     def __init__(
@@ -49,14 +49,17 @@ class RawSceneNetwork(nn.Module):
             self.register_buffer("gain", torch.from_numpy(scaling.gain.astype(np.float32)))
             self.register_buffer("offset", torch.from_numpy(scaling.offset.astype(np.float32)))
         # A cast patch CNN scores zeros beyond the scaled scene's edges, so scaling stays apart.
-        self.folded = isinstance(network, WholeSceneNetwork) and dtype == torch.float32
+        stem: Any = network.stem
+        self.folded = (
+            isinstance(network, WholeSceneNetwork) and len(stem) > 0 and dtype == torch.float32
+        )
         if self.folded:
-            fold_scaling(network.stem, scaling)  # type: ignore[arg-type]
+            fold_scaling(stem, scaling)
         self.dtype = dtype
         form: Any = scene_form(network)
         self.form = form.to(dtype)
-        last: Any = form.stem[-1]
-        self.channels = int(last.conv.out_channels)
+        layers = list(form.stem)
+        self.channels = int(layers[-1].conv.out_channels) if layers else len(scaling.mean)
 
     def normalise(self, spectra: Tensor) -> Tensor:
         """Undo the light of another scene and bring spectra to length 1, as the model wants it.
@@ -88,6 +91,9 @@ class RawSceneNetwork(nn.Module):
         if spectra.device.type == "cpu":
             pixels = spectra.to(self.dtype).T[None, :, None]
             out.copy_(self.form.stem(pixels)[0, :, 0].T)
+            return
+        if not len(self.form.stem):
+            out.copy_(spectra)
             return
         x, last = spectra, self.form.stem[-1]
         for block in self.form.stem:
