@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from cli_helpers import finished_folder
 
-from benchmarks import accuracy, explanation, main_job, measuring, scenes, transfer
+from benchmarks import accuracy, explanation, labelling, main_job, measuring, scenes, transfer
 from hsifcn.core.errors import SplitError
+from hsifcn.data.splits import make_split
 
 FIGURES = {"oa": 0.9, "aa": 0.8, "n_train": 10, "n_test": 100}
 
@@ -134,3 +135,42 @@ def test_figures_of_the_docs_are_small_and_shown():
     for path in folder.iterdir():
         assert path.stat().st_size < 300_000
         assert f"figures/{path.name}" in text
+
+
+def test_labels_needed_lie_on_the_line_between_two_rounds():
+    curve = np.array([[10, 0.5, 0.0], [20, 0.7, 0.0], [40, 0.6, 0.0], [80, 0.9, 0.0]])
+    assert labelling.labels_needed(curve, 0.4) == 10
+    assert labelling.labels_needed(curve, 0.6) == pytest.approx(15)
+    assert labelling.labels_needed(curve, 0.8) == pytest.approx(40 + 40 * 2 / 3)
+    assert labelling.labels_needed(curve, 0.95) is None
+
+
+def test_the_page_of_labelling_tells_needs_and_draws_the_curves(tmp_path):
+    def curve(*oa):
+        return [{"labels": 10 * i, "oa": value, "aa": value} for i, value in enumerate(oa, 1)]
+
+    curves = {
+        "random": [curve(0.5, 0.6, 0.8), curve(0.5, 0.6, 0.9)],
+        "uncertainty": [curve(0.5, 0.6, 0.7)] * 2,
+        "suggest": [curve(0.5, 0.85, 0.9)] * 2,
+    }
+    tasks = [labelling.Task("field", "random:0.5", curves)]
+    text = "\n".join(labelling.page(tasks, seeds=2))
+    assert "| field, half of the pixels | 85.0 | 30 | over 30 | 20 |" in text
+    assert "| field, half of the pixels | 30 | 85.0 ± 7.1 | 70.0 ± 0.0 | 90.0 ± 0.0 |" in text
+    labelling.draw(tasks, tmp_path / "a.svg")
+    labelling.draw(tasks, tmp_path / "b.svg")
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+def test_first_labels_and_choices_lie_in_the_pool():
+    labels = np.repeat(np.arange(1, 4), 40).reshape(12, 10)
+    pool = make_split(labels, "random:0.5")
+    may = pool.train | pool.validation
+    first = labelling.first_labels(pool, may, seed=1)
+    assert np.bincount(labels[first]).tolist() == [0, 3, 3, 3]
+    assert not (first & ~may).any()
+    room = may & ~first
+    rows, cols = labelling.choose("random", None, None, room, first, 7, seed=1)
+    assert len(set(zip(rows.tolist(), cols.tolist(), strict=True))) == 7
+    assert room[rows, cols].all()

@@ -55,6 +55,7 @@ def suggest(
     n: int,
     *,
     labelled: Mask | None = None,
+    within: Mask | None = None,
     distance: int = 3,
     measure: str = "margin",
     seed: int = 0,
@@ -72,6 +73,8 @@ def suggest(
         Points; fewer come back where no more lie far enough apart.
     labelled : ndarray, (rows, cols), bool, optional
         Labels at hand: no point lies within ``distance`` of one.
+    within : ndarray, (rows, cols), bool, optional
+        Pixels to choose from; all by default.
     distance : int
         Least Chebyshev distance of two points, and of a point and a label, pixels.
     measure : str
@@ -89,8 +92,10 @@ def suggest(
     """
     from hsifcn.data.split_recipes import distance_to
 
-    labels, confidence, doubt = _uncertainty(bundle, scene, measure, device, max_memory)
+    labels, confidence, doubt = uncertainty(bundle, scene, measure, device, max_memory)
     allowed = labels > 0
+    if within is not None:
+        allowed &= within
     if labelled is not None and labelled.any():
         allowed &= distance_to(labelled) > distance
     places = np.flatnonzero(allowed)
@@ -115,8 +120,12 @@ def suggest(
     )
 
 
-def _uncertainty(
-    bundle: Bundle, scene: Scene, measure: str, device: str, max_memory: int | None
+def uncertainty(
+    bundle: Bundle,
+    scene: Scene,
+    measure: str = "margin",
+    device: str = "cpu",
+    max_memory: int | None = None,
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
     """Label (0 without a measurement), confidence and uncertainty of each pixel, (rows, cols)."""
     labels = np.zeros(scene.shape[:2], np.uint16)
