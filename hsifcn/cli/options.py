@@ -85,6 +85,24 @@ class Output:
         click.echo(json.dumps(values, indent=1) if self.json else shown(text))
 
 
+class Shares(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """Shares with commas between, as ``0.1,0.5,1``."""
+
+    name = "shares"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...] | None:
+        """Turn text into ascending numbers."""
+        try:
+            shares = {float(part) for part in str(value).split(",")}
+        except ValueError:
+            self.fail(f"'{value}' is no list of shares; write 0.1,0.5,1", param, ctx)
+        if not all(0 < share <= 1 for share in shares):
+            self.fail(f"'{value}' has a share that is not above 0 and at most 1", param, ctx)
+        return tuple(sorted(shares))
+
+
 def common(command: Command) -> Command:
     """Add ``--quiet --verbose --json --debug``; the command gets an ``Output`` first."""
 
@@ -119,7 +137,7 @@ GROUPS = {
         *("label_paths", "label_field", "all_touched", "wavelengths", "class_names", "bands"),
         *("keep_bad_bands", "nodata", "resample", "scene_path"),
     ),
-    "Split": ("recipe", "recipes", "learn_from", "split_path", "seed", "folds"),
+    "Split": ("recipe", "recipes", "learn_from", "split_path", "seed", "folds", "learning_curve"),
     "Sample": ("points", "design", "allocation", "minimum", "expected", "distance", "measure"),
     "Model": (
         *(

@@ -62,6 +62,10 @@ REMOVED = {
     help="Train N times, with seeds from --seed on, each into a folder of its own; give mean and "
     "standard deviation of every figure, as tables too.",
 )  # fmt: skip
+@click.option(
+    "--learning-curve", type=opt.Shares(), metavar="0.1,0.5,1",
+    help="Train on these shares of the training labels, too; tell accuracy by number of labels.",
+)  # fmt: skip
 @click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps, if not the default.")
 @click.option("--inductive", is_flag=True, help="See no spectrum but the training pixels'.")
 @opt.options(opt.refine, opt.max_memory, opt.device, opt.wavelengths, opt.nodata, opt.class_names)
@@ -94,6 +98,16 @@ def command(
 
     scenes = tuple(found for scene in scenes for found in find_scenes(scene))
     folder = Path(out) if out else Path("runs") / scene_stem(scenes[0])
+    if asked["learning_curve"]:
+        from hsifcn.cli.learning_curve import draw_learning_curve
+
+        if folds:
+            raise click.UsageError("--learning-curve needs a split: leave out --folds")
+        draw_learning_curve(
+            output, folder, scenes, label_paths, range(seed, seed + seeds), asked,
+            resume=resume, overwrite=overwrite,
+        )  # fmt: skip
+        return
     if seeds > 1:
         from hsifcn.cli.seeds import train_with_seeds
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +142,24 @@ class Split:
             "test_in_shared_fields": float(shared.mean()),
             "receptive_field_px": receptive_field,
         }
+
+
+def thin_split(split: Split, share: float, seed: int) -> Split:
+    """Keep a share of the training and validation pixels of each class; at least one trains.
+
+    A greater share, with the same seed, holds the pixels of a smaller one. Test pixels stay.
+    """
+    masks = []
+    for purpose, mask in enumerate((split.train, split.validation)):
+        kept = np.zeros(mask.shape, bool)
+        for label in np.unique(split.labels[mask]).tolist():
+            pixels = np.flatnonzero(mask & (split.labels == label))
+            n = max(round(share * len(pixels)), 1 - purpose)
+            order = np.random.default_rng([seed, label, purpose]).permutation(pixels)
+            kept.flat[order[:n]] = True
+        masks.append(kept)
+    recipe = split.recipe if share == 1 else f"{split.recipe}, {share:g} of its training pixels"
+    return replace(split, train=masks[0], validation=masks[1], recipe=recipe)
 
 
 def leakage_sentence(leakage: dict[str, Any]) -> str:

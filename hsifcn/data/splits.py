@@ -17,6 +17,7 @@ from hsifcn.data.split import (
     leakage_sentence,
     read_split,
     split_path,
+    thin_split,
     write_split,
 )
 from hsifcn.data.split_presets import divide_dase
@@ -41,6 +42,7 @@ __all__ = [
     "parse_split",
     "read_split",
     "split_path",
+    "thin_split",
     "write_split",
 ]
 
