@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from io_samples import write_envi
 
 from hsifcn.core.errors import HsifcnError
 from hsifcn.inference.bundle import load_model
+from hsifcn.inference.campaign.job import Job, map_scene, unfit
 from hsifcn.inference.campaign.scene_list import Shard, Task, expand, make_tasks
 from hsifcn.io import open_labels
 
@@ -135,6 +137,29 @@ def test_bad_usage(tmp_path, more, parts):
     assert not (tmp_path / "maps").exists()
 
 
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"versions": {"hsifcn": "9.9"}}, "not 9.9; install hsifcn==9.9 there"),
+        ({"model_sha256": "0" * 64}, "is not the model that the command was started with"),
+        ({"model": "/nosuch/model.safetensors"}, "the model cannot be taken"),
+        ({"id": "of another folder"}, "does not see the folder of the maps"),
+        ({"manifest": "/nosuch/maps/manifest.jsonl"}, "mount it there under the same path"),
+    ],
+)
+def test_a_worker_that_cannot_do_the_work_says_why(tmp_path, changes, part):
+    model = copy_of_finished(tmp_path) / "model.safetensors"
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_text('{"id": "mine"}\n')
+    sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
+    job = Job({}, str(model), sha256, str(manifest), "mine", {})
+    assert unfit(job) is None
+    answer = map_scene(replace(job, **changes), Task("scene.npy", str(tmp_path / "map.img")))
+    assert answer["status"] == "unfit"
+    assert part in answer["cause"]
+    assert not (tmp_path / "map.img").exists()
+
+
 # Runs
 
 
@@ -248,7 +273,7 @@ def workers_of(process):
     return found
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=200):
     started = time.monotonic()
     while not (found := condition()):
         assert time.monotonic() - started < seconds
@@ -280,7 +305,7 @@ def test_a_killed_worker_loses_nothing(folder, one_by_one):
     (folder / "scenes/stuck.npy").unlink()
     shutil.copy(finished_folder() / "scene.npy", folder / "scenes/stuck.npy")
     os.kill(stuck, signal.SIGKILL)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     maps = maps_in(folder / "maps")
     assert maps.pop("stuck_map.img") == one_by_one[1]["flight_0_map.img"]
@@ -318,7 +343,7 @@ def test_what_was_stopped_goes_on(folder, one_by_one, number):
     refused = predict(folder, "-q")
     assert_refused(refused, "maps/manifest.jsonl is written by another run", "wait for it")
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == (130 if number == signal.SIGINT else -number)
     assert "Traceback" not in err
     wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))

@@ -149,7 +149,9 @@ def test_the_maps_are_those_of_this_machine(folder, dask):
     assert "Traceback" not in done.err
     assert maps_in(folder / "maps") == expected
     assert done.json["totals"]["left_out"] == 1
-    assert len(done.json["failed"]) == 1
+    (failed,) = done.json["failed"]
+    assert f"(worker {failed['worker']})" in done.err
+    assert failed["worker"].startswith("tcp://127.0.0.1:")
     again = on_cluster(folder, dask)
     assert "7 of 7 scenes were dealt with before" in again.err
 
@@ -174,7 +176,7 @@ def test_a_large_scene_is_mapped_in_parts(folder, dask):
     )
     wait_for(lambda: list((folder / "maps").glob(".large_map.img.parts/rows_*.hdr")))
     lost.send_signal(signal.SIGKILL)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     for end in ("", "_confidence", "_probabilities"):
         whole = (folder / f"whole{end}.img").read_bytes()
@@ -207,7 +209,7 @@ def test_a_lost_worker_loses_nothing(folder, dask):
     put_scene(folder)
     worker.send_signal(signal.SIGKILL)
     dask.worker()
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     maps = maps_in(folder / "maps")
     assert maps.pop("stuck_map.img") == expected["flight_0_map.img"]
@@ -223,7 +225,7 @@ def test_a_scene_that_loses_every_worker_fails_alone(folder, dask):
     wait_for(lambda: finished(folder) == len(NAMES))
     worker.send_signal(signal.SIGKILL)
     dask.worker()
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=200)
     assert process.returncode == 1
     assert "stuck.npy: its workers were lost" in out
     assert err.count("error: ") == 1
@@ -236,7 +238,7 @@ def test_a_scheduler_that_goes_away(folder, dask):
     process = start_on_cluster(folder, dask, "-q")
     wait_for(lambda: finished(folder) == len(NAMES))
     scheduler.send_signal(signal.SIGKILL)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 1
     assert err.startswith(f"error: the Dask scheduler at {dask.address} went away")
     assert err.count("\n") == 1
@@ -300,7 +302,7 @@ def test_a_host_that_is_cut_off_half_way(folder, dask, hosts):
     )
     wait_for(lambda: finished(folder) >= 10)
     ip("-n", hosts[2], "link", "set", "eth", "down")
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     assert maps_in(folder / "maps") == expected
     manifest = (folder / "maps/manifest.jsonl").read_text()

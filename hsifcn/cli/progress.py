@@ -68,9 +68,11 @@ def training_progress(output: Output, steps: int) -> Iterator[OnStep]:
 
 
 def cause_line(entry: Mapping[str, Any]) -> str:
-    """A scene of a campaign, and what went wrong with it."""
+    """A scene of a campaign, what went wrong with it, and on which worker of a cluster."""
     cause: str = entry["cause"]
-    return cause if entry["scene"] in cause else f"{entry['scene']}: {cause}"
+    line = cause if entry["scene"] in cause else f"{entry['scene']}: {cause}"
+    worker = entry["worker"] or ""
+    return f"{line} (worker {worker})" if "://" in worker else line
 
 
 OnScene = Callable[[dict[str, Any], int, int], None]

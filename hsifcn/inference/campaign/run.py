@@ -223,7 +223,8 @@ def summary_of(
     Returns
     -------
     dict
-        ``maps`` (results of ``predict_to_file``), ``failed`` and ``left_out`` (scene, map, cause),
+        ``maps`` (results of ``predict_to_file``), ``failed`` and ``left_out`` (scene, map, cause,
+        worker),
         ``missing`` (names of maps), ``warnings`` (scene, warnings), ``totals`` (scenes, mapped,
         failed, left_out, missing, pixels, counts, seconds), ``model``, ``model_sha256``,
         ``class_names``, ``options``.
@@ -231,7 +232,7 @@ def summary_of(
     found = [entries[name] for name in maps if name in entries]
     done = [entry for entry in found if entry["status"] == DONE]
     told = {
-        status: [{key: entry[key] for key in ("scene", "map", "cause")} for entry in found
+        status: [{key: entry[key] for key in ("scene", "map", "cause", "worker")} for entry in found
                  if entry["status"] == status]
         for status in (FAILED, LEFT_OUT)
     }  # fmt: skip
