@@ -24,6 +24,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.main_job --write
 	$(BIN)/python -m benchmarks.reading --write
 	$(BIN)/python -m benchmarks.large_scenes --write
+	$(BIN)/python -m benchmarks.fleet --write
 	$(BIN)/python -m benchmarks.accuracy
 	$(BIN)/python -m benchmarks.transfer
 	$(BIN)/python -m benchmarks.scenes
