@@ -227,9 +227,12 @@ def _only(listing: Listing) -> str:
         if len(described["shape"]) == 3 and _is_numeric(described, "iuf")
     ]
     if not cubes:
-        shapes = ((name, tuple(about["shape"])) for name, about in listing.datasets.items())
-        held = ", ".join([f"{name} {shape}" for name, shape in shapes][:12]) or "nothing"
-        raise UnreadableFileError(f"{listing.path} holds no cube of three axes", f"it holds {held}")
+        described = [
+            f"{name} {tuple(about['shape'])} {about['dtype']}"
+            for name, about in listing.datasets.items()
+        ]
+        held = ", ".join(described[:12]) or "nothing"
+        raise UnreadableFileError(f"{listing.path} holds no cube of numbers", f"it holds {held}")
     if len(cubes) > 1:
         names = ", ".join(f"{listing.path}:{name}" for name in cubes[:12])
         raise AmbiguousInputError(f"{listing.path} holds several cubes: {names}", "name one")

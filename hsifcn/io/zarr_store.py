@@ -271,7 +271,8 @@ def _choose(path: str, found: dict[str, Any], variable: str | None, dimensions: 
 def _voxels(path: str, name: str, array: Any, axes: tuple[int, int, int] = (0, 1, 2)) -> ZarrArray:
     dtype = np.dtype(array.dtype)
     if dtype.kind not in "iuf" or dtype.itemsize > 8 or min(array.shape) < 1:
-        raise UnreadableFileError(f"{path}:{name} holds {dtype}, or nothing; not numbers")
+        where = f"{path}:{name}" if name else path
+        raise UnreadableFileError(f"{where} holds {dtype}, or nothing; not real numbers")
     chunk = int(np.prod(array.chunks, dtype=object)) * dtype.itemsize
     if chunk > _LARGEST_CHUNK:
         raise UnreadableFileError(f"{path}:{name} is stored in chunks of {chunk / 1e9:.1f} GB")
