@@ -253,3 +253,16 @@ def test_names_in_files_do_not_steer_the_terminal(tmp_path):
     for text in (done.out, done.err, lost.out, lost.err):
         assert "\x1b" not in text
         assert "\x07" not in text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="descriptors are numbered from the lowest")
+def test_without_a_free_descriptor_there_is_one_line(folder):
+    code = (
+        "import resource, sys; from hsifcn.cli import main; import numpy, hsifcn.cli.info;"
+        "hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1];"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard)); main(['info', 'cube.npy'])"
+    )
+    done = python(code, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: OSError: ")
+    assert done.stderr.count("\n") == 1

@@ -32,11 +32,11 @@ def checks() -> list[Check]:
 
 
 def _file_size(rng: np.random.Generator) -> tuple[int, int]:
-    return resource.RLIMIT_FSIZE, int(10 ** rng.uniform(1, 5.3))
+    return resource.RLIMIT_FSIZE, int(10 ** rng.uniform(3.3, 5.3))  # room for messages
 
 
 def _descriptors(rng: np.random.Generator) -> tuple[int, int]:
-    return resource.RLIMIT_NOFILE, int(rng.integers(5, 40))
+    return resource.RLIMIT_NOFILE, len(os.listdir("/proc/self/fd")) + int(rng.integers(0, 20))
 
 
 def _address_space(rng: np.random.Generator) -> tuple[int, int]:
