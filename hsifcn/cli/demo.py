@@ -26,7 +26,7 @@ def command(output: opt.Output, seed: int, out: str, overwrite: bool) -> None:
     The folder is a finished run, which 'hsifcn predict' takes next; the comparison lies in it.
     """
     from hsifcn.cli.compare import summary as comparison_summary
-    from hsifcn.cli.train import summary as run_summary
+    from hsifcn.cli.training_text import summary as run_summary
     from hsifcn.comparison.compare import compare
     from hsifcn.comparison.experiment import DEFAULT_SPLITS, Experiment
     from hsifcn.data.indian_pines import OVERLAP, bundled_scene
@@ -61,7 +61,7 @@ def train_on_bundled_scene(
 ) -> dict[str, Any]:
     """Train the default model into a run directory; gives its metrics."""
     from hsifcn.cli.progress import training_progress
-    from hsifcn.cli.train import plan_message
+    from hsifcn.cli.training_text import plan_message
     from hsifcn.data.dataset import Labelling, open_dataset
     from hsifcn.training.run import train_run
     from hsifcn.training.settings import default_options

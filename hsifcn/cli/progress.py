@@ -27,10 +27,11 @@ OnStep = Callable[[int, float, float | None], None]
 def training_progress(output: Output, steps: int) -> Iterator[OnStep]:
     """Give a ``training_steps.Progress`` that draws a bar: loss, validation OA, time left.
 
-    Silent with ``--quiet`` or where stderr is no terminal. Ctrl-C stops between two steps, so that
-    a resumed run agrees with an uninterrupted one to the byte; a second Ctrl-C stops at once.
+    Silent with ``--quiet`` or where stderr is no terminal. Ctrl-C and SIGTERM stop between two
+    steps, so that a resumed run agrees with an uninterrupted one to the byte; a second one stops at
+    once.
     """
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     asked_to_stop = threading.Event()
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -52,8 +53,9 @@ def training_progress(output: Output, steps: int) -> Iterator[OnStep]:
         task = bar.add_task("training", total=steps, loss=float("nan"), oa="-")
 
         def progress(step: int, loss: float, validation_oa: float | None) -> None:
-            # Between two steps here; before the first and after the last, Ctrl-C acts at once.
-            signal.signal(signal.SIGINT, before if step == steps else ask)
+            # Between two steps here; before the first and after the last, signals act at once.
+            for number, handler in before.items():
+                signal.signal(number, handler if step == steps else ask)
             oa = "-" if validation_oa is None else f"{100 * validation_oa:.1f} %"
             bar.update(task, completed=step, loss=loss, oa=oa)
             if in_lines:
@@ -64,7 +66,8 @@ def training_progress(output: Output, steps: int) -> Iterator[OnStep]:
         try:
             yield progress
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def cause_line(entry: Mapping[str, Any]) -> str:

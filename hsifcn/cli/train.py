@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import itertools
-import shlex
 import signal
+import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from hsifcn.cli import options as opt
+from hsifcn.cli.training_text import plan_message, summary
 from hsifcn.core import formats
 
 if TYPE_CHECKING:
     from hsifcn.data.dataset import Dataset
     from hsifcn.inference.bundle import Bundle
-    from hsifcn.training.crops import CropSize
-    from hsifcn.training.memory_plan import TrainingPlan
+    from hsifcn.training.loop import Progress
+    from hsifcn.training.ranks import Ranks
     from hsifcn.training.settings import TrainOptions
 
 
@@ -93,41 +96,33 @@ def command(
     overwrite: bool,
     **asked: Any,
 ) -> None:
-    """Train on scenes, measure accuracy at the test pixels, fill a run directory."""
-    from hsifcn.io import find_scenes, scene_stem
+    """Train on scenes, measure accuracy at the test pixels, fill a run directory.
 
-    scenes = tuple(found for scene in scenes for found in find_scenes(scene))
-    folder = Path(out) if out else Path("runs") / scene_stem(scenes[0])
+    Processes that 'torchrun -m hsifcn train' starts share the scenes or crops of every step.
+    """
+    from hsifcn.core.process import load_torch, ranks_started
+
+    if (seeds > 1 or asked["learning_curve"]) and ranks_started() > 1:
+        raise click.UsageError("--seeds and --learning-curve train in turn: leave torchrun out")
     if asked["learning_curve"]:
         from hsifcn.cli.learning_curve import draw_learning_curve
 
         if folds:
             raise click.UsageError("--learning-curve needs a split: leave out --folds")
+        scenes = all_scenes(scenes)
         draw_learning_curve(
-            output, folder, scenes, label_paths, range(seed, seed + seeds), asked,
+            output, run_folder(scenes, out), scenes, label_paths, range(seed, seed + seeds), asked,
             resume=resume, overwrite=overwrite,
         )  # fmt: skip
         return
     if seeds > 1:
         from hsifcn.cli.seeds import train_with_seeds
 
+        folder = run_folder(all_scenes(scenes), out)
         train_with_seeds(output, folder, seed, seeds, resume=resume, overwrite=overwrite)
         return
-    from hsifcn.core.process import load_torch
-
     load_torch()
-    from hsifcn.cli.progress import training_progress
-    from hsifcn.cli.tensorboard import summary_writer, tensorboard_events
-    from hsifcn.inference.bundle import load_model
-    from hsifcn.models import DEFAULT_MODEL
-    from hsifcn.training.run import train_run
-    from hsifcn.training.run_directory import (
-        lock_run_directory,
-        prepare_run_directory,
-        read_metrics,
-    )
-    from hsifcn.training.settings import default_options
-    from hsifcn.training.train import require_same_run
+    from hsifcn.cli.tensorboard import summary_writer
 
     if folds:
         if asked["recipe"] not in (None, "all") or asked["refine"] != "none":
@@ -135,6 +130,92 @@ def command(
         asked["recipe"] = "all"
     if asked["tensorboard"]:
         summary_writer()  # that it is there, told before the work starts
+    device = opt.choose_device(asked["device"])
+    with joined_ranks(device) as ranks:
+        output = output if ranks.first else replace(output, quiet=True)
+        job = ranks.once(
+            lambda: open_job(output, scenes, label_paths, model, seed, folds, init_path, out, asked)
+        )
+        job = replace(job, options=replace(job.options, device=device, ranks=ranks))
+        with lock_folder(job):
+            metrics = run_job(job, output, resume=resume, overwrite=overwrite)
+        if ranks.first:
+            output.result(summary(metrics, job.folder), metrics)
+
+
+def all_scenes(given: Sequence[str]) -> tuple[str, ...]:
+    """The scenes meant, with those of folders and patterns."""
+    from hsifcn.io import find_scenes
+
+    return tuple(found for scene in given for found in find_scenes(scene))
+
+
+def run_folder(scenes: Sequence[str], out: str | None) -> Path:
+    """The run directory: as given, else named after the first scene."""
+    from hsifcn.io import scene_stem
+
+    return Path(out) if out else Path("runs") / scene_stem(scenes[0])
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training as it was asked for, its scenes and labels opened.
+
+    Attributes
+    ----------
+    dataset : Dataset
+    options : TrainOptions
+    folder : Path
+        The run directory.
+    labels : sequence of str or None
+        Label file of each scene.
+    folds : int or None
+    tensorboard : bool
+    config : dict
+        For ``config.json``.
+    """
+
+    dataset: Dataset
+    options: TrainOptions
+    folder: Path
+    labels: Sequence[str | None]
+    folds: int | None
+    tensorboard: bool
+    config: dict[str, Any]
+
+
+@contextmanager
+def joined_ranks(device: str) -> Iterator[Ranks]:
+    """Join the other processes that ``torchrun`` started, if any; where one fails, one tells so."""
+    from hsifcn.training.ranks import LostRankError, join_ranks
+
+    try:
+        with join_ranks(device) as ranks:
+            if not ranks.first:
+                warnings.simplefilter("ignore")
+            yield ranks
+    except LostRankError as error:
+        if error.told_elsewhere:
+            sys.exit(error.exit_code)
+        raise
+
+
+def open_job(
+    output: opt.Output,
+    scenes: Sequence[str],
+    label_paths: Sequence[str],
+    model: str | None,
+    seed: int,
+    folds: int | None,
+    init_path: str | None,
+    out: str | None,
+    asked: dict[str, Any],
+) -> Job:
+    """Open scenes, labels and the model to start from, and say what was found."""
+    from hsifcn.models import DEFAULT_MODEL
+    from hsifcn.training.settings import default_options
+
+    scenes = all_scenes(scenes)
     labels, asked["further_labels"] = opt.labels_to_split(
         scenes, label_paths, output, asked["recipe"]
     )
@@ -146,44 +227,82 @@ def command(
     if init_path:
         init = load_init(init_path, options.model, dataset, output)
         options = replace(options, init=init)
-    options = replace(options, device=opt.choose_device(asked["device"]))
     for warning in itertools.chain.from_iterable(split.warnings for split in dataset.splits):
         output.message(f"warning: {warning}")
-    with lock_run_directory(folder):
-        if prepare_run_directory(folder, overwrite=overwrite, resume=resume):
-            require_same_run(load_model(folder / "model.safetensors"), dataset, options)
-            output.message(f"{folder} is finished; nothing to do")
-            metrics = read_metrics(folder)
-            output.result(summary(metrics, folder), metrics)
-            return
-        measured = None
-        if folds:
-            with stop_on_sigterm():
-                measured = cross_validated(dataset, folds, options, labels, output)
-        with (
-            stop_on_sigterm(),
-            hint_when_stopped(output, folder),
-            training_progress(output, options.steps) as shown,
-            tensorboard_events(asked["tensorboard"], folder, options, shown) as progress,
-        ):
-            metrics = train_run(
-                dataset,
-                options,
-                folder,
-                progress=progress,
-                announce=lambda plan: output.message(plan_message(plan)),
-                resume=resume,
-                config=record(scenes, labels, init_path, asked, dataset.splits[0].recipe)
-                | {"folds": folds},
-                folds=measured,
-            )
-    lost = sum(metrics["unclassified"])
+    config = record(scenes, labels, init_path, asked, dataset.splits[0].recipe)
+    folder = run_folder(scenes, out)
+    config["folds"] = folds
+    return Job(dataset, options, folder, labels, folds, asked["tensorboard"], config)
+
+
+def lock_folder(job: Job) -> AbstractContextManager[None]:
+    """Keep other trainings out of the run directory, which is the first rank's."""
+    from hsifcn.training.run_directory import lock_run_directory
+
+    return lock_run_directory(job.folder) if job.options.ranks.first else nullcontext()
+
+
+def run_job(job: Job, output: opt.Output, *, resume: bool, overwrite: bool) -> dict[str, Any]:
+    """Train, or read the figures of a run that is finished; nothing on ranks but the first."""
+    from hsifcn.inference.bundle import load_model
+    from hsifcn.training.run import train_run
+    from hsifcn.training.run_directory import prepare_run_directory, read_metrics
+    from hsifcn.training.train import require_same_run
+
+    dataset, options, folder = job.dataset, job.options, job.folder
+    prepare = partial(prepare_run_directory, folder, overwrite=overwrite, resume=resume)
+    if options.ranks.once(prepare):
+        if not options.ranks.first:
+            return {}
+        require_same_run(load_model(folder / "model.safetensors"), dataset, options)
+        output.message(f"{folder} is finished; nothing to do")
+        return read_metrics(folder)
+    measured = None
+    if job.folds:
+        with stop_on_sigterm() if options.ranks.first else nullcontext():
+            measured = cross_validated(dataset, job.folds, options, job.labels, output)
+    with stoppable(job, output) as progress:
+        metrics = train_run(
+            dataset,
+            options,
+            folder,
+            progress=progress,
+            announce=lambda plan: output.message(plan_message(plan, options.ranks.size)),
+            resume=resume,
+            config=job.config,
+            folds=measured,
+        )
+    warn_of_unmeasured(metrics, output)
+    return metrics
+
+
+def warn_of_unmeasured(metrics: Mapping[str, Any], output: opt.Output) -> None:
+    """Say how many test pixels hold no measurement."""
+    lost = sum(metrics.get("unclassified", ()))
     if lost:
         output.message(
             f"warning: {lost:,} of {metrics['split']['n_test']:,} test pixels hold no measurement: "
             "they are unclassified and count as errors"
         )
-    output.result(summary(metrics, folder), metrics)
+
+
+@contextmanager
+def stoppable(job: Job, output: opt.Output) -> Iterator[Progress]:
+    """Give what shows the progress; Ctrl-C and SIGTERM stop the first rank, and it the others."""
+    from hsifcn.cli.progress import training_progress
+    from hsifcn.cli.tensorboard import tensorboard_events
+    from hsifcn.training.loop import no_progress
+
+    if not job.options.ranks.first:
+        yield no_progress
+        return
+    with (
+        stop_on_sigterm(),
+        hint_when_stopped(output, job.folder),
+        training_progress(output, job.options.steps) as shown,
+        tensorboard_events(job.tensorboard, job.folder, job.options, shown) as progress,
+    ):
+        yield progress
 
 
 def cross_validated(
@@ -261,27 +380,6 @@ def record(
     }
 
 
-def plan_message(plan: TrainingPlan) -> str:
-    """How the network will be trained, with what memory, and about how long it will take."""
-    how = "whole scenes" if plan.crops is None else crops_message(plan.crops)
-    return (
-        f"plan: {how}; about {formats.megabytes(plan.peak_bytes)} MB of memory, "
-        f"{formats.about(plan.seconds)}"
-    )
-
-
-def crops_message(crops: CropSize) -> str:
-    """The crops of a step, and the tiles of an evaluation."""
-    at_once = "" if crops.batch == crops.count else f", {crops.batch} at once"
-    tile = crops.core + 2 * crops.halo
-    side = crops.window
-    windows = f"; labels propagated over windows of {side}x{side}" if side else ""
-    return (
-        f"{crops.count} crops of {crops.side}x{crops.side} pixels a step{at_once}; validation in "
-        f"tiles of {tile}x{tile}, halo {crops.halo}{windows}"
-    )
-
-
 def load_init(path: str, model: str, dataset: Dataset, output: opt.Output) -> Bundle:
     """The model to start from; says how much of it is used and whether its split was another."""
     from hsifcn.inference.bundle import load_model
@@ -307,69 +405,9 @@ def hint_when_stopped(output: opt.Output, folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        if (folder / "checkpoint" / "model.safetensors").exists():
-            output.message(f"stopped; go on with --resume, or predict with {folder}/checkpoint")
+        checkpoint = folder / "checkpoint"
+        if (checkpoint / "state.safetensors").exists():
+            model = (checkpoint / "model.safetensors").exists()
+            predict = f", or predict with {checkpoint}" * model
+            output.message(f"stopped; go on with --resume{predict}")
         raise
-
-
-def summary(metrics: dict[str, object], folder: Path) -> str:
-    """The result of a run for people."""
-    from typing import cast
-
-    from hsifcn.cli import tables
-    from hsifcn.data.splits import leakage_sentence
-
-    values = cast(dict[str, Any], metrics)
-    split = values["split"]
-    overview = tables.facts(
-        {
-            "model": f"{values['model']}, {values['params'] / 1e6:.2f} M parameters, "
-            f"{values['flops_per_pixel'] / 1e3:,.0f} kFLOP a pixel",
-            "split": f"{split['recipe']}, seed {split['seed']}: {split['n_train']:,} training, "
-            f"{split['n_validation']:,} validation, {split['n_test']:,} test pixels",
-            "leakage": leakage_sentence(split["leakage"]),
-            "accuracy": accuracy_fact(values),
-            **chosen_fact(values.get("recipe")),
-            **refined_fact(values.get("refined")),
-            "cost": f"trained in {formats.seconds(values['train_seconds'])}, mapped in "
-            f"{formats.seconds(values['predict_seconds'])}, peak memory "
-            f"{formats.megabytes(values['peak_rss_bytes'])} MB",
-            "run": f"{folder} (report.html, model.safetensors)",
-        }
-    )
-    command = shlex.join(["hsifcn", "predict", str(folder)])
-    return f"{tables.per_class(values)}\n\n{overview}\n\nnext: {command}"
-
-
-def chosen_fact(recipe: dict[str, Any] | None) -> dict[str, str]:
-    """What propagation chose from the labels; nothing where nothing was propagated."""
-    sentence = formats.recipe_sentence(recipe)
-    return {"chosen": sentence} if sentence else {}
-
-
-def accuracy_fact(values: dict[str, Any]) -> str:
-    """OA, AA and kappa; a sentence where no pixel tests."""
-    folds = values.get("folds")
-    of_what = "test pixels"
-    if folds:
-        of_what = (
-            f"of {folds['n']} folds over {folds['units']}; the model that is kept learnt all labels"
-        )
-    if values["oa"] is None:
-        return "not known: every labelled pixel trains and none tests"
-    return (
-        f"OA {formats.percent(values['oa'])} %, AA {formats.percent(values['aa'])} %, "
-        f"kappa {formats.percent(values['kappa'])} % ({of_what})"
-    )
-
-
-def refined_fact(refined: dict[str, Any] | None) -> dict[str, str]:
-    """Accuracy after the refinement; nothing where none was asked for."""
-    if refined is None:
-        return {}
-    method, strength = refined["method"], refined["weights"]["strength"]
-    accuracy = f"OA {formats.percent(refined['oa'])} %, AA {formats.percent(refined['aa'])} %"
-    chosen = f"strength {strength:g}, width {refined['weights']['spectral_width']:g}"
-    if not strength:
-        chosen = "strength 0: no refinement was better at the validation pixels"
-    return {"refined": f"{accuracy} ({method}, {chosen})"}

@@ -168,6 +168,12 @@ def use_one_blas_thread() -> None:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
+def ranks_started() -> int:
+    """Processes that share this work, as ``torchrun``, or who starts them in its stead, tells."""
+    told = {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys()
+    return int(os.environ["WORLD_SIZE"]) if told else 1
+
+
 class Stopwatch:
     """Wall seconds of a ``with`` block, in ``seconds``."""
 

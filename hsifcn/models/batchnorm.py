@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from hsifcn.models.layers import BatchNorm, masked_moments
+from hsifcn.models.layers import BatchNorm, masked_moments, pooled_moments
 
 
 @torch.no_grad()
@@ -16,7 +16,7 @@ def reestimate(network: nn.Module, run: Callable[[nn.Module], None], calls: int)
 
     A layer's input depends on the layers before it, so each is settled before the next is looked
     at. With one input that happens within a single pass; with several, their sums are pooled and
-    it takes a pass a layer.
+    it takes a pass a layer. Processes that share the inputs pool theirs, too.
 
     Parameters
     ----------
@@ -48,20 +48,24 @@ class _Pool:
     def __call__(self, norm: BatchNorm, inputs: tuple[Tensor | None, ...]) -> None:
         x, valid = (*inputs, None)[:2]  # networks of other modules know of no mask
         assert x is not None
-        if valid is None:
+        if valid is None and x.numel():
             count = torch.tensor(float(x.numel() // x.shape[1]), device=x.device)
             variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
         else:
-            count = (valid > 0).sum().float()
-            mean, variance = masked_moments(x, valid > 0)
+            mask = torch.ones_like(x[:, :1]) if valid is None else valid > 0
+            count = mask.sum().float()
+            mean, variance = masked_moments(x, mask)
         self.counts.append(count)
         self.means.append(mean)
         self.variances.append(variance)
         if len(self.counts) < self.calls:
             return
-        share = (torch.stack(self.counts) / torch.stack(self.counts).sum())[:, None]
-        means = torch.stack(self.means)
-        pooled = (share * means).sum(0)
-        spread = torch.stack(self.variances) + (means - pooled).square()
-        norm.running_mean.copy_(pooled)  # type: ignore[union-attr]
-        norm.running_var.copy_((share * spread).sum(0))  # type: ignore[union-attr]
+        counts, means = torch.stack(self.counts), torch.stack(self.means)
+        variances = torch.stack(self.variances)
+        if norm.rows_of_all is not None:
+            rows = norm.rows_of_all(torch.cat([counts[:, None], means, variances], 1).flatten())
+            rows = rows.view(-1, 1 + 2 * means.shape[1])
+            counts, means, variances = rows[:, 0], *rows[:, 1:].chunk(2, 1)
+        mean, variance = pooled_moments(counts, means, variances)
+        norm.running_mean.copy_(mean)  # type: ignore[union-attr]
+        norm.running_var.copy_(variance)  # type: ignore[union-attr]

@@ -8,6 +8,7 @@ channels-last in memory.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -22,18 +23,33 @@ class BatchNorm(nn.BatchNorm2d):
     With ``valid`` ((scenes, 1, rows, cols), see ``WholeSceneNetwork``), pixels where it is 0 (no
     data, or not to be looked at) are normalised but do not count in the mean and the variance. When
     predicting, the stored statistics are used and ``valid`` plays no part.
+
+    Attributes
+    ----------
+    rows_of_all : callable or None
+        Where several processes share a batch: turns (n,) into (processes, n), the values of all.
+        Then the statistics are those of the whole batch.
     """
 
     momentum: float
+    rows_of_all: Callable[[Tensor], Tensor] | None = None
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
         """Normalise ``x``, (scenes, channels, rows, cols)."""
-        if not self.training or (valid is None and x.numel() > x.shape[1]):
+        alone = self.rows_of_all is None
+        if not self.training or (alone and valid is None and x.numel() > x.shape[1]):
             return super().forward(x)
-        if valid is None:  # a single value a channel, which PyTorch refuses: it has no spread
-            valid = torch.ones_like(x[:, :1], dtype=torch.bool)
-        mean, var = masked_moments(x, valid > 0)
-        self._store(mean, var)
+        # Without a mask where PyTorch refuses a single value a channel, which has no spread.
+        mask = torch.ones_like(x[:, :1], dtype=torch.bool) if valid is None else valid > 0
+        mean, var = masked_moments(x, mask)
+        if self.rows_of_all is None:
+            self._store(mean, var)
+        else:
+            own = torch.cat([mask.sum().to(mean)[None], mean, var])
+            rows = self.rows_of_all(own)
+            mean, var = pooled_moments(rows[:, 0], *rows[:, 1:].chunk(2, dim=1))
+            n = rows[:, 0].sum()  # without a mask PyTorch stores the unbiased variance
+            self._store(mean, var * n / (n - 1).clamp(min=1) if valid is None else var)
         scale = self.weight * torch.rsqrt(var + self.eps)
         shift = self.bias - mean * scale
         return x * scale[:, None, None] + shift[:, None, None]
@@ -53,6 +69,20 @@ def masked_moments(x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     mean = (x * valid).sum((0, 2, 3)) / count
     var = ((x - mean[:, None, None]).square() * valid).sum((0, 2, 3)) / count
     return mean, var
+
+
+def pooled_moments(counts: Tensor, means: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance, (channels,), of several parts together.
+
+    Parameters
+    ----------
+    counts : Tensor, (parts,), float
+    means, variances : Tensor, (parts, channels)
+    """
+    share = (counts / counts.sum().clamp(min=1))[:, None]
+    mean = (share * means).sum(0)
+    spread = variances + (means - mean).square()
+    return mean, (share * spread).sum(0)
 
 
 class ConvBlock(nn.Module):

@@ -27,6 +27,7 @@ from hsifcn.propagation.pseudo_labels import (
     WindowPseudoLabels,
     pseudo_labels_in,
 )
+from hsifcn.training.ranks import ALONE, Ranks
 from hsifcn.training.scenes import LabelArray, LabelledScene, TrainingScene
 
 EVALUATION_PIXELS = 2**18  # read at most for an evaluation: about two steps
@@ -74,6 +75,8 @@ class DrawnCrops:
 
     Attributes
     ----------
+    shape : (rows, cols)
+        Of each.
     scenes : list of int
         Number of the scene that each is cut from.
     tiles : list of Tile
@@ -82,6 +85,7 @@ class DrawnCrops:
         the cores.
     """
 
+    shape: tuple[int, int]
     scenes: list[int]
     tiles: list[Tile]
     pixels: Tensor
@@ -101,6 +105,8 @@ class CroppedScenes:
     seed : int
         Of the tiles of evaluations and of the batch-norm update.
     device : torch.device
+    ranks : Ranks
+        Each draws all crops of a step and reads its share of them.
     """
 
     whole = False
@@ -114,9 +120,10 @@ class CroppedScenes:
         *,
         seed: int,
         device: torch.device,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.scenes, self.bands, self.scaling = scenes, bands, scaling
-        self.size, self.seed, self.device = size, seed, device
+        self.size, self.seed, self.device, self.ranks = size, seed, device, ranks
         self.pixels = [np.flatnonzero(scene.training) for scene in scenes]
         labels = np.concatenate(
             [scene.training.flat[own] for scene, own in zip(scenes, self.pixels, strict=True)]
@@ -127,7 +134,7 @@ class CroppedScenes:
         self.validation = self._validation_tiles()
         self.batch_norm_inputs = self._batch_norm_tiles()
         self.pseudo_labels: list[WindowPseudoLabels] = []
-        self.n_validation = sum(len(crops.targets) for crops in self.validation)
+        self.n_validation = int(ranks.total(sum(len(crops.targets) for crops in self.validation)))
 
     def counts(self, classes: int) -> npt.NDArray[np.int64]:
         """Training pixels of each class."""
@@ -198,16 +205,19 @@ class CroppedScenes:
     def _batches(
         self, scenes: list[int], tiles: list[Tile], labels: Sequence[LabelArray], at_once: int
     ) -> list[DrawnCrops]:
-        """Put crops of one size together, with the labelled pixels of their cores."""
+        """Put crops of one size together, with the labelled pixels of their cores.
+
+        Of several ranks each gets its share of every batch, which may be none.
+        """
         sizes: dict[tuple[int, int], list[int]] = {}
         for place, tile in enumerate(tiles):
             sizes.setdefault((tile.read.rows, tile.read.cols), []).append(place)
         batches = []
-        for places in sizes.values():
+        for shape, places in sizes.items():
             for first in range(0, len(places), at_once):
-                some = places[first : first + at_once]
+                some = self.ranks.share(places[first : first + at_once])
                 batches.append(
-                    _with_labels([scenes[i] for i in some], [tiles[i] for i in some], labels)
+                    _with_labels(shape, [scenes[i] for i in some], [tiles[i] for i in some], labels)
                 )
         return batches
 
@@ -225,8 +235,7 @@ class CroppedScenes:
         TrainingScene
             Its labelled pixels stand for training and for validation.
         """
-        window = crops.tiles[0].read
-        shape = len(crops.tiles), window.rows, window.cols
+        shape = len(crops.tiles), *crops.shape
         cube = np.empty((*shape, int(self.bands.sum())), np.float32)
         counted = np.empty(shape, bool)
         for place, (number, tile) in enumerate(zip(crops.scenes, crops.tiles, strict=True)):
@@ -235,7 +244,8 @@ class CroppedScenes:
                 core = np.zeros_like(counted[place])
                 core[crop(tile)] = True
                 counted[place] &= core
-        mask = None if counted.all() else torch.from_numpy(counted)[:, None].to(self.device)
+        all_count = self.ranks.all(bool(counted.all()))
+        mask = None if all_count else torch.from_numpy(counted)[:, None].to(self.device)
         labelled = crops.pixels.to(self.device), crops.targets.to(self.device)
         channels_last = torch.from_numpy(cube).permute(0, 3, 1, 2)
         pseudo = self._pseudo_labels_of(crops) if self.pseudo_labels else None
@@ -257,11 +267,12 @@ class CroppedScenes:
             pseudo_labels_in(self.pseudo_labels, number, tile.read)
             for number, tile in zip(crops.scenes, crops.tiles, strict=True)
         ]
-        weights = np.concatenate([own.ravel() for _, own in pairs])
-        classes = np.concatenate([own.ravel() for own, _ in pairs])
+        weights = np.concatenate([np.empty(0, np.float32), *(own.ravel() for _, own in pairs)])
+        classes = np.concatenate([np.empty(0, np.int64), *(own.ravel() for own, _ in pairs)])
+        total = max(self.ranks.total(weights.sum()), 1e-12)
         return PseudoLabels(
             torch.from_numpy(classes).to(self.device),
-            torch.from_numpy(weights / max(weights.sum(), 1e-12)).to(self.device),
+            torch.from_numpy(weights / total).to(self.device),
         )
 
 
@@ -276,8 +287,10 @@ def crop_round(
     return Window(first_row, first_col, min(rows, side), min(cols, side))
 
 
-def _with_labels(scenes: list[int], tiles: list[Tile], labels: Sequence[LabelArray]) -> DrawnCrops:
-    pixels, targets = [], []
+def _with_labels(
+    shape: tuple[int, int], scenes: list[int], tiles: list[Tile], labels: Sequence[LabelArray]
+) -> DrawnCrops:
+    pixels, targets = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for place, (number, tile) in enumerate(zip(scenes, tiles, strict=True)):
         own = np.zeros((tile.read.rows, tile.read.cols), np.uint16)
         own[crop(tile)] = labels[number][tile.core.slices]
@@ -285,6 +298,7 @@ def _with_labels(scenes: list[int], tiles: list[Tile], labels: Sequence[LabelArr
         pixels.append(found + place * own.size)
         targets.append(class_targets(own.flat[found]))
     return DrawnCrops(
+        shape,
         scenes,
         tiles,
         torch.from_numpy(np.concatenate(pixels)),

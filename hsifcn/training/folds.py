@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -206,7 +207,8 @@ def cross_validate(
         part = make_dataset(dataset.scenes, dataset.labels, of_fold)
         trained = train(part.training_scenes(), options)
         temperature += trained.bundle.temperature / len(splits)
-        oa.append(_test_fold(dataset, of_fold, trained, options, pooled))
+        test = partial(_test_fold, dataset, of_fold, trained, options, pooled)
+        oa.append(options.ranks.once(test))
         tell(number, len(splits), oa[-1])
     measured = replace(dataset, splits=tuple(_all_test(split) for split in splits[0]))
     maps = [labels for labels, _ in pooled]

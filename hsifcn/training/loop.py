@@ -22,6 +22,7 @@ from hsifcn.io.files import atomic_write, utf8_path
 from hsifcn.models import ModelSpec, build
 from hsifcn.training.objectives import Objective
 from hsifcn.training.optimiser import AdamW, learning_rate, update_average
+from hsifcn.training.ranks import Ranks
 from hsifcn.training.settings import TrainOptions
 
 SELECT_FROM = 0.8  # share of the steps before which no state is kept: the rate is still high
@@ -79,6 +80,7 @@ def initial_state(
     network = network.to(  # type: ignore[call-overload]
         options.device, memory_format=torch.channels_last
     )
+    options.ranks.share_batch_norm(network)
     averaged = copy.deepcopy(network).requires_grad_(False)
     optimiser = AdamW(network.parameters(), options.weight_decay)
     return TrainingState(network, averaged, optimiser, 0, -1.0, 0, {}, [], 0.0)
@@ -109,7 +111,7 @@ def run_steps(
         torch.manual_seed(int(rng.integers(2**31)))
         lr = learning_rate(state.step, options)
         state.network.train()
-        loss = objective.backward(state.network, rng)
+        loss = options.ranks.sum_gradients(state.network, objective.backward(state.network, rng))
         if not np.isfinite(loss):
             raise FailedError(
                 f"training diverged at step {state.step + 1} (loss {loss})",
@@ -171,16 +173,11 @@ class Checkpoint:
 
     def save(self, state: TrainingState) -> None:
         """Write the state, atomically."""
-        tensors = {f"network.{name}": t for name, t in state.network.state_dict().items()}
-        tensors |= {f"averaged.{name}": t for name, t in state.averaged.state_dict().items()}
-        tensors |= {f"best.{name}": t for name, t in state.best.items()}
-        tensors |= {f"optimiser.{name}": t for name, t in state.optimiser.state_dict().items()}
-        keys = ("step", "best_oa", "best_step", "log", "seconds")
-        header = {key: getattr(state, key) for key in keys} | {"identity": self.identity}
-        contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        header, tensors = saved_state(state)
+        header["identity"] = self.identity
         with atomic_write(self.folder / STATE, overwrite=True) as temporary:
             metadata = {"hsifcn": json.dumps(header, sort_keys=True)}
-            temporary.write_bytes(safetensors.torch.save(contiguous, metadata))
+            temporary.write_bytes(safetensors.torch.save(tensors, metadata))
 
     def load(self, state: TrainingState) -> bool:
         """Load the saved state into ``state``; False where there is none.
@@ -213,6 +210,24 @@ class Checkpoint:
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise damaged from error
         return True
+
+
+def saved_state(state: TrainingState) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What a checkpoint holds: numbers, and tensors by name."""
+    tensors = {f"network.{name}": t for name, t in state.network.state_dict().items()}
+    tensors |= {f"averaged.{name}": t for name, t in state.averaged.state_dict().items()}
+    tensors |= {f"best.{name}": t for name, t in state.best.items()}
+    tensors |= {f"optimiser.{name}": t for name, t in state.optimiser.state_dict().items()}
+    keys = ("step", "best_oa", "best_step", "log", "seconds")
+    header = {key: getattr(state, key) for key in keys}
+    return header, {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def share_state(state: TrainingState, ranks: Ranks) -> None:
+    """Give the state of the first rank to all."""
+    if ranks.size > 1:
+        header, tensors = ranks.once(lambda: saved_state(state))
+        load_state(state, header, tensors)
 
 
 def load_state(state: TrainingState, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:

@@ -32,6 +32,7 @@ from hsifcn.propagation.features import PRINCIPAL, SMOOTHED_AT_ONCE, SMOOTHING
 from hsifcn.propagation.mnf import COMPONENTS
 from hsifcn.propagation.pseudo_labels import HALO, MAX_WINDOWS, PseudoLabels
 from hsifcn.training.crops import EVALUATION_PIXELS, CropSize
+from hsifcn.training.ranks import ALONE
 from hsifcn.training.scenes import TrainingScene, WholeScenes, padded_pixels
 from hsifcn.training.settings import TrainOptions
 from hsifcn.training.sources import make_objective
@@ -168,7 +169,7 @@ def plan_steps(scenes: Sequence[Scene], spec: ModelSpec, options: TrainOptions) 
     if MODELS[spec.name].patch is not None:
         return plan_patches(spec, scenes, steps, trial, ceiling)
     need = memory_need(spec, scenes, trial)
-    pixel_seconds = trial.seconds / TRIAL_SIDE**2
+    pixel_seconds = trial.seconds / TRIAL_SIDE**2 / options.ranks.size
     if pixels <= LARGEST_WHOLE and need.whole(pixels) <= ceiling:
         seconds = pixel_seconds * pixels * (steps + FORWARD_SHARE * evaluations)
         if options.propagation > 0:
@@ -300,9 +301,8 @@ def try_step(spec: ModelSpec, options: TrainOptions) -> Trial:
         cube, None, pixels, targets, nothing, nothing,
         pseudo_labels if options.propagation > 0 else None,
     )  # fmt: skip
-    objective = make_objective(
-        WholeScenes(scene, [(TRIAL_SIDE, TRIAL_SIDE)]), spec, replace(options, materialised=False)
-    )
+    options = replace(options, materialised=False, ranks=ALONE)
+    objective = make_objective(WholeScenes(scene, [(TRIAL_SIDE, TRIAL_SIDE)]), spec, options)
     network = build(spec).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     kept = Kept(network)
     with kept:

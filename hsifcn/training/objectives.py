@@ -24,6 +24,7 @@ from hsifcn.training.augment import (
     transform,
     undo,
 )
+from hsifcn.training.ranks import Ranks
 from hsifcn.training.scenes import TrainingScene
 
 
@@ -70,11 +71,14 @@ class SceneSource(Protocol[Drawn]):
     whole : bool
         Each step sees all scenes, so that its batch statistics are the exact ones.
     n_validation : int
-        Validation pixels in ``validation``.
+        Validation pixels in ``validation``, those of all ranks together.
+    ranks : Ranks
+        That share what is drawn.
     """
 
     whole: bool
     n_validation: int
+    ranks: Ranks
 
     @property
     def validation(self) -> Sequence[Drawn]:
@@ -113,17 +117,21 @@ class SceneObjective(Generic[Drawn]):
         jitter: float,
         propagation: float = 0.0,
     ) -> None:
-        self.source = source
+        self.source, self.ranks = source, source.ranks
         self.label_smoothing, self.jitter, self.propagation = label_smoothing, jitter, propagation
         self.calls = len(source.batch_norm_inputs)
         self.n_validation = source.n_validation
         self.weights = torch.from_numpy(class_weights(source.counts(classes)))
 
     def backward(self, network: nn.Module, rng: np.random.Generator) -> float:
-        """Add the gradients of the loss over all training pixels of all that is drawn."""
+        """Add the gradients of the loss over all training pixels of all that is drawn.
+
+        Of several ranks: of this one's share of that loss.
+        """
         assert isinstance(network, WholeSceneNetwork)
         drawn = self.source.draw(rng)
-        total = self.weights[torch.cat([one.targets.cpu() for one in drawn])].sum()
+        targets = torch.cat([one.targets.cpu() for one in drawn])
+        total = self.ranks.sum(self.weights[targets].sum())
         loss_of_step = 0.0
         for one in drawn:  # in a function of its own, which lets go of each before the next
             symmetry = int(rng.integers(N_SYMMETRIES))
@@ -144,7 +152,7 @@ class SceneObjective(Generic[Drawn]):
             logits,
             scene.pixels,
             scene.targets,
-            self.weights.to(logits.device),
+            self.weights.to(logits),
             self.label_smoothing,
         )
         loss = loss / total
@@ -171,7 +179,7 @@ class SceneObjective(Generic[Drawn]):
             logits = network(scene.cube, scene.counted)
             scores.append(scores_at(logits, scene.validation_pixels))
             targets.append(scene.validation_targets)
-        return torch.cat(scores), torch.cat(targets)
+        return self.ranks.gather(torch.cat(scores)), self.ranks.gather(torch.cat(targets))
 
     @torch.no_grad()
     def pseudo_labelled_scores(self, network: nn.Module) -> tuple[Tensor, float]:
@@ -189,8 +197,8 @@ class SceneObjective(Generic[Drawn]):
                 confidence += len(reached) * scene.pseudo_labels.mean_confidence
         if not scores:
             return self.weights.new_zeros(0, len(self.weights)), 0.0
-        found = torch.cat(scores)
-        return found, confidence / max(1, len(found))
+        found = self.ranks.gather(torch.cat(scores))
+        return found, self.ranks.total(confidence) / max(1, len(found))
 
     def run(self, network: nn.Module) -> None:
         """Run over the scenes, or crops, as they lie."""
@@ -253,5 +261,6 @@ def pseudo_label_cross_entropy(logits: Tensor, classes: Tensor, weights: Tensor)
         Summing to 1.
     """
     scores = logits.flatten(2)
-    losses = F.cross_entropy(scores, classes.view(len(scores), -1), reduction="none")
+    own = classes.view(len(scores), scores.shape[2])
+    losses = F.cross_entropy(scores, own, reduction="none")
     return losses.flatten() @ weights

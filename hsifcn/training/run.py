@@ -54,7 +54,8 @@ def train_run(
 ) -> dict[str, Any]:
     """Train, map the scenes, measure accuracy at the test pixels and fill the run directory.
 
-    Returns what ``metrics.json`` holds; see the docs for its keys.
+    Returns what ``metrics.json`` holds; see the docs for its keys. Of several ranks the first does
+    so; the others take part in the training alone and return nothing.
 
     Parameters
     ----------
@@ -69,6 +70,9 @@ def train_run(
     folds : mapping, optional
         Of ``folds.cross_validate``: the accuracy to tell of a model that learns from all labels.
     """
+    if not options.ranks.first:
+        train(dataset.training_scenes(), options)
+        return {}
     baseline = rss_bytes()
     with remove_if_nothing_was_left(out):
         trained = train(
@@ -180,5 +184,6 @@ def process_record(
         "baseline_rss_bytes": baseline,
         "device": options.device,
         "threads": torch.get_num_threads(),
+        "ranks": options.ranks.size,
         "command": config.get("command"),
     }

@@ -29,6 +29,7 @@ from hsifcn.propagation.pseudo_labels import (
     WindowPseudoLabels,
     pseudo_labels_in,
 )
+from hsifcn.training.ranks import ALONE, Ranks
 
 LabelArray = npt.NDArray[np.uint16]
 STATISTICS_VOXELS = 2**18  # whose statistics are taken at once, in double precision
@@ -131,27 +132,31 @@ class WholeScenes:
     """Scenes that every step sees whole, held in memory as one batch.
 
     All scenes are in every batch, padded to the size of the largest. So the batch statistics of a
-    step are those of all scenes together, as are those that the model stores.
+    step are those of all scenes together, as are those that the model stores. Of several ranks each
+    holds some of the scenes.
 
     Parameters
     ----------
     batch : TrainingScene
+        Of this rank's scenes.
     shapes : sequence of (rows, cols)
-        Of the scenes.
+        Of all scenes.
+    ranks : Ranks
     """
 
     whole = True
 
-    def __init__(self, batch: TrainingScene, shapes: Sequence[tuple[int, int]]) -> None:
-        self.batch, self.shapes = batch, list(shapes)
+    def __init__(
+        self, batch: TrainingScene, shapes: Sequence[tuple[int, int]], ranks: Ranks = ALONE
+    ) -> None:
+        self.batch, self.shapes, self.ranks = batch, list(shapes), ranks
         self.validation = self.batch_norm_inputs = [batch]
-        self.n_validation = len(batch.validation_targets)
+        self.n_validation = int(ranks.total(len(batch.validation_targets)))
 
     def counts(self, classes: int) -> npt.NDArray[np.int64]:
         """Training pixels of each class."""
-        counts: npt.NDArray[np.int64] = torch.bincount(
-            self.batch.targets.cpu(), minlength=classes
-        ).numpy()
+        own = torch.bincount(self.batch.targets.cpu(), minlength=classes)
+        counts: npt.NDArray[np.int64] = self.ranks.sum(own).numpy()
         return counts
 
     def draw(self, rng: np.random.Generator) -> list[TrainingScene]:
@@ -167,20 +172,21 @@ class WholeScenes:
         count, _, rows, cols = self.batch.cube.shape
         classes = np.zeros((count, rows, cols), np.int64)
         weights = np.zeros((count, rows, cols), np.float32)
-        for number, shape in enumerate(self.shapes):
-            own = Window(0, 0, *shape)
-            there = (number, *own.slices)
+        for place, number in enumerate(self.ranks.share(range(len(self.shapes)))):
+            own = Window(0, 0, *self.shapes[number])
+            there = (place, *own.slices)
             classes[there], weights[there] = pseudo_labels_in(found, number, own)
         pixels = [np.count_nonzero(one.weights) for one in found]
         confidence = [one.mean_confidence for one in found]
         pseudo_labels = PseudoLabels(
             torch.from_numpy(classes.ravel()).to(self.batch.cube.device),
-            torch.from_numpy(weights.ravel() / max(weights.sum(), 1e-12)).to(
+            torch.from_numpy(weights.ravel() / max(self.ranks.total(weights.sum()), 1e-12)).to(
                 self.batch.cube.device
             ),
             float(np.dot(pixels, confidence) / max(1, sum(pixels))),
         )
-        return WholeScenes(replace(self.batch, pseudo_labels=pseudo_labels), self.shapes)
+        batch = replace(self.batch, pseudo_labels=pseudo_labels)
+        return WholeScenes(batch, self.shapes, self.ranks)
 
     def with_validation(self) -> WholeScenes:
         """The same scenes, whose validation pixels are training pixels, too."""
@@ -191,7 +197,7 @@ class WholeScenes:
             validation_pixels=self.batch.validation_pixels[:0],
             validation_targets=self.batch.validation_targets[:0],
         )
-        return WholeScenes(batch, self.shapes)
+        return WholeScenes(batch, self.shapes, self.ranks)
 
 
 def padded_pixels(shapes: Sequence[tuple[int, int]]) -> int:
@@ -205,15 +211,18 @@ def load_whole_scenes(
     bands: npt.NDArray[np.bool_],
     scaling: Scaling,
     device: torch.device,
+    ranks: Ranks = ALONE,
 ) -> WholeScenes:
-    """Read and standardise scenes into one batch."""
+    """Read and standardise scenes into one batch; of several ranks each reads its share."""
     shapes = [scene.training.shape for scene in scenes]
     rows, cols = (max(lengths) for lengths in zip(*shapes, strict=True))
+    scenes = ranks.share(scenes)
     cube = np.zeros((len(scenes), rows, cols, int(bands.sum())), np.float32)
     counted = np.full((len(scenes), 1, rows, cols), -1, np.int8)
     training, validation = np.zeros((2, len(scenes), rows, cols), np.uint16)
     for number, held in enumerate(scenes):
-        own = (number, slice(shapes[number][0]), slice(shapes[number][1]))
+        own_rows, own_cols = held.training.shape
+        own = (number, slice(own_rows), slice(own_cols))
         valid = read_standardised_into(cube[own], held.scene, bands, scaling)
         counted[number, 0][own[1:]] = valid if held.counted is None else held.counted
         training[own], validation[own] = held.training, held.validation
@@ -223,13 +232,15 @@ def load_whole_scenes(
         targets = class_targets(labels.flat[pixels])
         return torch.from_numpy(pixels).to(device), torch.from_numpy(targets).to(device)
 
-    mask = None if (counted > 0).all() else torch.from_numpy(counted).to(device)
+    all_count = ranks.all(bool((counted > 0).all()))
+    mask = None if all_count else torch.from_numpy(counted).to(device)
     return WholeScenes(
         TrainingScene(
             torch.from_numpy(cube).permute(0, 3, 1, 2).to(device), mask,
             *labelled(training), *labelled(validation),
         ),
         shapes,
+        ranks,
     )  # fmt: skip
 
 

@@ -8,10 +8,11 @@ from typing import Any
 from hsifcn.core.errors import SettingError
 from hsifcn.inference.bundle import Bundle
 from hsifcn.models import DEFAULT_MODEL, MODELS
+from hsifcn.training.ranks import ALONE, Ranks
 
 PATCH_STEPS = 600  # steps of a patch CNN
 PATCH_LEARNING_RATE = 4e-3  # higher rates suit whole scenes, not batches of patches
-NOT_RECORDED = ("device", "max_memory", "refine", "init")  # these do not belong to the recipe
+NOT_RECORDED = ("device", "max_memory", "refine", "init", "ranks")  # not of the recipe
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class TrainOptions:
         pixels, which are not trained on then.
     init : Bundle or None
         A trained model of the same architecture to start from.
+    ranks : Ranks
+        The processes that share the training; one by default.
     """
 
     model: str = DEFAULT_MODEL
@@ -74,6 +77,7 @@ class TrainOptions:
     max_memory: int | None = None
     refine: str = "none"
     init: Bundle | None = None
+    ranks: Ranks = ALONE
 
     def recipe(self) -> dict[str, Any]:
         """The options that decide what is learnt, which a bundle stores."""

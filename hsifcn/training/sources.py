@@ -33,8 +33,10 @@ def open_source(
     """
     bands, scaling, device = model.good_bands, model.scaling, torch.device(options.device)
     if size is None:
-        return load_whole_scenes(scenes, bands, scaling, device)
-    return CroppedScenes(scenes, bands, scaling, size, seed=options.seed, device=device)
+        return load_whole_scenes(scenes, bands, scaling, device, options.ranks)
+    return CroppedScenes(
+        scenes, bands, scaling, size, seed=options.seed, device=device, ranks=options.ranks
+    )
 
 
 def has_pseudo_labels(scenes: WholeScenes) -> bool:

@@ -11,6 +11,7 @@ import json
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from hsifcn.inference.bundle import Bundle
 from hsifcn.inference.predictor import Predictor
 from hsifcn.inference.rotation import changed_share
 from hsifcn.inference.spectral_summary import summarise_scenes
-from hsifcn.models import default_spec
+from hsifcn.models import MODELS, default_spec
 from hsifcn.models.batchnorm import reestimate
 from hsifcn.propagation.label_coverage import label_coverage
 from hsifcn.propagation.selection import Evidence
@@ -38,8 +39,9 @@ from hsifcn.training.loop import (
     initial_state,
     no_progress,
     run_steps,
+    share_state,
 )
-from hsifcn.training.memory_plan import TrainingPlan, plan_training
+from hsifcn.training.memory_plan import LARGEST_WHOLE, TrainingPlan, plan_training
 from hsifcn.training.objectives import Objective
 from hsifcn.training.pseudo_labelling import PseudoLabelSets, propagate_labels
 from hsifcn.training.scenes import (
@@ -137,16 +139,14 @@ def train(
         By the user, after the checkpoint was written.
     """
     keep_memory_together()  # without it, training in crops takes 100 MB more
-    model = untrained_model(dataset, options)
-    plan = plan_training(dataset, model.spec, options, maps_too=maps_too)
+    once = options.ranks.once  # what the first of several ranks does for all
+    model = once(lambda: untrained_model(dataset, options))
+    plan = once(lambda: plan_training(dataset, model.spec, options, maps_too=maps_too))
+    once(lambda: require_work_for_ranks(plan, dataset, options))
     announce(plan)
-    labelled = [
-        label_scene(scene, split, model.good_bands, inductive=options.inductive)
-        for scene, split in zip(dataset.scenes, dataset.splits, strict=True)
-    ]
-    require_training_pixels(labelled)
+    labelled = once(lambda: labelled_scenes(dataset, model, options))
     with Stopwatch() as propagation:  # which is part of the time of training
-        pseudo_labels = propagated(dataset, labelled, model, plan, options)
+        pseudo_labels = once(lambda: propagated(dataset, labelled, model, plan, options))
     scenes = open_source(labelled, model, plan.crops, options)
     warn_of_classes_without_measurement(scenes.counts(model.spec.classes), dataset)
     if plan.crops:
@@ -156,6 +156,7 @@ def train(
     saved = Checkpoint(checkpoint, identity(model)) if checkpoint else None
     if saved and resume:
         saved.load(state)
+    share_state(state, options.ranks)
     state.seconds += propagation.seconds
     run = Run(model, options, state, progress, saved)
 
@@ -178,6 +179,42 @@ def train(
         validation_objective = make_objective(scenes, model.spec, options)
         trained = finish(run, labelled, objective, validation_objective, state.step, expected_oa)
     return replace(trained, evidence=pseudo_labels.evidence if pseudo_labels else None)
+
+
+def labelled_scenes(dataset: Dataset, model: Bundle, options: TrainOptions) -> list[LabelledScene]:
+    """The scenes with the labels that may be learnt from."""
+    labelled = [
+        label_scene(scene, split, model.good_bands, inductive=options.inductive)
+        for scene, split in zip(dataset.scenes, dataset.splits, strict=True)
+    ]
+    require_training_pixels(labelled)
+    return labelled
+
+
+def require_work_for_ranks(plan: TrainingPlan, dataset: Dataset, options: TrainOptions) -> None:
+    """Make sure that every rank has a part of each step.
+
+    Raises
+    ------
+    SettingError
+        There are more ranks than scenes, or crops a step; or a patch CNN is to be trained.
+    """
+    ranks, scenes = options.ranks.size, len(dataset.scenes)
+    if ranks > 1 and MODELS[options.model].patch is not None:
+        raise SettingError(
+            f"{options.model} is trained by one process, not by {ranks} ranks", "leave torchrun out"
+        )
+    if plan.crops is None and ranks > scenes:
+        raise SettingError(
+            f"{ranks} ranks for {scenes} scene{'s' * (scenes > 1)}: scenes of {LARGEST_WHOLE:,} "
+            "pixels together at most are trained on whole, and a rank takes one at least",
+            f"start {scenes} with --nproc-per-node" if scenes > 1 else "leave torchrun out",
+        )
+    if plan.crops is not None and ranks > plan.crops.count:
+        raise SettingError(
+            f"{ranks} ranks for {plan.crops.count} crops a step: a rank takes one at least",
+            f"start {plan.crops.count} at most",
+        )
 
 
 def propagated(
@@ -301,7 +338,8 @@ class Run:
 def train_until(run: Run, step: int, scenes: Source) -> Objective:
     """Train to a step on labels and pseudo-labels of scenes; returns the objective.
 
-    An interrupt leaves a checkpoint and a model to predict with.
+    An interrupt leaves a checkpoint and, where there are no other ranks that the batch-norm update
+    would need, a model to predict with.
     """
     with Stopwatch() as watch:
         objective = make_objective(scenes, run.model.spec, run.options)
@@ -311,6 +349,7 @@ def train_until(run: Run, step: int, scenes: Source) -> Objective:
     except KeyboardInterrupt:
         if run.checkpoint and run.state.step:
             run.checkpoint.save(run.state)
+        if run.checkpoint and run.state.step and run.options.ranks.size == 1:
             model = with_weights(run.model, run.state.averaged, objective)
             model.save(run.checkpoint.folder / "model.safetensors", overwrite=True)
         raise
@@ -350,7 +389,8 @@ def finish(
         scores, targets = validation_objective.validation_scores(state.averaged)
         coverage = label_coverage([scene.training for scene in labelled])
         temperature = fit_temperature_of_scene(scores, targets, elsewhere, coverage)
-        model = for_other_scenes(replace(model, temperature=temperature), labelled)
+        model = replace(model, temperature=temperature)
+        model = run.options.ranks.once(partial(for_other_scenes, model, labelled))
     return Trained(model, state.log, kept_step, state.seconds + watch.seconds)
 
 
