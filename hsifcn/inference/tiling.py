@@ -197,7 +197,7 @@ def estimate_memory(
 ) -> MemoryEstimate:
     """Memory that scoring takes, by arithmetic; what the process holds already is included."""
     scores = FLOAT * spec.classes
-    features = FLOAT * spec.stem[-1]
+    features = FLOAT * spec.stem_channels
     network = int(FLOAT * MODELS[spec.name].activations_per_pixel(spec))
     if by_spectrum:
         features, network = features + scores, network + scores

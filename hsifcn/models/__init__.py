@@ -37,6 +37,11 @@ class ModelSpec:
     stem: tuple[int, ...]
     widths: tuple[int, ...]
 
+    @property
+    def stem_channels(self) -> int:
+        """Channels that the stem gives: the bands where it has no layer."""
+        return self.stem[-1] if self.stem else self.bands
+
 
 @dataclass(frozen=True)
 class Model:

@@ -204,7 +204,7 @@ def plan_patches(
 def memory_need(spec: ModelSpec, scenes: Sequence[Scene], trial: Trial) -> Need:
     """Memory that training a whole-scene network takes by arithmetic, the process's included."""
     weights = sum(parameter.nbytes for parameter in build(spec).parameters())
-    widest = FLOAT * max(*spec.stem, spec.widths[0])
+    widest = FLOAT * max(*spec.stem, spec.stem_channels, spec.widths[0])
     keep_memory_together()  # gives back what the trial step freed
     on_disk = max(scene.shape[2] * scene.dtype.itemsize for scene in scenes)
     # Minimum noise fractions, and principal components of spectra and of their shapes.
