@@ -577,10 +577,14 @@ def test_damaged_metrics_are_told(folder):
 
 
 def test_a_directory_that_another_training_works_in_is_refused(folder):
-    from hsifcn.training.run_directory import lock_run_directory
+    from hsifcn.training.run_directory import lock_run_directory, prepare_run_directory
 
-    with lock_run_directory(folder / "runs/cube"):
-        assert_refused(train(folder, "-q"), "another training works in runs/cube")
+    run = folder / "runs/cube"
+    for _ in range(2):  # a directory that is made, and one that a killed training left
+        with lock_run_directory(run):
+            assert_refused(train(folder, "-q"), "another training works in runs/cube")
+            assert not prepare_run_directory(run, overwrite=False, resume=False)
+            assert_refused(train(folder, "-q"), "another training works in runs/cube")
     assert train(folder, "-q").code == 0
 
 

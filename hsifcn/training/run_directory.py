@@ -77,8 +77,8 @@ def prepare_run_directory(out: Path, *, overwrite: bool, resume: bool) -> bool:
         raise ExistingOutputError(
             f"{out} exists", "add --overwrite, or choose another folder with -o"
         )
-    if not resume:
-        remove_checkpoint(out)
+    if unfinished and not resume:
+        shutil.rmtree(out / "checkpoint")  # the folder above stays: the lock is on it
     make_folder(out / "checkpoint")
     return False
 
@@ -97,18 +97,28 @@ def lock_run_directory(out: Path) -> Iterator[None]:
     if fcntl is None or (out.exists() and not out.is_dir()):
         yield
         return
-    make_folder(out)
-    descriptor = os.open(out, os.O_RDONLY)
+    descriptor = _lock(out)
+    while not (out.is_dir() and os.path.samestat(os.fstat(descriptor), os.stat(out))):
+        os.close(descriptor)  # a training that failed removed the folder meanwhile
+        descriptor = _lock(out)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise SettingError(
-                f"another training works in {out}", "wait for it, or choose another folder with -o"
-            ) from error
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(out: Path) -> int:
+    """Make a folder where there is none, and lock it; gives its descriptor."""
+    make_folder(out)
+    descriptor = os.open(out, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise SettingError(
+            f"another training works in {out}", "wait for it, or choose another folder with -o"
+        ) from error
+    return descriptor
 
 
 def read_metrics(out: Path) -> dict[str, Any]:

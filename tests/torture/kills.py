@@ -17,7 +17,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -47,13 +47,16 @@ class Command:
         ``path -> value`` that must be the same whenever the command ends well.
     again : str
         What the command needs besides where it had finished before it was killed.
+    resumed : str
+        The same where it had begun.
     """
 
     words: str
     outputs: tuple[str, ...]
     full: int
     fixed: Callable[[Path], object] = Path.read_bytes
-    again: str = field(default="")
+    again: str = ""
+    resumed: str = ""
 
 
 def weights(path: Path) -> object:
@@ -96,6 +99,7 @@ COMMANDS = {
         20,
         lambda path: None,
         again=" --overwrite",
+        resumed=" --resume",
     ),
     "explain": Command(
         "explain run scene.npy -o out -q", ("out/*",), 20, lambda path: None, again=" --overwrite"
@@ -259,7 +263,8 @@ def _killed(
     faults += _mixed(outputs(folder, command), *known)
     faults += [fault for name in ("out", "old") for fault in _of_two_runs(folder / name)]
     finished = outputs(folder, command) == known[1]
-    again = command.words + (command.again if finished else "")
+    begun = (folder / "out").exists()
+    again = command.words + (command.again if finished else command.resumed if begun else "")
     code, said = run(folder, again)
     if code != 0:
         faults.append(f"the same command again gives {code}: {said[-300:]}")

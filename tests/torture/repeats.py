@@ -150,12 +150,12 @@ def _one_directory(context: Context) -> Outcome:
         folder = shutil.copytree(base, context.folder / "case")
         words = ["train", "cube.npy", "-o", "out", "--steps", "10", "-q", "--seed"]
         pair = [start(folder, [*words, seed]) for seed in ("1", "2")]
-        codes = sorted(wait_for(process) or 0 for process in pair)
+        codes = sorted(str(wait_for(process)) for process in pair)
         seeds = set()
         for name in ("metrics.json", "config.json"):
             found = json.loads((folder / "out" / name).read_text())
             seeds.add(found["seed"] if "seed" in found else found["settings"]["seed"])
-        fine = codes == [0, 2] and len(seeds) == 1
+        fine = codes == ["0", "2"] and len(seeds) == 1
         outcome.case("" if fine else f"case {number}: exit codes {codes}, files of seeds {seeds}")
         shutil.rmtree(folder)
     return outcome
