@@ -535,6 +535,7 @@ def test_a_ceiling_that_is_too_low_names_the_least(large_folder):
     assert not (large_folder / "refused").exists()
 
 
+@pytest.mark.slow
 def test_a_scene_whose_steps_do_not_fit_is_cut(large_folder):
     """What would be seen whole without a ceiling."""
     for name in ("cube", "cube_gt"):
@@ -611,6 +612,7 @@ main(sys.argv[1:])
     ("name", "when", "seed"),
     [("write_split", "after", 0), ("exchange", "before", 0), ("exchange", "after", 1)],
 )
+@pytest.mark.slow
 def test_a_kill_leaves_the_old_run_or_the_new_one(folder, name, when, seed):
     assert train(folder, "-q").code == 0
     run = folder / "runs/cube"

@@ -339,6 +339,7 @@ def test_the_child_is_light_and_takes_no_module_from_the_working_folder(tmp_path
     assert json.loads(done.stdout) == [[], [4, 5, 3]]
 
 
+@pytest.mark.slow
 def test_mutated_files_never_raise_anything_else(tmp_path):
     generator, messages = np.random.default_rng(5), []
     for i, write in enumerate([write_v5, write_v73] * 6):

@@ -87,6 +87,7 @@ def test_areas_in_degrees_and_feet_are_square_metres(tmp_path):
 
 
 @given(arrays(np.uint8, (6, 7), elements=st.integers(0, 3)))
+@pytest.mark.slow
 def test_every_pixel_is_in_one_polygon_of_its_class(tmp_path_factory, labels):
     path = tmp_path_factory.getbasetemp() / "any.gpkg"
     grid = Grid(epsg(32633), (1.0, 0, 0, 0, -1.0, 0))

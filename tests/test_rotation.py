@@ -51,6 +51,7 @@ def bundle(folder):
     return load_model(folder / "runs" / "north" / "model.safetensors")
 
 
+@pytest.mark.slow
 def test_the_command_tells_of_a_scene_that_the_network_does_not_know(folder):
     home = command(folder, "predict", "runs/north", "north.npy", "-o", "n.npy", "--json")
     away = command(folder, "predict", "runs/north", "south.npy", "-o", "s.npy", "--json")
@@ -64,6 +65,7 @@ def test_the_command_tells_of_a_scene_that_the_network_does_not_know(folder):
     assert json.loads((folder / "s.npy.json").read_text())["rotation"] == found
 
 
+@pytest.mark.slow
 def test_the_network_decides_alone_where_it_knows_the_scene(folder, bundle):
     scene = open_scene(folder / "north.npy")
     predictor, fit = fit_scene(bundle, scene, PredictOptions(adapt=True))
@@ -72,6 +74,7 @@ def test_the_network_decides_alone_where_it_knows_the_scene(folder, bundle):
     np.testing.assert_array_equal(predictor.label_map(scene), Predictor(bundle).label_map(scene))
 
 
+@pytest.mark.slow
 def test_scores_are_the_mean_of_those_of_both(folder, bundle):
     scene, window = open_scene(folder / "south.npy"), Window(10, 20, 30, 40)
     network, _ = Predictor(bundle).scores(scene, window)
@@ -84,6 +87,7 @@ def test_scores_are_the_mean_of_those_of_both(folder, bundle):
     np.testing.assert_allclose(both.numpy(), wanted, atol=0.02)
 
 
+@pytest.mark.slow
 def test_confidence_in_an_unknown_scene_is_that_of_fields_left_out(folder, bundle):
     scene = open_scene(folder / "south.npy")
     unknown = replace(bundle, changed_when_turned=0.0)
@@ -94,6 +98,7 @@ def test_confidence_in_an_unknown_scene_is_that_of_fields_left_out(folder, bundl
     assert confidence.mean() == pytest.approx(bundle.spectral_classifier.expected_oa, abs=0.05)
 
 
+@pytest.mark.slow
 def test_tiles_equal_the_whole_scene(folder, bundle):
     scene = open_scene(folder / "south.npy")
     predictor = Predictor(bundle).sharing(SpectralShare(1.0, 1.5))
@@ -135,6 +140,7 @@ def test_the_discriminant_is_that_of_a_direct_computation():
     assert found.expected_oa == pytest.approx((scores.argmax(-1) == truth).mean(), abs=0.05)
 
 
+@pytest.mark.slow
 def test_pixels_that_change_are_counted(bundle):
     class Stub:
         """Gives class 1 to the upper half of what it is shown, whatever that is."""
@@ -161,6 +167,7 @@ def test_weights_rise_with_the_share_of_pixels_that_change():
     assert RotationCheck(0.021, 0.02).warning() is None
 
 
+@pytest.mark.slow
 def test_older_models_map_as_before(folder, bundle):
     scene = open_scene(folder / "south.npy")
     older = replace(bundle, spectral_classifier=None, changed_when_turned=None)
@@ -170,6 +177,7 @@ def test_older_models_map_as_before(folder, bundle):
     np.testing.assert_array_equal(predictor.label_map(scene), Predictor(older).label_map(scene))
 
 
+@pytest.mark.slow
 def test_the_classifier_is_kept_with_the_model(bundle, tmp_path):
     bundle.save(tmp_path / "m.safetensors")
     loaded = load_model(tmp_path / "m.safetensors")

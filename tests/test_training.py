@@ -132,6 +132,7 @@ def train_in_a_process(model, path):
     return hashlib.sha256(path.read_bytes()).hexdigest(), tuple(done.stdout.split())
 
 
+@pytest.mark.slow
 def test_training_does_not_load_the_compiler(tmp_path):
     _, compiler = train_in_a_process(DEFAULT_MODEL, tmp_path / "a.safetensors")
     assert compiler == ()
@@ -351,6 +352,7 @@ def stop_at(step):
         (DEFAULT_MODEL, "random:0.4:val=0"),
     ],
 )
+@pytest.mark.slow
 def test_a_resumed_run_ends_with_the_same_bytes(tmp_path, scene, model, recipe):
     split = make_split(field_labels(), recipe)
     settings = short(model, 11)
@@ -485,6 +487,7 @@ def test_divergence_is_told(scene, split):
 
 @pytest.mark.parametrize("inductive", [False, True])
 @pytest.mark.parametrize("model", LEARNERS)
+@pytest.mark.slow
 def test_several_scenes_train_together(model, inductive):
     pairs = [field_scene(20, 24, seed=0), field_scene(13, 31, seed=0)]
     scenes = [scene for scene, _ in pairs]
@@ -619,6 +622,7 @@ def pieces():
     return [(one, make_split(labels, "random:0.4:val=0.2")) for one, labels in found]
 
 
+@pytest.mark.slow
 def test_what_is_stored_scores_validation_pixels_as_the_evaluations_did():
     """Batch statistics of six pieces are those of all together, in training and in the model."""
     scenes, splits = zip(*pieces(), strict=True)
@@ -676,6 +680,7 @@ def test_propagated_labels_are_learnt_from_unless_inductive(scene, split):
     assert default_options("patch15").propagation == 0
 
 
+@pytest.mark.slow
 def test_propagation_fills_fields_that_hold_no_label():
     """Noisy fields, one in five labelled: the others are told by their spectra and their extent."""
     settings = short(steps=60, learning_rate=1e-2)

@@ -163,6 +163,7 @@ def test_what_a_tile_holds():
     np.testing.assert_array_equal(labels, np.where(split.validation, split.labels, 0))
 
 
+@pytest.mark.slow
 def test_crops_hold_the_pseudo_labels_of_the_scene():
     pairs = [pair(), pair(20, 40, seed=1)]
     source = cropped(pairs, SMALL)
@@ -345,6 +346,7 @@ class TestTraining:
             found.append((mapped == labels)[split.test].mean())
         assert found[0] > found[1] + 0.1
 
+    @pytest.mark.slow
     def test_the_same_seed_gives_the_same_bytes(self):
         first, again, other = (
             self.weight_bytes(self.fit([pair()], seed=seed)) for seed in (0, 0, 1)
@@ -352,6 +354,7 @@ class TestTraining:
         assert first == again != other
 
     @pytest.mark.parametrize("recipe", ["random:0.2:val=0.2", "random:0.2:val=0"])
+    @pytest.mark.slow
     def test_a_resumed_run_ends_with_the_same_bytes(self, tmp_path, recipe):
         pairs = [pair(recipe=recipe)]
         whole = self.fit(pairs)
@@ -366,6 +369,7 @@ class TestTraining:
         assert self.weight_bytes(resumed) == self.weight_bytes(whole)
         assert resumed.bundle.temperature == whole.bundle.temperature
 
+    @pytest.mark.slow
     def test_other_crops_are_another_run(self, tmp_path, monkeypatch):
         def stop(step, loss, validation_oa):
             raise KeyboardInterrupt
@@ -376,6 +380,7 @@ class TestTraining:
         with pytest.raises(SettingError, match="other settings or input"):
             self.fit([pair()], checkpoint=tmp_path, resume=True)
 
+    @pytest.mark.slow
     def test_no_test_label_is_seen(self):
         scene, split = pair()
         labels = split.labels.copy()
@@ -386,6 +391,7 @@ class TestTraining:
         )
 
     @pytest.mark.parametrize("inductive", [False, True])
+    @pytest.mark.slow
     def test_several_scenes_train_together(self, inductive):
         pairs = [pair(), pair(13, 90), pair(1, 80)]
         trained = self.fit(pairs, steps=100, learning_rate=1e-2, inductive=inductive)
@@ -402,6 +408,7 @@ class TestTraining:
         assert all(torch.isfinite(tensor).all() for tensor in trained.bundle.weights.values())
 
     @pytest.mark.parametrize("inductive", [False, True])
+    @pytest.mark.slow
     def test_pixels_without_a_measurement_play_no_part(self, inductive):
         scene, split = pair()
         holes = np.zeros(split.labels.shape, bool)
