@@ -133,10 +133,14 @@ def spectra_data(scene: Scene, truth: Labels, n_classes: int) -> dict[str, Any] 
     finite = np.isfinite(sample)
     if not finite.any():
         return None
-    low, high = np.percentile(sample[finite], PERCENTILES)
+    found = np.percentile(sample[finite], PERCENTILES, overwrite_input=True)
+    low, high = map(float, found)  # so that float32 stays so
     high = high if high > low else low + 1
-    scaled = np.clip((sample - low) / (high - low), 0, 1)
-    codes = np.rint(255 * np.where(finite, scaled, 0)).astype(np.uint8)
+    scaled = sample - low
+    scaled *= 255 / (high - low)
+    np.clip(scaled, 0, 255, out=scaled)
+    scaled[~finite] = 0
+    codes = np.rint(scaled, out=scaled).astype(np.uint8)
     labels = truth[::step, ::step]
     means: list[list[float] | None] = []
     for label in range(1, n_classes + 1):
@@ -148,8 +152,8 @@ def spectra_data(scene: Scene, truth: Labels, n_classes: int) -> dict[str, Any] 
         "values": pack(codes),
         "step": step,
         "cols": sample.shape[1],
-        "low": float(low),
-        "high": float(high),
+        "low": low,
+        "high": high,
         "unit": "band" if nm is None else "nm",
         "places": [float(place) for place in (bands + 1 if nm is None else nm[bands].round(1))],
         "means": means,
