@@ -240,7 +240,7 @@ def fit_scene(
     """A predictor for a scene that may differ from the training scenes; tells how it differs.
 
     With ``options.adapt`` its band scaling fits the scene's light, unless the network knows the
-    scene as it is. Where the network does not know the scene, the spectral classifier has a say.
+    scene as it is. Where the network does not know the scene, the spectral classifier counts, too.
 
     Warns
     -----
@@ -251,10 +251,13 @@ def fit_scene(
     predictor = Predictor(bundle, options.device, refinement, options.approximate)
     rotation = check_rotation(predictor, scene)
     known = rotation is not None and rotation.known
-    adapted, measured = False, measure_shift(bundle, scene)
-    shift = measured and measured[0]
+    shift: SceneShift | None
+    adapted = False
     if options.adapt and not known:
         bundle, shift, adapted = adapt(bundle, scene)
+    else:
+        measured = measure_shift(bundle, scene)
+        shift = measured and measured[0]
     if options.adapt:
         tell("adapted to the scene's light" if adapted else "not adapted: the scene fits as it is")
     if adapted:

@@ -24,7 +24,7 @@ from hsifcn.inference.streaming import Block, read_blocks
 from hsifcn.models.temperature import temperature_of_confidence
 
 _SIDE = 64  # rows and columns of the windows that are turned
-_WINDOWS = 2  # of them along each side of a scene, so that checking takes less than a tenth second
+_WINDOWS = 2  # of them along each side of a scene
 LEAST_PIXELS = 100  # with a measurement; with fewer nothing is told
 # Chosen on halves of Indian Pines and of four other scenes, gains, offsets, haze and noise; see
 # docs/ideas.md. Added to shares, so that two that are nearly 0 are alike.

@@ -1,8 +1,8 @@
 """A linear classifier of single spectra that travels with a network.
 
-A network learns where things lie in its training scenes, and that leads it astray in a scene of
-other ground. A linear discriminant of single spectra knows less and carries over better. So it has
-a say in scenes that the network does not know; see ``rotation.py``.
+A network learns where things lie in its training scenes, so it errs in a scene of other ground. A
+linear discriminant learns from single spectra alone and errs less there. So its scores are averaged
+with the network's in scenes that the network does not know; see ``rotation.py``.
 """
 
 from __future__ import annotations

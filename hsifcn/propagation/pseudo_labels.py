@@ -305,7 +305,7 @@ class Propagation:
         all_targets = np.concatenate(targets)[sorted_places]
         sample = sorted_places[np.sort(stratified_sample(all_targets, MAX_LABELLED))]
         where = np.concatenate(places)[sample]
-        keys = [(space, s) for s in SMOOTHING for space in KERNEL_COMPONENTS]  # all spaces
+        keys = [(space, s) for s in SMOOTHING for space in KERNEL_COMPONENTS]
         features: dict[tuple[str, float], npt.NDArray[np.float64]] = {}
         for number, window in enumerate(self.windows):
             mine = where[:, 0] == number
