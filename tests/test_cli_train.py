@@ -510,7 +510,7 @@ def large_folder(tmp_path_factory):
     [
         (None, "16 crops", "per-class:20"),
         ("430M", "at once", "per-class:20"),
-        pytest.param("430M", "at once", "random:0.1", marks=pytest.mark.slow),  # 6,000 labels
+        pytest.param("500M", "at once", "random:0.1", marks=pytest.mark.slow),  # 6,000 labels
     ],
 )
 def test_a_large_scene_is_trained_on_in_crops_within_the_ceiling(
@@ -524,8 +524,18 @@ def test_a_large_scene_is_trained_on_in_crops_within_the_ceiling(
     assert planned == pytest.approx(metrics["peak_rss_bytes"], rel=0.15)
     assert metrics["peak_rss_bytes"] <= peak
     if ceiling:
-        assert peak < 430e6
+        assert peak < 1e6 * int(ceiling.removesuffix("M"))
+        assert "labels propagated over windows" in plan
     assert (metrics["crops"]["side"], metrics["crops"]["count"]) == (64, 16)
+
+
+@pytest.mark.slow
+def test_too_little_memory_to_propagate_many_labels_is_told(large_folder):
+    arguments = ["train", "cube.npy", "--steps", "2", "-o", "told", "-s", "random:0.1"]
+    done = hsifcn(large_folder, *arguments, "--device", "cpu", "--max-memory", "430M")
+    assert done.code == 0, done.err
+    assert "labels propagated" not in done.err
+    assert "warning: the memory is too small to propagate labels" in done.err
 
 
 def test_a_ceiling_that_is_too_low_names_the_least(large_folder):

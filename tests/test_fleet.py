@@ -19,7 +19,9 @@ from cli_helpers import ENVIRONMENT, assert_refused, command, copy_of_finished, 
 from io_samples import write_envi
 
 from hsifcn.core.errors import HsifcnError
+from hsifcn.inference import tiling
 from hsifcn.inference.bundle import load_model
+from hsifcn.inference.campaign import parts
 from hsifcn.inference.campaign.job import Job, map_scene, unfit
 from hsifcn.inference.campaign.scene_list import Shard, Task, expand, make_tasks
 from hsifcn.io import open_labels
@@ -158,6 +160,31 @@ def test_a_worker_that_cannot_do_the_work_says_why(tmp_path, changes, part):
     assert answer["status"] == "unfit"
     assert part in answer["cause"]
     assert not (tmp_path / "map.img").exists()
+
+
+def test_a_scene_that_is_cut_again_keeps_the_parts_that_are_mapped(tmp_path, monkeypatch):
+    """As where the worker that cut it is lost before its answer is taken."""
+    monkeypatch.setattr(parts, "PART_PIXELS", 20_000)
+    monkeypatch.setattr(tiling, "largest_tile", lambda halo: 10_000)
+    model = copy_of_finished(tmp_path) / "model.safetensors"
+    cube = np.load(tmp_path / "scene.npy")
+    np.save(tmp_path / "large.npy", np.tile(cube, (60, 4, 1)))
+    given = ("predict", model, "large.npy", "-o", "whole.img", "--precision", "float32", "-q")
+    assert command(tmp_path, *given).code == 0
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_text('{"id": "mine"}\n')
+    sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
+    options = {"precision": "float32"}
+    job = Job({}, str(model), sha256, str(manifest), "mine", options, in_parts=True)
+    task = Task(str(tmp_path / "large.npy"), str(tmp_path / "map.img"))
+    cut = map_scene(job, task)["cut"]
+    assert len(cut["rows"]) > 1
+    for part in range(len(cut["rows"])):
+        assert map_scene(job, replace(task, cut=cut, part=part))["status"] == "part"
+        assert map_scene(job, task)["cut"]["rows"] == cut["rows"]
+    assert map_scene(job, replace(task, cut=cut))["status"] == "done"
+    assert (tmp_path / "map.img").read_bytes() == (tmp_path / "whole.img").read_bytes()
+    assert not parts.parts_folder(tmp_path / "map.img").exists()
 
 
 # Runs

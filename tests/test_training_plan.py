@@ -64,17 +64,17 @@ def test_memory_of_a_step_is_what_is_held(name, propagation):
     spec = default_spec(name, 30, CLASSES)
     spec = replace(spec, stem=(32, 32), widths=tuple(width // 2 for width in spec.widths))
     trial = try_step(spec, TrainOptions(name, propagation=propagation))
-    need = memory_need(spec, [ShapeScene((10, 10, 30))], trial)
+    need = memory_need(spec, [ShapeScene((10, 10, 30))], trial, 100)
     found = counted(spec, propagation)
     assert 0.99 * found < need.step < 1.25 * found
     assert trial.seconds > 0
     assert trial.kept > 0
 
 
-def plan(name="hsifcn", shapes=((300, 400),), ceiling=None, bands=4, **changes):
+def plan(name="hsifcn", shapes=((300, 400),), ceiling=None, bands=4, labelled=500, **changes):
     scenes = [ShapeScene((*shape, bands)) for shape in shapes]
     options = replace(default_options(name, steps=100, max_memory=ceiling), **changes)
-    return plan_steps(scenes, default_spec(name, bands, CLASSES), options)
+    return plan_steps(scenes, default_spec(name, bands, CLASSES), options, labelled)
 
 
 @pytest.mark.usefixtures("small_models")
@@ -111,6 +111,20 @@ class TestPlans:
         without = plan(shapes=((700, 700),), bands=200, ceiling=900 * 10**6, propagation=0.0)
         assert without.crops.window == 0
         assert without.peak_bytes <= found[0].peak_bytes
+
+    def test_classifiers_of_many_labels_take_memory_from_the_windows(self, monkeypatch):
+        """Kernels of 1,536 pixels by 1,536 are 19 MB each, and three are held."""
+        monkeypatch.setattr(training_plan, "try_step", lambda *_: training_plan.Trial(10**6, 1e-3))
+        monkeypatch.setattr(training_plan, "rss_bytes", lambda: 10**8)
+        few, many = (
+            plan(shapes=((145, 145),), bands=200, labelled=labelled) for labelled in (100, 10_000)
+        )
+        assert 60e6 < many.peak_bytes - few.peak_bytes < 120e6
+        far = [
+            plan(shapes=((700, 700),), bands=200, ceiling=400 * 10**6, labelled=labelled)
+            for labelled in (100, 10_000)
+        ]
+        assert [plan.crops.window for plan in far] == [96, 0]
 
     def test_patch_cnns_are_not_cut(self):
         whole = plan("patch5", shapes=((600, 600),))

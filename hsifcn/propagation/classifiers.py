@@ -126,11 +126,13 @@ class KernelRidge:
         """Fit to features (n, features) of pixels of classes (n,) from 0."""
         centre = features.mean(axis=0)
         labelled = features - centre
-        distances = squared_distances(labelled)
-        scale = settings.width * median_distance(distances)
+        kernel = squared_distances(labelled)
+        scale = settings.width * median_distance(kernel)
+        kernel /= -scale  # in place: with many pixels, copies of it are the most that is held
+        np.exp(kernel, out=kernel)
+        kernel.flat[:: len(targets) + 1] += settings.ridge
         membership = np.eye(classes)[targets]
         shares = membership.mean(axis=0)
-        kernel = np.exp(-distances / scale) + settings.ridge * np.eye(len(targets))
         coefficients = np.linalg.solve(kernel, membership - shares)
         return cls(centre, labelled, scale, coefficients, shares, settings.sharpness)
 
@@ -154,14 +156,15 @@ class KernelRidge:
 def squared_distances(points: Floats) -> Floats:
     """Squared distances (n, n) of points (n, features)."""
     squares = (points**2).sum(axis=1)
-    distances: Floats = squares[:, None] + squares - 2 * points @ points.T
-    return distances.clip(0)
+    distances: Floats = squares[:, None] + squares
+    distances -= 2 * points @ points.T
+    return np.maximum(distances, 0, out=distances)
 
 
 def median_distance(distances: Floats) -> float:
     """Median of the distances that are not 0; 1 where all are."""
     apart = distances[distances > 1e-12]
-    return float(np.median(apart)) if len(apart) else 1.0
+    return float(np.median(apart, overwrite_input=True)) if len(apart) else 1.0
 
 
 def tune_kernel(

@@ -31,6 +31,7 @@ from hsifcn.models import MODELS, ModelSpec, build, geometry
 from hsifcn.propagation.features import PRINCIPAL, SMOOTHED_AT_ONCE, SMOOTHING
 from hsifcn.propagation.mnf import COMPONENTS
 from hsifcn.propagation.pseudo_labels import HALO, MAX_WINDOWS, PseudoLabels
+from hsifcn.propagation.selection import MAX_KERNEL, MAX_LABELLED
 from hsifcn.training.crops import EVALUATION_PIXELS, CropSize
 from hsifcn.training.ranks import ALONE
 from hsifcn.training.scenes import TrainingScene, WholeScenes, padded_pixels
@@ -48,11 +49,13 @@ HALO_SHARE = 4  # of the side of a tile, a quarter at most is halo on each side
 FORWARD_SHARE = 1 / 3  # of a step's time and memory that a pass without gradients takes
 TRIAL_SIDE = 64  # pixels; of the scene on which a step is counted and timed
 SAFE_SHARE = 0.95  # of a ceiling that is planned for: heaps differ by a few per cent
+DOUBLE = 2 * FLOAT
 TRIALS = 3  # the fastest of which is the least disturbed
 WEIGHTS_HELD = 6  # times: themselves, gradients, two moments, their average and the best so far
 GRADIENTS_HELD = 2  # of the widest layer, while all is still there that was kept
 SOLVER_VALUES = 8  # a pixel and component, while components are smoothed
 PROPAGATION_VALUES = 14  # a pixel and class that propagation holds
+KERNELS_HELD = 3  # matrices of labelled pixels by labelled pixels, while a kernel is fitted
 LABELS_HELD = 6  # bytes a pixel of the scene: two label maps, and what finds their pixels
 SCRATCH = 48 * 2**20  # bytes of small blocks and of what convolutions need beside their tensors
 MAP_BYTES = 6  # a pixel of a map: its label and its confidence
@@ -105,6 +108,8 @@ class Need:
         A pixel that a step sees, beside the cube.
     propagation : int
         A pixel, while labels are propagated over it.
+    fitting : int
+        While spectral classifiers are fitted to labelled pixels.
     reading : int
         A pixel of the crop that is read.
     """
@@ -114,15 +119,17 @@ class Need:
     cube: int
     step: float
     propagation: int
+    fitting: int
     reading: int
 
     def whole(self, pixels: int) -> int:
         """Memory for scenes of so many pixels, all of which the network is given at once."""
-        return int(self.fixed + pixels * (self.cube + max(self.step, self.propagation)))
+        propagation = self.fitting + pixels * self.propagation
+        return int(self.fixed + pixels * self.cube + max(pixels * self.step, propagation))
 
     def window(self, side: int) -> int:
         """Memory for a window that labels are propagated over."""
-        return side**2 * (self.cube + self.propagation + self.reading)
+        return self.fitting + side**2 * (self.cube + self.propagation + self.reading)
 
     def training(self, crops: int, side: int) -> int:
         """Memory for so many crops at once."""
@@ -154,12 +161,15 @@ def plan_training(
     later = 0
     if maps_too:
         later = max(report_peak(dataset, options), mapping_peak(dataset, spec, options))
-    plan = plan_steps(dataset.scenes, spec, options)
+    labelled = sum(split.n_train + split.n_validation for split in dataset.splits)
+    plan = plan_steps(dataset.scenes, spec, options, labelled)
     return replace(plan, peak_bytes=max(plan.peak_bytes, later))
 
 
-def plan_steps(scenes: Sequence[Scene], spec: ModelSpec, options: TrainOptions) -> TrainingPlan:
-    """The plan of the training alone; see ``plan_training``."""
+def plan_steps(
+    scenes: Sequence[Scene], spec: ModelSpec, options: TrainOptions, labelled: int
+) -> TrainingPlan:
+    """The plan of the training alone, on so many labelled pixels; see ``plan_training``."""
     steps, evaluations = options.steps, options.steps // options.evaluate_every
     trial = try_step(spec, options)
     pixels = padded_pixels([scene.shape[:2] for scene in scenes])
@@ -168,7 +178,7 @@ def plan_steps(scenes: Sequence[Scene], spec: ModelSpec, options: TrainOptions) 
         ceiling = int(SAFE_SHARE * options.max_memory)
     if MODELS[spec.name].patch is not None:
         return plan_patches(spec, scenes, steps, trial, ceiling)
-    need = memory_need(spec, scenes, trial)
+    need = memory_need(spec, scenes, trial, labelled)
     pixel_seconds = trial.seconds / TRIAL_SIDE**2 / options.ranks.size
     if pixels <= LARGEST_WHOLE and need.whole(pixels) <= ceiling:
         seconds = pixel_seconds * pixels * (steps + FORWARD_SHARE * evaluations)
@@ -201,7 +211,7 @@ def plan_patches(
     return TrainingPlan(None, peak, trial.seconds * steps)
 
 
-def memory_need(spec: ModelSpec, scenes: Sequence[Scene], trial: Trial) -> Need:
+def memory_need(spec: ModelSpec, scenes: Sequence[Scene], trial: Trial, labelled: int) -> Need:
     """Memory that training a whole-scene network takes by arithmetic, the process's included."""
     weights = sum(parameter.nbytes for parameter in build(spec).parameters())
     widest = FLOAT * max(*spec.stem, spec.stem_channels, spec.widths[0])
@@ -209,6 +219,8 @@ def memory_need(spec: ModelSpec, scenes: Sequence[Scene], trial: Trial) -> Need:
     on_disk = max(scene.shape[2] * scene.dtype.itemsize for scene in scenes)
     # Minimum noise fractions, and principal components of spectra and of their shapes.
     components = min(COMPONENTS, spec.bands) + 2 * min(PRINCIPAL, spec.bands)
+    features = DOUBLE * min(labelled, MAX_LABELLED) * len(SMOOTHING) * components
+    kernel = DOUBLE * KERNELS_HELD * min(labelled, MAX_KERNEL) ** 2
     return Need(
         fixed=rss_bytes() + WEIGHTS_HELD * weights + SCRATCH,
         labels=LABELS_HELD * sum(scene.shape[0] * scene.shape[1] for scene in scenes),
@@ -217,6 +229,7 @@ def memory_need(spec: ModelSpec, scenes: Sequence[Scene], trial: Trial) -> Need:
         propagation=FLOAT * (spec.bands + len(SMOOTHING) * components)
         + FLOAT * SOLVER_VALUES * min(SMOOTHED_AT_ONCE, components)
         + FLOAT * PROPAGATION_VALUES * spec.classes,
+        fitting=features + max(features, kernel),
         reading=2 * on_disk + FLOAT * spec.bands,
     )
 

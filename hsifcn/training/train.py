@@ -226,7 +226,14 @@ def propagated(
 ) -> PseudoLabelSets | None:
     """Pseudo-labels of the scenes, None where none are wanted or no window of them fits."""
     window = plan.crops.window if plan.crops else None
-    if not options.propagation or window == 0:
+    if not options.propagation:
+        return None
+    if window == 0:
+        warnings.warn(
+            "the memory is too small to propagate labels, so the network learns from labels alone, "
+            "which is less accurate: give a larger --max-memory",
+            stacklevel=2,
+        )
         return None
     # With the brightness of pixels, which the network does not see but which shows fields.
     scaling = scene_scaling(dataset.scenes, dataset.splits, model.good_bands, options.inductive)

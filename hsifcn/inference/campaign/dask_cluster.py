@@ -137,6 +137,7 @@ class Cluster:
             if task is None:
                 continue  # it was given to others meanwhile
             answer = self._entry_of(future, task)
+            future.release()  # or Dask does the task again should its worker be lost later
             self._look_at_workers()
             if answer["status"] == UNFIT:
                 self._leave_out(answer["worker"], answer["cause"])

@@ -220,10 +220,7 @@ def plan_parts(
     result, _ = find_earlier(path, request, options, polygons, lambda text: None)
     if result is not None:
         return None
-    cut = cut_scene(bundle, scene, options, digest)
-    if cut is not None:
-        remove_parts(path)
-    return cut
+    return cut_scene(bundle, scene, options, digest)
 
 
 def polygons_of(task: Task) -> Path | None:
@@ -248,8 +245,7 @@ def _write(
         min_size=job.min_size,
         write=map_matched if cut is None else functools.partial(join_parts, cut=cut),
     )
-    if cut is not None:
-        remove_parts(path)
+    remove_parts(path)  # not before: a scene may be cut a second time, when a worker is lost
     if job.stac:
         write_map_item(bundle, scene, result)
     return result
