@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hsifcn.core import formats
-from hsifcn.report.tables import Column, build_confusion, build_table
+from hsifcn.report.confusion import build_confusion
+from hsifcn.report.tables import Column, build_table
 
 
 @pytest.mark.parametrize(

@@ -115,36 +115,11 @@ def make_splits(
     arrays = [_checked(part.labels if isinstance(part, LabelMap) else part) for part in labels]
     first = labels[0]
     names, codes = (first.class_names, first.codes) if isinstance(first, LabelMap) else ((), ())
-    if recipe.kind == "fixed":
-        parts = [
-            _fixed(part, recipe, None if fixed is None else fixed[i])
-            for i, part in enumerate(arrays)
-        ]
-    elif recipe.kind == "dase":
-        if fixed is None:
-            raise SplitError(f"split {recipe} needs its training labels", "read and pass them")
-        parts = [
-            (part, *divide_dase(part, published))
-            for part, (published, _) in zip(arrays, fixed, strict=True)
-        ]
-    elif recipe.kind == "file":
+    if recipe.kind == "file":
         return _from_files(arrays, recipe, names, codes, seed)
-    elif not any(part.any() for part in arrays):
-        raise SplitError("there are no labelled pixels to split", "give labels other than 0")
-    elif recipe.kind == "scenes":
-        tests = divide_scenes(arrays, recipe, seed)
-        parts = [
-            (part, (part > 0) & (not is_test), (part > 0) & is_test)
-            for part, is_test in zip(arrays, tests, strict=True)
-        ]
-    elif recipe.kind == "features":
-        units = _units(labels, sources, recipe)
-        masks = divide_features(arrays, units, recipe, seed)
-        parts = [(part, *both) for part, both in zip(arrays, masks, strict=True)]
-    else:
-        parts = [(part, *divide(part, recipe, seed)) for part in arrays]
+    units = _units(labels, sources, recipe) if recipe.kind == "features" else []
     splits = []
-    for part, training, test in parts:
+    for part, training, test in _training_and_test(arrays, recipe, seed, fixed, units):
         validation = take_validation(part, training, recipe, seed)
         train = training & ~validation
         splits.append(
@@ -155,10 +130,46 @@ def make_splits(
     if fixed is not None:
         for part, pair in zip(arrays, fixed, strict=True):
             told += _contradictions(part, recipe, pair)
-    if recipe.kind == "features":
+    if units:
         told += _cut_features(splits, units)
     splits[0] = replace(splits[0], warnings=told)
     return tuple(splits)
+
+
+def _training_and_test(
+    arrays: Sequence[npt.NDArray[np.uint16]],
+    recipe: SplitRecipe,
+    seed: int,
+    fixed: Sequence[tuple[AnyLabels, AnyLabels]] | None,
+    units: Sequence[Units],
+) -> list[tuple[npt.NDArray[np.uint16], Mask, Mask]]:
+    """Labels, pixels that training may use (validation too), and test pixels of each scene.
+
+    A pixel is never both. ``units`` are the features of the scenes, where features are drawn.
+    """
+    if recipe.kind == "fixed":
+        if fixed is None:
+            raise SplitError(f"split {recipe} needs its two label rasters", "read and pass them")
+        return [_fixed(part, recipe, pair) for part, pair in zip(arrays, fixed, strict=True)]
+    if recipe.kind == "dase":
+        if fixed is None:
+            raise SplitError(f"split {recipe} needs its training labels", "read and pass them")
+        return [
+            (part, *divide_dase(part, published))
+            for part, (published, _) in zip(arrays, fixed, strict=True)
+        ]
+    if not any(part.any() for part in arrays):
+        raise SplitError("there are no labelled pixels to split", "give labels other than 0")
+    if recipe.kind == "scenes":
+        tests = divide_scenes(arrays, recipe, seed)
+        return [
+            (part, (part > 0) & (not is_test), (part > 0) & is_test)
+            for part, is_test in zip(arrays, tests, strict=True)
+        ]
+    if recipe.kind == "features":
+        masks = divide_features(arrays, units, recipe, seed)
+        return [(part, *both) for part, both in zip(arrays, masks, strict=True)]
+    return [(part, *divide(part, recipe, seed)) for part in arrays]
 
 
 def _require_pixels(splits: Sequence[Split], recipe: SplitRecipe) -> None:
@@ -216,10 +227,9 @@ def _cut_features(splits: Sequence[Split], units: Sequence[Units]) -> tuple[str,
 def _fixed(
     whole: npt.NDArray[np.uint16],
     recipe: SplitRecipe,
-    fixed: tuple[AnyLabels, AnyLabels] | None,
+    fixed: tuple[AnyLabels, AnyLabels],
 ) -> tuple[npt.NDArray[np.uint16], Mask, Mask]:
-    if fixed is None:
-        raise SplitError(f"split {recipe} needs its two label rasters", "read and pass them")
+    """Labels, training and test pixels of two label rasters."""
     train_labels, test_labels = _checked(fixed[0]), _checked(fixed[1])
     paths = (recipe.train_path, recipe.test_path)
     for path, given in zip(paths, (train_labels, test_labels), strict=True):

@@ -87,12 +87,7 @@ def evaluate(
     class_names = alike.truth.class_names
     confusion = confusion_matrix(alike.counted, alike.predicted.labels, alike.truth.n_classes)
     intervals, difference = _intervals(alike)
-    areas = _areas(
-        confusion,
-        _mapped_pixels(alike.predicted.labels, alike.truth.n_classes),
-        class_names,
-        pixel_area(alike.predicted.grid),
-    )
+    areas = _areas(confusion, alike)
     notes = [INTERVAL_NOTE, AREA_NOTE, *areas.pop("notes"), *_notes_on_labels(alike)]
     if split is not None:
         notes.insert(0, f"Leakage: {leakage_sentence(split.leakage())}.")
@@ -258,17 +253,14 @@ def _mapped_pixels(labels: npt.NDArray[np.integer[Any]], n_classes: int) -> npt.
     return np.append(counts[1:], counts[0])
 
 
-def _areas(
-    confusion: npt.NDArray[np.int64],
-    mapped: npt.NDArray[np.int64],
-    names: tuple[str, ...],
-    square_metres: float | None,
-) -> dict[str, Any]:
+def _areas(confusion: npt.NDArray[np.int64], alike: _Alike) -> dict[str, Any]:
     """Area of each class, accuracy weighted by area, and notes on how they were found.
 
     Unclassified pixels are mostly those without a measurement. Unless pixels that count lie among
     them they are not of the area that is shared out.
     """
+    names = alike.truth.class_names
+    mapped = _mapped_pixels(alike.predicted.labels, alike.truth.n_classes)
     notes = []
     if mapped[-1] and not confusion[:, -1].any() and mapped[:-1].any():
         notes.append(
@@ -276,7 +268,7 @@ def _areas(
             "is among them."
         )
         mapped = np.append(mapped[:-1], 0)
-    found = area_estimates(confusion, mapped, square_metres)
+    found = area_estimates(confusion, mapped, pixel_area(alike.predicted.grid))
     if found.joined:
         strata = [*names, "unclassified"]
         notes.append(

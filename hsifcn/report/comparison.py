@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from hsifcn.core import formats
 from hsifcn.report import page
+from hsifcn.report.confusion import Confusion, build_confusion
 from hsifcn.report.costs import (
     EXTRAPOLATED,
     above_baseline,
@@ -22,7 +23,7 @@ from hsifcn.report.costs import (
 )
 from hsifcn.report.differences import build_differences
 from hsifcn.report.quicklook import DIFFERENCE_COLOURS
-from hsifcn.report.tables import Column, Confusion, Table, build_confusion, build_table
+from hsifcn.report.tables import Column, Table, build_table
 
 Values = Mapping[str, Any]
 Images = Mapping[str, npt.NDArray[np.uint8]]

@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from hsifcn.report.confusion import light_ink
 from hsifcn.report.figures import (
     AXIS,
     INK,
@@ -27,7 +28,6 @@ from hsifcn.report.figures import (
     draw_legend,
     end_at_100,
 )
-from hsifcn.report.tables import light_ink
 
 if TYPE_CHECKING:
     from hsifcn.propagation.source import PseudoLabelSource

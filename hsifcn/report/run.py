@@ -9,14 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hsifcn.core import formats
 from hsifcn.io.files import printable
 from hsifcn.report import page
+from hsifcn.report.confusion import build_confusion, confusion_sentence
 from hsifcn.report.figures import coverage_chart, training_charts
 from hsifcn.report.quicklook import SPLIT_COLOURS, label_image, rgb_caption, rgb_quicklook
-from hsifcn.report.tables import Column, Table, build_confusion, build_table
+from hsifcn.report.tables import Column, Table, build_table
 from hsifcn.report.viewer import MappedScene, viewer_data
 
 Values = Mapping[str, Any]
@@ -66,45 +65,41 @@ def write_run_report(
         The page cannot be written.
     """
     metrics = page.as_json(metrics)
-    split = metrics.get("split") or {}
-    leakage = split.get("leakage") or {}
-    names, colours = metrics.get("class_names") or [], metrics.get("colours") or []
-    written = [page.isolated(name) for name in names]
-    confusion = build_confusion(metrics.get("confusion"), written)
+    names = [page.isolated(name) for name in metrics.get("class_names") or []]
+    intervals = metrics.get("intervals") or {}
     values = {
         "metrics": metrics,
+        **_maps(scenes, metrics, names),
         "headline": _headline(metrics),
-        "facts": _facts(metrics, split),
-        "leaky": page.is_leaky(leakage),
-        "leakage_sentence": page.leakage_sentence(leakage),
-        "leakage": _leakage(leakage),
-        "parts": [(_name(mapped), _pictures(mapped, colours)) for mapped in scenes],
-        "viewers": [
-            page.embedded_json(
-                viewer_data(mapped, names, colours, metrics.get("class_codes") or ())
-            )
-            for mapped in scenes
-        ],
-        "script": page.viewer_script() if scenes else "",
-        "legend": page.legend(written, colours),
-        "split_legend": list(SPLIT_COLOURS.items()) if scenes else [],
+        "facts": _facts(metrics),
+        **_leakage(metrics),
+        "per_class": _per_class(metrics.get("per_class") or {}, intervals.get("per_class") or {}),
+        "confusion": build_confusion(metrics.get("confusion"), names),
+        "confusion_sentence": confusion_sentence(metrics.get("confusion"), names),
+        "confidence": _confidence(metrics.get("calibration") or {}),
         "charts": training_charts(page.as_json(list(log))),
         "training_sentence": _training_sentence(log),
-        "confusion": confusion,
-        "confusion_sentence": _confusion_sentence(metrics["confusion"], written)
-        if confusion
-        else "",
-        "confidence": _confidence(metrics.get("calibration") or {}),
-        "per_class": _per_class(
-            metrics.get("per_class") or {}, (metrics.get("intervals") or {}).get("per_class") or {}
-        ),
-        "machine": _machine(metrics),
         "built": BUILT,
         "explain_command": shlex.join(
             ["hsifcn", "explain", printable(str(run or Path(path).parent))]
         ),
+        "machine": _machine(metrics),
     }
     page.write_page(path, "run.html.j2", values)
+
+
+def _maps(scenes: Sequence[MappedScene], metrics: Values, names: Sequence[str]) -> dict[str, Any]:
+    """What the page shows of each scene: viewer, pictures and legends."""
+    colours, codes = metrics.get("colours") or [], metrics.get("class_codes") or ()
+    given = metrics.get("class_names") or []
+    data = [viewer_data(mapped, given, colours, codes) for mapped in scenes]
+    return {
+        "parts": [(_name(mapped), _pictures(mapped, colours)) for mapped in scenes],
+        "viewers": [page.embedded_json(one) for one in data],
+        "script": page.viewer_script() if scenes else "",
+        "legend": page.legend(names, colours),
+        "split_legend": list(SPLIT_COLOURS.items()) if scenes else [],
+    }
 
 
 def _name(mapped: MappedScene) -> str:
@@ -137,8 +132,9 @@ def _headline(metrics: Values) -> list[tuple[str, str, str]]:
     return [figure for figure in figures if figure[1] != formats.NOTHING]
 
 
-def _facts(metrics: Values, split: Values) -> list[tuple[str, str]]:
+def _facts(metrics: Values) -> list[tuple[str, str]]:
     """Model, split and cost, each in words with its numbers."""
+    split = metrics.get("split") or {}
     model = [str(metrics.get("model") or "")]
     if metrics.get("params"):
         model.append(f"{formats.count(metrics['params'])} parameters")
@@ -183,7 +179,17 @@ def _facts(metrics: Values, split: Values) -> list[tuple[str, str]]:
     ]
 
 
-def _leakage(leakage: Values) -> list[tuple[str, str]]:
+def _leakage(metrics: Values) -> dict[str, Any]:
+    """How near training and test pixels lie: whether to warn, a sentence and the shares."""
+    leakage = (metrics.get("split") or {}).get("leakage") or {}
+    return {
+        "leaky": page.is_leaky(leakage),
+        "leakage_sentence": page.leakage_sentence(leakage),
+        "leakage": _leakage_shares(leakage),
+    }
+
+
+def _leakage_shares(leakage: Values) -> list[tuple[str, str]]:
     """Shares of the test pixels by what they lie near to, in per cent."""
     rows: list[tuple[str, object]] = [
         ("touch a training or validation pixel", leakage.get("test_touching"))
@@ -223,21 +229,6 @@ def _training_sentence(log: Sequence[Values]) -> str:
         if checked[-1] is not log[-1]:
             sentence += " The last steps learnt the validation pixels too."
     return sentence.strip()
-
-
-def _confusion_sentence(confusion: Sequence[Sequence[int]], names: Sequence[str]) -> str:
-    """Name the most frequent confusion."""
-    counts = np.array(confusion)
-    wrong = counts - np.diag(np.diag(counts))
-    if not wrong.any():
-        return "Not one test pixel is wrong."
-    true, mapped = divmod(int(wrong.argmax()), len(counts))
-    number, total = int(wrong[true, mapped]), int(counts[true].sum())
-    return (
-        f"{int(wrong.sum()):,} of {int(counts.sum()):,} test pixels are wrong. The most frequent "
-        f"confusion: {number:,} of {total:,} pixels of {names[true]} "
-        f"({page.percent_of(number / total)}) are mapped as {names[mapped]}."
-    )
 
 
 def _confidence(calibration: Values) -> dict[str, Any] | None:
