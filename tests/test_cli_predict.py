@@ -434,20 +434,39 @@ def test_ctrl_c_stops_soon_and_leaves_nothing(folder):
     assert {path.name for path in folder.iterdir()} == before
 
 
-def test_a_disk_that_fills_is_one_line_and_leaves_nothing(folder):
-    np.save(folder / "s.npy", np.resize(np.load(folder / "scene.npy"), (700, 500, 12)))
-    before = snapshot(folder)
+def with_small_files(folder, limit, *arguments):
+    """Run a command that cannot write files larger than so many bytes."""
     done = subprocess.run(
-        [sys.executable, "-m", "hsifcn", "predict", "s.npy", "-q", "--probabilities"],
+        [sys.executable, "-m", "hsifcn", *arguments],
         cwd=folder,
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
         check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, 10**6)),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
     )
-    failed = Done(done.returncode, done.stdout, done.stderr)
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def test_a_disk_that_fills_is_one_line_and_leaves_nothing(folder):
+    np.save(folder / "s.npy", np.resize(np.load(folder / "scene.npy"), (700, 500, 12)))
+    before = snapshot(folder)
+    failed = with_small_files(folder, 10**6, "predict", "s.npy", "-q", "--probabilities")
     assert_refused(failed, "s_map_probabilities.img cannot be written", "free space", code=1)
+    assert snapshot(folder) == before
+
+
+@pytest.mark.slow
+def test_polygons_that_cannot_be_written_leave_all_as_it_was(folder):
+    """The rasters are written before; a GeoPackage takes about 100 kB."""
+    given = ["predict", "scene.npy", "-o", "m.tif", "--confidence", "--polygons", "-q"]
+    before = snapshot(folder)
+    assert_refused(with_small_files(folder, 40_000, *given), "m.gpkg cannot be written", code=1)
+    assert snapshot(folder) == before
+    assert command(folder, *given).code == 0
+    before = snapshot(folder)
+    other = [*given, "--min-confidence", "0.9", "--overwrite"]
+    assert_refused(with_small_files(folder, 40_000, *other), "m.gpkg cannot be written", code=1)
     assert snapshot(folder) == before
 
 
@@ -594,7 +613,7 @@ import os, signal, sys
 from pathlib import Path
 
 rename = Path.replace
-left = int(sys.argv.pop(1))
+left, kind = int(sys.argv.pop(1)), signal.Signals[sys.argv.pop(1)]
 
 
 def replace(source, target):
@@ -602,7 +621,7 @@ def replace(source, target):
     rename(source, target)
     left -= 1
     if left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), kind)
 
 
 Path.replace = replace
@@ -614,15 +633,23 @@ main()
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="kills with a signal")
-@pytest.mark.parametrize("suffix", [".img", ".tif"])
-def test_killed_between_renames_it_is_made_again(folder, suffix):
-    given = ["predict", "scene.npy", "-o", f"m{suffix}", "--probabilities", "-q"]
+@pytest.mark.parametrize(
+    ("suffix", "kind", "code"),
+    [
+        (".img", "SIGKILL", -signal.SIGKILL),
+        (".tif", "SIGKILL", -signal.SIGKILL),
+        (".img", "SIGINT", 130),
+        (".mat", "SIGINT", 130),
+    ],
+)
+def test_stopped_between_renames_it_is_made_again(folder, suffix, kind, code):
+    given = ["predict", "scene.npy", "-o", f"m{suffix}", "--confidence", "--probabilities", "-q"]
     before = snapshot(folder)
     for number in range(1, 20):
         process = subprocess.run(
-            [sys.executable, "-c", KILLED, str(number), *given], cwd=folder, env=ENVIRONMENT
+            [sys.executable, "-c", KILLED, str(number), kind, *given], cwd=folder, env=ENVIRONMENT
         )
-        if process.returncode != -signal.SIGKILL:
+        if process.returncode != code:
             break
         again = command(folder, *given)
         assert again.code == 0, again.err

@@ -127,6 +127,14 @@ def claiming(path, shape):
     return path
 
 
+def filled(path, value):
+    """A Zarr array whose fill value is another."""
+    text = (path / "zarr.json").read_text()
+    assert '"fill_value": 0' in text
+    (path / "zarr.json").write_text(text.replace('"fill_value": 0', f'"fill_value": {value}'))
+    return path
+
+
 def claiming_npy(folder, shape):
     with (folder / "x.npy").open("wb") as file:
         np.lib.format.write_array_header_1_0(
@@ -235,6 +243,9 @@ FAULTS = {
     "scale of nothing": [
         (lambda f: envi(f, reflectance_scale_factor=0), "the scale factor 0 of"),
         (lambda f: neon(f, Scale_Factor=-1.0), "the scale factor -1 of"),
+    ],
+    "a number out of range": [
+        (lambda f: filled(zarr_store(f), 2**70), "x.zarr cannot be read as Zarr"),
     ],
     "missing part": [(lambda f: without_chunk(zarr_store(f)), "1 of 2 chunks")],
     "two cubes": [

@@ -90,6 +90,7 @@ def command(
     """
     from hsifcn.evaluation.sampling import draw_sample
     from hsifcn.io import open_labels, open_scene
+    from hsifcn.io.files import restored_on_failure
     from hsifcn.io.point_table import require_point_file
 
     require_point_file(Path(out))
@@ -112,17 +113,18 @@ def command(
         mapped, points, design=design, allocation=allocation, minimum=minimum,
         expected=expected_accuracies(expected), allowed=allowed, seed=seed,
     )  # fmt: skip
-    sample.write(Path(out), overwrite=overwrite)
-    if sheet and scene is not None:
-        from hsifcn.report.point_sheet import write_point_sheet
-
-        write_point_sheet(Path(sheet), scene, sample.rows, sample.cols, overwrite=overwrite)
     strata = [
         {"stratum": name, "pixels": int(size), "points": int(n)}
         for name, size, n in zip(sample.names, sample.sizes, sample.drawn, strict=True)
     ]
     values = {"strata": strata, "seed": seed, "design": design, "out": out, "sheet": sheet}
-    output.result(summary(strata, out, map_path), values)
+    with restored_on_failure(map(Path, filter(None, (out, sheet)))):
+        sample.write(Path(out), overwrite=overwrite)
+        if sheet and scene is not None:
+            from hsifcn.report.point_sheet import write_point_sheet
+
+            write_point_sheet(Path(sheet), scene, sample.rows, sample.cols, overwrite=overwrite)
+        output.result(summary(strata, out, map_path), values)
 
 
 def summary(strata: Sequence[dict[str, Any]], out: str, map_path: str) -> str:

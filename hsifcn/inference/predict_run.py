@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,10 @@ from hsifcn.inference.predict import Prediction, PredictOptions, Tell, map_match
 from hsifcn.inference.refine.potentials import choose_weights
 from hsifcn.inference.targets import raster_files
 from hsifcn.io import open_labels
-from hsifcn.io.files import make_folder, refuse_existing, write_json
+from hsifcn.io.envi import FORMAT as ENVI
+from hsifcn.io.files import make_folder, refuse_existing, restored_on_failure, write_json
 from hsifcn.io.polygons import NO_CONFIDENCE, write_polygons
+from hsifcn.io.table import writing_format
 
 
 def predict_to_file(
@@ -80,7 +81,8 @@ def predict_to_file(
     if result is not None:
         return result
     make_folder(map_path.parent)
-    with unfinished_record(record, map_path, request):
+    with restored_on_failure([record, *outputs_of(map_path, options, polygons)]):
+        write_json(record, {"request": request, "files": {}, "unfinished": True})
         done = write(bundle, scene, map_path, options, tell)
         if polygons is not None:
             labels = finished_map(done, scene, bundle)
@@ -121,40 +123,10 @@ def find_earlier(
             refuse_existing(record, overwrite=False)
         if map_path.exists():
             return unchanged_result(map_path, earlier, request), options
-        for path in (polygons, *files_beside(map_path, options)):
+        for path in (polygons, *rasters_beside(map_path, options)):
             if path is not None:
                 refuse_existing(path, overwrite=False)
     return None, options
-
-
-@contextmanager
-def unfinished_record(record: Path, map_path: Path, request: dict[str, Any]) -> Iterator[None]:
-    """Mark a map as unfinished while it is written.
-
-    Where the work fails before the map was touched, the earlier record is put back.
-    """
-    earlier = read_record(record)
-    before = identity(map_path)
-    write_json(record, {"request": request, "files": {}, "unfinished": True})
-    finished = False
-    try:
-        yield
-        finished = True
-    finally:
-        if not finished and identity(map_path) == before:
-            if earlier:
-                write_json(record, earlier)
-            else:
-                record.unlink(missing_ok=True)
-
-
-def identity(path: Path) -> tuple[int, int, int] | None:
-    """Which file lies at a path; None where there is none."""
-    try:
-        state = path.stat()
-    except OSError:
-        return None
-    return state.st_ino, state.st_size, state.st_mtime_ns
 
 
 def request_of(
@@ -185,13 +157,24 @@ def request_of(
     return request
 
 
-def files_beside(map_path: Path, options: PredictOptions) -> list[Path]:
+def rasters_beside(map_path: Path, options: PredictOptions) -> list[Path]:
     """The rasters that are written beside a map."""
     wanted = (
         (options.confidence, confidence_path(map_path)),
         (options.probabilities, probabilities_path(map_path)),
     )
     return [path for asked, path in wanted if asked]
+
+
+def outputs_of(map_path: Path, options: PredictOptions, polygons: Path | None) -> list[Path]:
+    """All files that are written with a map, whether or not they are there."""
+    found = [] if polygons is None else [polygons]
+    for raster in (map_path, *rasters_beside(map_path, options)):
+        found += [raster, raster.with_suffix(".qml")]
+        found += [raster.with_name(raster.name + end) for end in (".aux.xml", ".msk", ".ovr")]
+        if writing_format(raster) is ENVI:
+            found.append(raster.with_suffix(".hdr"))
+    return found
 
 
 def read_confidence(done: Prediction) -> npt.NDArray[np.uint8] | None:

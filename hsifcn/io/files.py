@@ -12,7 +12,7 @@ import secrets
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,40 @@ def atomic_write(path: str | os.PathLike[str], *, overwrite: bool = False) -> It
         raise cannot_write(target, error) from error
     finally:
         remove_temporary(temporary)
+
+
+@contextmanager
+def restored_on_failure(paths: Iterable[Path]) -> Iterator[None]:
+    """Put files back as they were, or remove them if they were not there, where the block raises.
+
+    Of files that are there a second name is kept meanwhile, or a copy on disks without hard links,
+    so that this needs no space on a full disk.
+    """
+    present: list[Path] = []
+    absent: list[Path] = []
+    for path in paths:
+        (present if path.is_file() else absent).append(path)
+    kept: dict[Path, Path] = {}
+    try:
+        for path in present:
+            kept[path] = temporary_beside(path)
+            try:
+                kept[path].hardlink_to(path)
+            except OSError:
+                shutil.copy2(path, kept[path])
+        finished = False
+        try:
+            yield
+            finished = True
+        finally:
+            if not finished:
+                for path, second in kept.items():
+                    second.replace(path)
+                for path in filter(Path.is_file, absent):
+                    path.unlink()
+    finally:
+        for second in kept.values():
+            second.unlink(missing_ok=True)
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:

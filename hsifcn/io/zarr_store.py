@@ -43,7 +43,7 @@ _LARGEST_CHUNK = 2**30  # bytes
 _MOST_CHUNKS = 1_000_000  # that are looked for one by one
 _LONGEST_AXIS = 10**6  # whose coordinates are looked at
 _DEEPEST = 8  # groups within groups
-_FAULTS = (OSError, ValueError, TypeError, KeyError, RuntimeError, NotImplementedError)
+_FAULTS = (OSError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ def _checked(folder: Path) -> str:
         try:
             metadata = json.loads(read_text(folder / name))
             is_array = name == ".zarray" or metadata["node_type"] == "array"
-        except (ValueError, TypeError, KeyError) as error:
+        except _FAULTS as error:
             raise UnreadableFileError(f"{folder / name} is no metadata of Zarr") from error
         if is_array:
             kind = "array"

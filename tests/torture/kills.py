@@ -6,6 +6,7 @@ not into two seconds of imports.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib
 import json
@@ -15,6 +16,7 @@ import shlex
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +27,8 @@ import numpy as np
 from torture.checks import Check, Context, Outcome
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+# What the command said: not in its folder, whose disk may be full.
+SAID = Path(tempfile.gettempdir()) / f"hsifcn-torture-{os.getpid()}.log"
 MARK = "HSIFCN_TORTURE"  # in the environment of all that a case starts
 PATIENCE_S = 300.0
 CHILDREN_S = 15.0  # that children may outlive their parent, on a machine that is busy
@@ -76,7 +80,9 @@ def without_times(path: Path) -> object:
 
 PREDICT = {"envi": ".img", "gtiff": ".tif", "npy": ".npy", "mat": ".mat", "png": ".png"}
 COMMANDS = {
-    "train": Command("train cube.npy -o out --steps 30 -q", ("out/*",), 100, weights),
+    "train": Command(
+        "train cube.npy -o out --steps 30 -q", ("out/*",), 100, weights, again=" --resume"
+    ),
     "train-overwrite": Command(
         "train cube.npy -o old --steps 30 --seed 1 --overwrite -q", ("old/*",), 40, weights
     ),
@@ -116,6 +122,7 @@ COMMANDS = {
 
 def load() -> None:
     """Import what takes long, before processes are forked."""
+    atexit.register(SAID.unlink, missing_ok=True)
     for name in LOADED:
         importlib.import_module(name)
 
@@ -132,7 +139,7 @@ def start(folder: Path, words: Sequence[str], limits: Sequence[tuple[int, int]] 
         os.environ[MARK] = str(folder)
         os.environ["HSIFCN_CACHE"] = str(folder / "cache")
         null = os.open(os.devnull, os.O_RDONLY)
-        said = os.open("said.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        said = os.open(SAID, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         for number, descriptor in enumerate((null, said, said)):
             os.dup2(descriptor, number)
         sys.stdout, sys.stderr = (open(n, "w", closefd=False) for n in (1, 2))  # noqa: SIM115
@@ -167,7 +174,7 @@ def wait_for(process: int, seconds: float = PATIENCE_S) -> int | None:
 def run(folder: Path, words: str, limits: Sequence[tuple[int, int]] = ()) -> tuple[int | None, str]:
     """Run a command to its end; gives its exit code and what it said."""
     code = wait_for(start(folder, shlex.split(words), limits))
-    return code, (folder / "said.log").read_text("utf-8", "replace")
+    return code, SAID.read_text("utf-8", "replace")
 
 
 def descendants(folder: Path) -> list[int]:
@@ -255,7 +262,7 @@ def _killed(
     with contextlib.suppress(ProcessLookupError):
         send(process, kind)
     code = wait_for(process)
-    said = (folder / "said.log").read_text("utf-8", "replace")
+    said = SAID.read_text("utf-8", "replace")
     faults = [f"{word} on stderr: {said[-200:]}" for word in ("Traceback", "a bug") if word in said]
     if code is None:
         faults.append("did not end")
