@@ -9,7 +9,6 @@ that of a ``fixed:NAME`` row below. ``--write`` puts the table into ``docs/accur
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,31 +17,27 @@ from statistics import mean
 
 import numpy as np
 
+from benchmarks.command import Figures
 from benchmarks.measuring import (
     CLASSICAL,
-    INDIAN_PINES,
-    INDIAN_PINES_LABELS,
     RESULTS,
-    ROOT,
-    Figures,
     accuracy_figures,
     add_cell_options,
     kept,
     map_by_network,
     map_scene,
-    markdown_table,
     measure_cells,
     network_settings,
     percent,
     safe_name,
-    where_measured,
 )
+from benchmarks.pages import DOCS, markdown_table, where_measured, write_figures
+from benchmarks.rasters import INDIAN_PINES, INDIAN_PINES_LABELS
 from hsifcn.data.splits import Split, make_split
 from hsifcn.evaluation.calibration import expected_calibration_error
 from hsifcn.io import open_labels, open_scene
 
-PAGE = ROOT / "docs" / "accuracy.md"
-FIGURES = re.compile(r"(?<=<!-- figures -->\n).*(?=<!-- end of figures -->)", re.DOTALL)
+PAGE = DOCS / "accuracy.md"
 FIELD_DRAWS = 5
 CONTENDERS = ("hsifcn", "walker", *CLASSICAL)
 ROWS = {  # recipe, and what papers call it
@@ -159,8 +154,7 @@ def main() -> None:
     ]
     print("\n".join(lines))
     if given.write:
-        page = PAGE.read_text("utf-8")
-        PAGE.write_text(FIGURES.sub(lambda _: "\n".join(lines) + "\n", page), "utf-8")
+        write_figures(PAGE, lines)
 
 
 if __name__ == "__main__":

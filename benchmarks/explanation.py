@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,20 +22,18 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from hsifcn.data.splits import read_split
+from benchmarks.measuring import open_run
+from benchmarks.pages import DOCS, markdown_table, write_figures
 from hsifcn.inference.band_matching import match_scene
-from hsifcn.inference.bundle import Bundle, load_model
+from hsifcn.inference.bundle import Bundle
 from hsifcn.inference.explain.explain import explain
 from hsifcn.inference.explain.explanation import Explanation
 from hsifcn.inference.explain.stages import bilinear
-from hsifcn.inference.targets import run_config
-from hsifcn.io import open_scene
 from hsifcn.io.files import atomic_write
 from hsifcn.report.quicklook import label_image, rgb_quicklook
 
-DOCS = Path(__file__).parent.parent / "docs"
 PAGE = DOCS / "how_it_works.md"
-TABLE = re.compile(r"(?<=<!-- skips -->\n).*(?=<!-- end of skips -->)", re.DOTALL)
+UPSAMPLINGS = {"learned": "learned", "bilinear": "bilinear", "nearest": "cells repeated"}
 SHOWN = ("Corn-notill", "Soybean-mintill", "Woods", "Stone-Steel-Towers")
 INCHES, DPI = 7.5, 130
 STYLE: Any = {"font.size": 8, "axes.titlesize": 8, "text.parse_math": False}
@@ -44,35 +41,29 @@ STYLE: Any = {"font.size": 8, "axes.titlesize": 8, "text.parse_math": False}
 
 def explained(run: Path) -> tuple[Bundle, Explanation, npt.NDArray[np.uint8]]:
     """The model of a run, its explanation, and its scene as a picture."""
-    bundle, config = load_model(run / "model.safetensors"), run_config(run)
-    scene = open_scene(config["scenes"][0], wavelengths=config["wavelengths"])
-    scene_of_model = match_scene(bundle, scene).scene
-    split = read_split(run / "split.npz")
-    return bundle, explain(bundle, scene_of_model, split), rgb_quicklook(scene)
+    bundle, scene, split = open_run(run)
+    return bundle, explain(bundle, match_scene(bundle, scene).scene, split), rgb_quicklook(scene)
 
 
-def table(explanations: Sequence[Explanation]) -> str:
+def table(explanations: Sequence[Explanation]) -> list[str]:
     """Accuracy after each stage, and with other upsampling kernels."""
-    lines = [
-        "| model | cells added | OA % | OA at boundaries % | OA % of all stages but it |",
-        "|---|---|---|---|---|",
-    ]
+    stages, kernels = [], []
     for one in explanations:
         for stage in one.record["stages"]:
             so_far, without = stage["up_to_here"], stage["without"]["oa"]
             cells = [f"`{one.record['model']}`", f"{stage['stride']} px"]
             cells += [f"{100 * v:.1f}" for v in (so_far["oa"], so_far["boundary_oa"], without)]
-            lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", "| model | upsampling | OA % | OA at boundaries % |", "|---|---|---|---|"]
-    names = {"learned": "learned", "bilinear": "bilinear", "nearest": "cells repeated"}
-    for one in explanations:
-        for key, name in names.items():
+            stages.append(cells)
+        for key, name in UPSAMPLINGS.items():
             told = one.record["upsampling"]["replaced"][key]
-            lines.append(
-                f"| `{one.record['model']}` | {name} | {100 * told['oa']:.1f} "
-                f"| {100 * told['boundary_oa']:.1f} |"
-            )
-    return "\n".join(lines) + "\n"
+            accuracies = [f"{100 * told[measure]:.1f}" for measure in ("oa", "boundary_oa")]
+            kernels.append([f"`{one.record['model']}`", name, *accuracies])
+    both = ["OA %", "OA at boundaries %"]
+    return [
+        *markdown_table(["model", "cells added", *both, "OA % of all stages but it"], stages),
+        "",
+        *markdown_table(["model", "upsampling", *both], kernels),
+    ]
 
 
 def depths(bundle: Bundle, one: Explanation) -> Figure:
@@ -159,8 +150,8 @@ def main() -> None:
     given = parser.parse_args()
     found = [explained(run) for run in given.runs]
     explanations = [one for _, one, _ in found]
-    text = table(explanations)
-    print(text)
+    lines = table(explanations)
+    print("\n".join(lines))
     if not given.write:
         return
     folder = DOCS / "figures"
@@ -171,7 +162,7 @@ def main() -> None:
         last = explanations[-1]
         save(upsampling(last), folder / f"upsampling_{last.record['model']}.png")
         save(sight(explanations, found[0][2]), folder / "receptive_fields.png")
-    PAGE.write_text(TABLE.sub(lambda _: text, PAGE.read_text("utf-8")), "utf-8")
+    write_figures(PAGE, lines, "skips")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ estimate for 100 machines from the rates measured here. ``--write`` puts the tab
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import socket
@@ -28,13 +27,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.large_scenes import MEASURED, write_header
-from benchmarks.measuring import INDIAN_PINES, ROOT, Figures, markdown_table, where_measured
-from hsifcn.core.scene import Window
-from hsifcn.io import open_scene
+from benchmarks.command import Figures, run_hsifcn
+from benchmarks.pages import DOCS, ROOT, markdown_table, where_measured, write_figures
+from benchmarks.rasters import INDIAN_PINES, indian_pines, write_header
 
-PAGE = ROOT / "docs" / "fleet.md"
-FIGURES = re.compile(r"(?<=<!-- figures -->\n).*(?=<!-- end of figures -->)", re.DOTALL)
+PAGE = DOCS / "fleet.md"
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 STEPS = 50  # of the model: it need not be good
 FLEET, GRANULES = 100, 10_000  # workers and scenes of the estimate
 EMIT = (1280, 1242, 285)  # rows, columns, bands of a granule, float32
@@ -61,11 +59,10 @@ def stand_in(job: dict[str, Any], task: dict[str, Any]) -> Figures:
 def write_scenes(folder: Path, count: int, side: int) -> None:
     """Write a mosaic of the bundled scene, ``side`` pixels wide, under many names."""
     folder.mkdir()
-    scene = open_scene(INDIAN_PINES)
-    rows, cols, bands = scene.shape
+    scene, _ = indian_pines()
+    rows, _, bands = scene.shape
     times = -(-side // rows)
-    cube = scene.read(Window(0, 0, rows, cols)).astype(np.int16)
-    cube = np.tile(cube, (times, times, 1))[:side, :side]
+    cube = np.tile(scene.astype(np.int16), (times, times, 1))[:side, :side]
     raster = folder.with_suffix(".img")
     raster.write_bytes(np.ascontiguousarray(cube).tobytes())
     write_header(raster, (side, side, bands), "bip")
@@ -76,25 +73,9 @@ def write_scenes(folder: Path, count: int, side: int) -> None:
 
 def predict(folder: Path, scenes: str, *options: str, before: str = "") -> Figures:
     """Run the command; gives its JSON, its seconds and its peak of memory."""
-    started = time.perf_counter()
     arguments = ["predict", "run", scenes, "-o", f"maps-{time.monotonic_ns()}", "--json", *options]
-    done = subprocess.run(
-        [sys.executable, "-c", before + MEASURED, *arguments],
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    seconds = time.perf_counter() - started
-    return {**json.loads(done.stdout), "whole": seconds, "peak": int(done.stderr.split()[-1])}
-
-
-def environment() -> dict[str, str]:
-    """One thread a process."""
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = run_hsifcn(*arguments, folder=folder, before=before, environment=ONE_THREAD)
+    return {**done.json, "whole": done.seconds, "peak": done.peak}
 
 
 @contextmanager
@@ -112,7 +93,7 @@ def cluster(folder: Path, workers: int) -> Iterator[tuple[str, int]]:
             process = subprocess.Popen(
                 [sys.executable, "-m", f"distributed.cli.{module}", *options],
                 cwd=folder,
-                env=environment(),
+                env={**os.environ, "PYTHONPATH": str(ROOT), **ONE_THREAD},
                 stderr=subprocess.DEVNULL,
             )
             processes.callback(process.wait)
@@ -205,14 +186,12 @@ def estimate_rows(rate: float, bands: int) -> list[list[str]]:
 def measure(folder: Path, given: argparse.Namespace) -> list[str]:
     """Train a model, write the scenes, run everything; gives the lines of the page."""
     train = ["train", str(INDIAN_PINES), "-o", "run", "--steps", str(STEPS), "-q"]
-    subprocess.run(
-        [sys.executable, "-m", "hsifcn", *train], cwd=folder, env=environment(), check=True
-    )
+    run_hsifcn(*train, folder=folder, environment=ONE_THREAD)
     write_scenes(folder / "small", given.scenes, given.side)
     write_scenes(folder / "large", given.large_scenes, given.large)
     write_scenes(folder / "queued", given.queued, 16)
     rows, rate = worker_rows(folder, given.scenes, given.side, given.repeats)
-    bands = open_scene(INDIAN_PINES).shape[2]
+    bands = indian_pines()[0].shape[2]
     return [
         f"Medians of {given.repeats} runs of the whole command with {where_measured()}; scenes of "
         f"{bands} bands, int16; printed by `python -m benchmarks.fleet --write`.",
@@ -262,8 +241,7 @@ def main() -> None:
         lines = measure(Path(name), given)
     print("\n".join(lines))
     if given.write:
-        page = PAGE.read_text("utf-8")
-        PAGE.write_text(FIGURES.sub(lambda _: "\n".join(lines) + "\n", page), "utf-8")
+        write_figures(PAGE, lines)
 
 
 if __name__ == "__main__":

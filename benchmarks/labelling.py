@@ -22,24 +22,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.command import Figures
 from benchmarks.measuring import (
     RESULTS,
-    ROOT,
-    Figures,
+    accuracy_at,
     add_cell_options,
     kept,
-    markdown_table,
     measure_cells,
     network_settings,
     percent,
     safe_name,
-    where_measured,
+    train_network,
 )
+from benchmarks.pages import DOCS, markdown_table, where_measured, write_page
 from benchmarks.scenes import scenes_with_labels
-from hsifcn.core.scene import LabelMap, Scene
-from hsifcn.data.dataset import make_dataset
+from hsifcn.core.scene import Scene
 from hsifcn.data.splits import Split, make_split
-from hsifcn.evaluation.metrics import Accuracy, confusion_matrix
 from hsifcn.inference.bundle import Bundle
 from hsifcn.inference.predictor import Predictor
 from hsifcn.inference.suggest import suggest, uncertainty
@@ -54,7 +52,7 @@ POOLS = {"random:0.5": "half of the pixels", "fields:0.5:gap=2": "half of the fi
 FIRST = 3  # labels a class to begin with
 ROUNDS = (1, 1, 2, 3)  # further labels, as multiples of the number of classes
 STYLES = {"random": ("#777777", ":"), "uncertainty": ("#c05020", "--"), "suggest": ("#0060a8", "-")}
-PAGE, FIGURE = ROOT / "docs" / "labelling.md", ROOT / "docs" / "labelling.svg"
+PAGE, FIGURE = DOCS / "labelling.md", DOCS / "labelling.svg"
 
 Mask = npt.NDArray[np.bool_]
 
@@ -149,25 +147,16 @@ def choose(
 
 def train_on(scene: Scene, pool: Split, labelled: Mask, seed: int) -> tuple[Bundle, Split]:
     """The default network, trained on the labels so far, and the split that it was trained on."""
-    from hsifcn.core.scene import default_class_names, default_colours
-    from hsifcn.training.train import train
-
     nothing = np.zeros(labelled.shape, bool)
     split = Split(pool.labels, labelled, nothing, pool.test, pool.recipe, seed)
-    n = int(pool.labels.max())
-    labels = LabelMap(pool.labels, default_class_names(n), default_colours(n))
     settings = network_settings("hsifcn", seed)
     assert settings is not None
-    dataset = make_dataset([scene], [labels], [split])
-    return train(dataset, settings).bundle, dataset.splits[0]
+    return train_network(scene, split, settings)
 
 
 def accuracy(bundle: Bundle, scene: Scene, split: Split) -> dict[str, float]:
     """OA and AA at the test pixels."""
-    truth = np.where(split.test, split.labels, 0)
-    labels = Predictor(bundle).label_map(scene)
-    n = max(int(split.labels.max()), int(labels.max()))
-    found = Accuracy.from_confusion(confusion_matrix(truth, labels, n))
+    found = accuracy_at(Predictor(bundle).label_map(scene), split.labels, split.test)
     return {"oa": found.oa, "aa": found.aa}
 
 
@@ -328,7 +317,7 @@ def main() -> None:
     print("\n".join([*needed_table(tasks), "", *curve_table(tasks)]))
     if given.write:
         draw(tasks, FIGURE)
-        PAGE.write_text("\n".join(page(tasks, given.seeds)) + "\n", "utf-8")
+        write_page(PAGE, page(tasks, given.seeds))
 
 
 if __name__ == "__main__":

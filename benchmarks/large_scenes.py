@@ -10,22 +10,16 @@ tables into ``docs/large_scenes.md``.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.measuring import ROOT, Figures, markdown_table, where_measured
-from hsifcn.core.scene import Window
-from hsifcn.data.indian_pines import bundled_scene
-from hsifcn.io import open_labels, open_scene
+from benchmarks.command import Figures, run_hsifcn
+from benchmarks.pages import DOCS, markdown_table, where_measured, write_page
+from benchmarks.rasters import indian_pines, write_header
 
 NOISE = 20.0  # standard deviation, in the scene's counts; its bands' own lie between 40 and 1000
 TRAINING_CEILINGS = ("none", "800M")
@@ -38,16 +32,13 @@ PREDICTIONS: tuple[
     ("bsq", 4, "none", "brief"),
     ("bip", 4, "none", "long"),
 )
-PAGE = ROOT / "docs" / "large_scenes.md"
+PAGE = DOCS / "large_scenes.md"
 
 
 def write_mosaic(path: Path, side: int, seed: int = 0) -> tuple[int, int, int]:
     """Write ``side`` x ``side`` turned and noisy copies of the scene, and their labels beside."""
-    files = bundled_scene()
-    scene = open_scene(files["scene"])
-    rows, cols, bands = scene.shape
-    cube = scene.read(Window(0, 0, rows, cols)).astype(np.float32)
-    labels = open_labels(files["labels"], like=scene).labels
+    cube, labels = indian_pines()
+    rows, cols, bands = cube.shape
     rng = np.random.default_rng(seed)
     wide = np.zeros((side * rows, side * cols), np.uint8)
     with open(path, "wb") as file:
@@ -72,15 +63,6 @@ def turned(array: np.ndarray[Any, Any], symmetry: int) -> np.ndarray[Any, Any]:
     return array.swapaxes(0, 1) if symmetry & 4 else array
 
 
-def write_header(path: Path, shape: tuple[int, int, int], interleave: str) -> None:
-    """Describe a file of int16 values."""
-    rows, cols, bands = shape
-    path.with_suffix(".hdr").write_text(
-        f"ENVI\nsamples = {cols}\nlines = {rows}\nbands = {bands}\nheader offset = 0\n"
-        f"file type = ENVI Standard\ndata type = 2\ninterleave = {interleave}\nbyte order = 0\n"
-    )
-
-
 def repeated(cube: Path, shape: tuple[int, int, int], times: int, interleave: str) -> Path:
     """Write a scene below itself so many times, in another interleave."""
     path = cube.with_name(f"repeated-{interleave}-{times}.img")
@@ -97,40 +79,13 @@ def repeated(cube: Path, shape: tuple[int, int, int], times: int, interleave: st
     return path
 
 
-# The peak of the whole process, report and all, behind what it writes on stderr.
-MEASURED = """
-import sys
-from hsifcn.cli import main
-from hsifcn.core.process import peak_rss_bytes
-code = 0
-try:
-    main(sys.argv[1:])
-except SystemExit as end:
-    code = end.code
-print(peak_rss_bytes(), file=sys.stderr)
-sys.exit(code)
-"""
-
-
-def run(arguments: Sequence[str], **environment: str) -> Figures:
-    """Run ``hsifcn`` in a fresh process; gives its JSON, its peak memory, seconds and plan."""
-    started = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURED, *arguments, "--device", "cpu", "--json", "--overwrite"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    plans = [line for line in done.stderr.splitlines() if line.startswith("plan: ")]
-    return {
-        **json.loads(done.stdout),
-        "plan": plans[0].removeprefix("plan: ") if plans else "",
-        "peak": int(done.stderr.split()[-1]),
-        "whole_seconds": time.perf_counter() - started,
-    }
+def run(arguments: Sequence[str], environment: dict[str, str] | None = None) -> Figures:
+    """Run a command in a fresh process; gives its JSON, its peak memory, seconds and plan."""
+    options = ("--device", "cpu", "--json", "--overwrite")
+    done = run_hsifcn(*arguments, *options, environment=environment)
+    plans = [line.removeprefix("plan: ") for line in done.told if line.startswith("plan: ")]
+    plan = plans[0] if plans else ""
+    return {**done.json, "plan": plan, "peak": done.peak, "whole_seconds": done.seconds}
 
 
 def ceiling_options(ceiling: str) -> list[str]:
@@ -168,7 +123,7 @@ def prediction_rows(cube: Path, shape: tuple[int, int, int]) -> list[list[str]]:
         environment = {} if waiting == "brief" else {"OMP_WAIT_POLICY": "active"}
         found = run(
             ["predict", str(model), str(scene), "-o", str(target), *ceiling_options(ceiling)],
-            **environment,
+            environment,
         )
         pixels = times * shape[0] * shape[1]
         rows.append(
@@ -229,7 +184,7 @@ def main() -> None:
     ]
     print("\n".join(lines))
     if given.write:
-        PAGE.write_text("\n".join(lines) + "\n", "utf-8")
+        write_page(PAGE, lines)
 
 
 if __name__ == "__main__":

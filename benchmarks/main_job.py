@@ -11,31 +11,25 @@ minutes on two cores.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
-import os
-import re
-import subprocess
-import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import median
 
-from benchmarks.measuring import (
-    CLASSICAL,
-    INDIAN_PINES,
-    INDIAN_PINES_LABELS,
-    ROOT,
-    Figures,
-    accuracy_figures,
-    classify,
+from benchmarks.command import Figures, run_hsifcn
+from benchmarks.measuring import CLASSICAL, accuracy_figures, classify
+from benchmarks.pages import (
+    DOCS,
+    README,
     markdown_table,
     where_measured,
+    write_figures,
+    write_page,
 )
+from benchmarks.rasters import INDIAN_PINES, INDIAN_PINES_LABELS
 from hsifcn.core.process import Stopwatch, peak_rss_bytes
 from hsifcn.data.splits import make_split
 from hsifcn.io import open_labels, open_scene
@@ -44,28 +38,12 @@ SPLITS = ("random:0.1", "checkerboard:14:gap=3")
 SEEDS = {"patch15": 1}  # the others: as many as asked for
 SHORTER = (50, 100, 200)  # steps
 COMMAND_RUNS = 5
-PAGE = ROOT / "docs" / "main_job.md"
-README = ROOT / "README.md"
-FIGURES = re.compile(r"(?<=<!-- main job -->\n).*(?=<!-- end of main job -->)", re.DOTALL)
+PAGE = DOCS / "main_job.md"
 NAMES = {
     "hsifcn": "`hsifcn`, the default",
     "svm7x7": "SVM on means of 7x7 pixels",
     "patch15": "patch CNN, 15x15 pixels",
 }
-
-
-def hsifcn(*arguments: str) -> tuple[str, float]:
-    """Run the command in a fresh process; gives its stdout and its seconds from start to exit."""
-    started = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-m", "hsifcn", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        check=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    return done.stdout, time.perf_counter() - started
 
 
 def train(model: str, recipe: str, seed: int, folder: Path, *more: str) -> Figures:
@@ -74,11 +52,11 @@ def train(model: str, recipe: str, seed: int, folder: Path, *more: str) -> Figur
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, context) as pool:
             return pool.submit(fit_and_map, model, recipe, seed).result()
-    out, seconds = hsifcn(
+    done = run_hsifcn(
         "train", str(INDIAN_PINES), "-l", str(INDIAN_PINES_LABELS), "-m", model, "-s", recipe,
         "--seed", str(seed), "-o", str(folder / f"{model}-{seed}"), "--overwrite", "--json", *more,
     )  # fmt: skip
-    return {**json.loads(out), "command_seconds": seconds}
+    return {**done.json, "command_seconds": done.seconds}
 
 
 def fit_and_map(name: str, recipe: str, seed: int) -> Figures:
@@ -174,7 +152,7 @@ def command_seconds(folder: Path, *more: str) -> str:
     }
     said = []
     for name, arguments in runs.items():
-        seconds = median(hsifcn(*arguments)[1] for _ in range(COMMAND_RUNS))
+        seconds = median(run_hsifcn(*arguments).seconds for _ in range(COMMAND_RUNS))
         said.append(f"`{name}` takes {seconds:.2f} s")
     return f"From start to exit, median of {COMMAND_RUNS}: {', '.join(said)}."
 
@@ -217,9 +195,8 @@ def main() -> None:
     ]
     print("\n".join([*readme_lines, "", *lines]))
     if given.write:
-        text = README.read_text("utf-8")
-        README.write_text(FIGURES.sub(lambda _: "\n".join(readme_lines) + "\n", text), "utf-8")
-        PAGE.write_text("\n".join(lines) + "\n", "utf-8")
+        write_figures(README, readme_lines, "main job")
+        write_page(PAGE, lines)
 
 
 if __name__ == "__main__":

@@ -16,37 +16,32 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.command import Figures
+from benchmarks.pages import ROOT
+from benchmarks.rasters import LabelImage
 from hsifcn.core.errors import HsifcnError
-from hsifcn.core.process import (
-    Stopwatch,
-    ask_for_huge_pages,
-    machine,
-    spin_briefly,
-    usable_cores,
-    versions,
-)
+from hsifcn.core.process import Stopwatch, ask_for_huge_pages, spin_briefly, usable_cores
 from hsifcn.core.scene import LabelMap, Scene, default_class_names, default_colours
 from hsifcn.data.dataset import make_dataset
-from hsifcn.data.splits import Split
+from hsifcn.data.splits import Split, read_split
 from hsifcn.evaluation.metrics import Accuracy, confusion_matrix
+from hsifcn.io import open_scene
 from hsifcn.io.files import atomic_write
 from hsifcn.training.settings import TrainOptions, default_options
 
-ROOT = Path(__file__).parent.parent
-INDIAN_PINES = ROOT / "data" / "indian_pines_corrected.mat"
-INDIAN_PINES_LABELS = ROOT / "data" / "indian_pines_gt.mat"
+if TYPE_CHECKING:
+    from hsifcn.inference.bundle import Bundle
+
 RESULTS = ROOT / "runs" / "benchmarks"
 
 CLASSICAL = ("svm", "rf", "svm7x7", "rf7x7")
 
-LabelImage = npt.NDArray[np.uint16]
 Standardised = npt.NDArray[np.float32]
-Figures = dict[str, Any]
 
 
 class Cell(Protocol):
@@ -74,6 +69,16 @@ class Cell(Protocol):
 
 
 C = TypeVar("C", bound=Cell)
+
+
+def open_run(run: Path) -> tuple[Bundle, Scene, Split]:
+    """The model of a finished run, its first scene and that scene's split."""
+    from hsifcn.inference.bundle import load_model
+    from hsifcn.inference.targets import run_config
+
+    config = run_config(run)
+    scene = open_scene(config["scenes"][0], wavelengths=config["wavelengths"])
+    return load_model(run / "model.safetensors"), scene, read_split(run / "split.npz")
 
 
 def network_settings(contender: str, seed: int) -> TrainOptions | None:
@@ -108,12 +113,19 @@ def map_by_network(
 ) -> tuple[LabelImage, npt.NDArray[np.float32]]:
     """Map a scene with a network: labels, and the probability of each."""
     from hsifcn.inference.predictor import Predictor
+
+    bundle, _ = train_network(scene, split, settings)
+    return Predictor(bundle).labels_and_confidence(scene)
+
+
+def train_network(scene: Scene, split: Split, settings: TrainOptions) -> tuple[Bundle, Split]:
+    """Train a network; gives its model, and the split that it was trained on."""
     from hsifcn.training.train import train
 
     classes = int(split.labels.max())
     labels = LabelMap(split.labels, default_class_names(classes), default_colours(classes))
-    trained = train(make_dataset([scene], [labels], [split]), settings)
-    return Predictor(trained.bundle).labels_and_confidence(scene)
+    dataset = make_dataset([scene], [labels], [split])
+    return train(dataset, settings).bundle, dataset.splits[0]
 
 
 def map_by_walker(scene: Scene, split: Split) -> LabelImage:
@@ -160,10 +172,17 @@ def standardised(scene: Scene, split: Split) -> tuple[Standardised, npt.NDArray[
     return np.ascontiguousarray(cube[0].permute(1, 2, 0).numpy()), valid
 
 
+def accuracy_at(
+    labels: npt.NDArray[Any], truth: npt.NDArray[Any], where: npt.NDArray[np.bool_]
+) -> Accuracy:
+    """Accuracy of a map (rows, cols) against the truth, at some pixels."""
+    classes = max(int(truth.max()), int(labels.max()))
+    return Accuracy.from_confusion(confusion_matrix(np.where(where, truth, 0), labels, classes))
+
+
 def accuracy_figures(labels: LabelImage, split: Split) -> Figures:
     """Accuracy at the test pixels, and of which split."""
-    truth = np.where(split.test, split.labels, 0)
-    found = Accuracy.from_confusion(confusion_matrix(truth, labels, int(split.labels.max())))
+    found = accuracy_at(labels, split.labels, split.test)
     return {
         "oa": found.oa,
         "aa": found.aa,
@@ -245,17 +264,6 @@ def percent(values: Sequence[float], digits: int = 1) -> str:
 def oa_and_aa(runs: Sequence[Figures]) -> str:
     """Both accuracies, means over the seeds."""
     return " / ".join(f"{100 * mean(run[key] for run in runs):.1f}" for key in ("oa", "aa") if runs)
-
-
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lines of a Markdown table."""
-    return ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)]
-
-
-def where_measured() -> str:
-    """The machine and the versions that figures depend on."""
-    found, known = machine(), versions()
-    return f"{found['cores']} cores of {found['processor']}, torch {known['torch']}"
 
 
 def safe_name(text: str) -> str:

@@ -11,11 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hsifcn.data.splits import read_split
-from hsifcn.inference.bundle import load_model
+from benchmarks.measuring import open_run
 from hsifcn.inference.predictor import Predictor
-from hsifcn.inference.targets import run_config
-from hsifcn.io import open_scene, write_rgb_png
+from hsifcn.io import write_rgb_png
 from hsifcn.report.quicklook import label_image, rgb_quicklook
 
 ZOOM = 2  # screen pixels a pixel of the scene
@@ -27,10 +25,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("out", type=Path)
     given = parser.parse_args()
-    bundle = load_model(given.run / "model.safetensors")
-    config = run_config(given.run)
-    scene = open_scene(config["scenes"][0], wavelengths=config["wavelengths"])
-    split = read_split(given.run / "split.npz")
+    bundle, scene, split = open_run(given.run)
     learnt = np.where(split.train | split.validation, split.labels, 0)
     pictures = [
         rgb_quicklook(scene),

@@ -24,13 +24,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.io import savemat
 
-from benchmarks.measuring import ROOT, markdown_table, where_measured
+from benchmarks.pages import DOCS, markdown_table, where_measured, write_page
+from benchmarks.rasters import write_header
 from hsifcn.core.scene import Scene, Window
 from hsifcn.io import open_scene
 
 BANDS, STRIP = 200, 64
 ORDERS = {"bip": (0, 1, 2), "bil": (0, 2, 1), "bsq": (2, 0, 1)}
-PAGE = ROOT / "docs" / "reading.md"
+PAGE = DOCS / "reading.md"
 
 Cube = npt.NDArray[np.int16]
 
@@ -46,11 +47,7 @@ def scene_of(gigabytes: float, columns: int) -> Cube:
 
 def write_envi(path: Path, cube: Cube, interleave: str) -> None:
     """Write an ENVI raster and its header."""
-    rows, cols, bands = cube.shape
-    path.with_suffix(".hdr").write_text(
-        f"ENVI\nlines = {rows}\nsamples = {cols}\nbands = {bands}\ndata type = 2\n"
-        f"byte order = 0\ninterleave = {interleave}\n"
-    )
+    write_header(path, cube.shape, interleave)
     cube.transpose(ORDERS[interleave]).astype("<i2").tofile(path)
 
 
@@ -163,7 +160,7 @@ def main() -> None:
     ]
     print("\n".join(lines))
     if given.write:
-        PAGE.write_text("\n".join(lines) + "\n", "utf-8")
+        write_page(PAGE, lines)
 
 
 if __name__ == "__main__":

@@ -19,24 +19,21 @@ from functools import cache
 from pathlib import Path
 from statistics import mean
 
+from benchmarks.command import Figures
 from benchmarks.measuring import (
     CLASSICAL,
-    INDIAN_PINES,
-    INDIAN_PINES_LABELS,
     RESULTS,
-    ROOT,
-    Figures,
     accuracy_figures,
     add_cell_options,
     kept,
     map_scene,
-    markdown_table,
     measure_cells,
     oa_and_aa,
     percent,
     safe_name,
-    where_measured,
 )
+from benchmarks.pages import DOCS, markdown_table, where_measured, write_page
+from benchmarks.rasters import INDIAN_PINES, INDIAN_PINES_LABELS
 from hsifcn.core.errors import SplitError
 from hsifcn.data.splits import Split, make_split
 from hsifcn.io import open_labels, open_scene
@@ -51,7 +48,7 @@ RECIPES = (
 )
 CONTENDERS = ("hsifcn", *CLASSICAL, "walker", "labels", "fcn1s")
 LEAST_GAIN = -0.5  # points against the best of SVM and random forest: what is asked of every row
-PAGE = ROOT / "docs" / "scenes.md"
+PAGE = DOCS / "scenes.md"
 
 
 @dataclass(frozen=True)
@@ -219,7 +216,7 @@ def main() -> None:
     rows = collect(cells)
     print("\n".join([*table(rows), "", *verdict(rows), "", *spread_lines(rows)]))
     if given.write:
-        PAGE.write_text("\n".join(page(rows, given.seeds)) + "\n", "utf-8")
+        write_page(PAGE, page(rows, given.seeds))
 
 
 def page(rows: Sequence[Row], seeds: int) -> list[str]:

@@ -14,45 +14,35 @@ knew. ``--write`` puts the tables into ``docs/transfer.md``. Trained networks st
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.command import Figures, run_hsifcn
 from benchmarks.measuring import (
-    INDIAN_PINES,
-    INDIAN_PINES_LABELS,
     RESULTS,
-    ROOT,
-    Figures,
-    LabelImage,
+    accuracy_at,
     add_cell_options,
     kept,
-    markdown_table,
     measure_cells,
     oa_and_aa,
-    where_measured,
 )
+from benchmarks.pages import DOCS, markdown_table, where_measured, write_page
+from benchmarks.rasters import LabelImage, indian_pines
 from hsifcn.core.errors import FailedError, HsifcnError
-from hsifcn.core.scene import Window
 from hsifcn.data.splits import Split, make_split
-from hsifcn.evaluation.metrics import Accuracy, confusion_matrix
-from hsifcn.io import open_labels, open_scene
+from hsifcn.io import open_scene
 from hsifcn.io.files import make_folder
 
 NETWORKS = ("hsifcn", "patch15")
 CLASSIFIERS = ("svm", "rf")
 SCENE = "the whole scene"
 FOLDER = RESULTS / "transfer"
-PAGE = ROOT / "docs" / "transfer.md"
+PAGE = DOCS / "transfer.md"
 
 Cube = npt.NDArray[Any]
 Region = tuple[slice, slice]
@@ -149,14 +139,6 @@ CHANGES: dict[str, Change] = {
 }
 
 
-@cache
-def indian_pines() -> tuple[npt.NDArray[np.float32], LabelImage]:
-    """Cube and labels."""
-    scene = open_scene(INDIAN_PINES)
-    cube = scene.read(Window(0, 0, *scene.shape[:2])).astype(np.float32)
-    return cube, open_labels(INDIAN_PINES_LABELS).labels.astype(np.uint16)
-
-
 @dataclass(frozen=True)
 class TransferCell:
     """One contender, trained once, and all that it maps."""
@@ -188,8 +170,7 @@ class TransferCell:
                 except HsifcnError as error:
                     figures[title] = {"skipped": error.message}
                     continue
-                truth = np.where(test & known, labels, 0)
-                found = Accuracy.from_confusion(confusion_matrix(truth, mapped, int(labels.max())))
+                found = accuracy_at(mapped, labels, test & known)
                 figures[title] = {"oa": found.oa, "aa": found.aa}
         return {"maps": figures, **figures["same day"]}
 
@@ -229,32 +210,11 @@ def trained_run(training: Training, model: str, seed: int) -> Path:
             np.save(path.with_name(f"{path.stem}_gt.npy"), labels[piece].astype(np.uint8))
             scenes.append(str(path))
             given += ["-l", str(path.with_name(f"{path.stem}_gt.npy"))]
-        hsifcn(
+        run_hsifcn(
             *("train", *scenes, *given, "-m", model, "-s", training.recipe),
-            *("--seed", str(seed), "-o", str(run), "--overwrite"),
+            *("--seed", str(seed), "-o", str(run), "--overwrite", "--device", "cpu"),
         )
     return run
-
-
-def hsifcn(*arguments: str) -> Figures:
-    """Run the command in a fresh process; gives its JSON.
-
-    Raises
-    ------
-    FailedError
-        With what it says.
-    """
-    done = subprocess.run(
-        [sys.executable, "-m", "hsifcn", *arguments, "--device", "cpu", "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    if done.returncode:
-        said = done.stderr.strip().splitlines()[-1].replace(f"{Path(arguments[1]).parent}/", "")
-        raise FailedError(f"hsifcn {arguments[0]}: {said}")
-    return dict(json.loads(done.stdout))
 
 
 class NetworkMapper:
@@ -269,7 +229,11 @@ class NetworkMapper:
         np.save(scene, as_file(cube))
         target = self.run.with_name("target_map.npy")
         more = ["--adapt"] if adapt else []
-        hsifcn("predict", str(self.run), str(scene), "-o", str(target), "--overwrite", *more)
+        command = ["predict", str(self.run), str(scene), "-o", str(target), "--overwrite", *more]
+        try:
+            run_hsifcn(*command, "--device", "cpu")
+        except FailedError as error:
+            raise FailedError(error.message.replace(f"{self.run.parent}/", "")) from error
         return np.asarray(np.load(target), np.uint16)
 
 
@@ -400,7 +364,7 @@ def main() -> None:
     ]
     print("\n".join(lines))
     if given.write:
-        PAGE.write_text("\n".join(lines) + "\n", "utf-8")
+        write_page(PAGE, lines)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,18 @@ import numpy as np
 import pytest
 from cli_helpers import finished_folder
 
-from benchmarks import accuracy, explanation, labelling, main_job, measuring, scenes, transfer
-from hsifcn.core.errors import SplitError
+from benchmarks import (
+    accuracy,
+    command,
+    explanation,
+    fleet,
+    labelling,
+    measuring,
+    pages,
+    scenes,
+    transfer,
+)
+from hsifcn.core.errors import FailedError, SplitError
 from hsifcn.data.splits import make_split
 
 FIGURES = {"oa": 0.9, "aa": 0.8, "n_train": 10, "n_test": 100}
@@ -108,29 +119,49 @@ def test_the_mean_of_halves_needs_all_four():
 
 
 @pytest.mark.parametrize(
-    ("pattern", "page"),
-    [(main_job.FIGURES, main_job.README), (accuracy.FIGURES, accuracy.PAGE)],
+    ("page", "name", "told"),
+    [
+        (pages.README, "main job", "| `hsifcn`, the default |"),
+        (accuracy.PAGE, "figures", "| hsifcn |"),
+        (explanation.PAGE, "skips", "| `hsifcn` | learned |"),
+        (fleet.PAGE, "figures", "\n"),
+    ],
 )
-def test_pages_have_a_place_for_their_figures(pattern, page):
-    (figures,) = pattern.findall(page.read_text("utf-8"))
-    assert "| hsifcn |" in figures or "| `hsifcn`, the default |" in figures
+def test_figures_are_written_between_the_marks_of_their_page(page, name, told, tmp_path):
+    copied = tmp_path / page.name
+    shutil.copy(page, copied)
+    figures = pages.read_figures(copied, name)
+    assert told in figures
+    pages.write_figures(copied, ["| a \\1 |", "| b |"], name)
+    assert pages.read_figures(copied, name) == "| a \\1 |\n| b |\n"
+    pages.write_figures(copied, figures.splitlines(), name)
+    assert copied.read_bytes() == page.read_bytes()
+
+
+def test_a_command_tells_what_it_printed_and_took(tmp_path):
+    done = command.run_hsifcn("--version", folder=tmp_path)
+    assert done.out.startswith("hsifcn")
+    assert done.told == []
+    assert done.seconds > 0
+    assert 5e6 < done.peak < 1e9
+    with pytest.raises(FailedError, match=r"^hsifcn info: error: none\.npy does not exist"):
+        command.run_hsifcn("info", "none.npy", folder=tmp_path)
 
 
 def test_the_figures_of_an_explanation_come_from_its_run(tmp_path):
     run = finished_folder() / "runs/cube"
     bundle, one, image = explanation.explained(run)
     oa = json.loads((run / "metrics.json").read_text())["oa"]
-    assert f"| `hsifcn` | learned | {100 * oa:.1f} |" in explanation.table([one])
+    assert f"| `hsifcn` | learned | {100 * oa:.1f} |" in "\n".join(explanation.table([one]))
     drawn = (explanation.depths(bundle, one), explanation.upsampling(one))
     for number, figure in enumerate((*drawn, explanation.sight([one], image))):
         path = tmp_path / f"{number}.png"
         explanation.save(figure, path)
         assert 2000 < path.stat().st_size < 300_000
-    assert explanation.TABLE.search(explanation.PAGE.read_text("utf-8"))
 
 
 def test_figures_of_the_docs_are_small_and_shown():
-    folder = explanation.DOCS / "figures"
+    folder = pages.DOCS / "figures"
     text = explanation.PAGE.read_text("utf-8")
     for path in folder.iterdir():
         assert path.stat().st_size < 300_000
