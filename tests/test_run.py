@@ -126,6 +126,11 @@ def test_what_is_no_split(tmp_path):
         path.write_bytes(whole[:cut])
         with pytest.raises(UnreadableFileError, match=r"split.npz is no split"):
             read_split(path)
+    entry = whole.index(b"PK\x01\x02")  # of the directory of the archive
+    for place in (entry + 6, entry + 8, entry + 10):  # version, flags and method, all unknown
+        path.write_bytes(whole[:place] + b"\xff\xff" + whole[place + 2 :])
+        with pytest.raises(UnreadableFileError, match=r"split.npz is no split"):
+            read_split(path)
     np.savez(path, train=np.array([object()], object))
     with pytest.raises(UnreadableFileError, match="is no split"):
         read_split(path)

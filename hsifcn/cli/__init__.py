@@ -122,6 +122,9 @@ def _drop_stdout() -> None:
 def _report_bug(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
+    if kind is KeyboardInterrupt:  # after the command had ended, but not yet Python
+        _say("error: interrupted")
+        return
     _say(f"error: {kind.__name__}: {error}; this is a bug: run again with --debug and report it")
 
 

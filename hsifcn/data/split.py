@@ -200,7 +200,7 @@ def is_split(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return {"train.npy", "validation.npy", "test.npy"} <= set(archive.namelist())
-    except (OSError, zipfile.BadZipFile):
+    except (OSError, zipfile.BadZipFile, NotImplementedError):
         return False
 
 
@@ -235,7 +235,7 @@ def read_split(path: Path) -> Split:
     except FileNotFoundError as error:
         raise UnreadableFileError(f"{path} does not exist", "check the path") from error
     except (
-        *(OSError, ValueError, TypeError, LookupError, EOFError),
-        *(zipfile.BadZipFile, zlib.error),
+        *(OSError, ValueError, TypeError, LookupError, ArithmeticError, EOFError),
+        *(zipfile.BadZipFile, zlib.error, RuntimeError),  # of methods and versions not known, too
     ) as error:
         raise UnreadableFileError(f"{path} is no split", "make one: hsifcn split") from error

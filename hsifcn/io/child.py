@@ -26,7 +26,7 @@ from hsifcn.io.cache import FileState
 
 MEMORY = 2 * 2**30  # bytes of address space for a file, and
 _MEMORY_PER_BYTE = 16  # more for every byte of the file, which may be compressed
-SECONDS = 10  # of the processor for a file, and
+SECONDS = 3  # of the processor for a file, and
 _BYTES_PER_SECOND = 2e6  # more at this rate
 _PATIENCE = 6  # times as long by the clock: others may want the processor too
 _ENVIRONMENT = {

@@ -152,6 +152,8 @@ def start(folder: Path, words: Sequence[str], limits: Sequence[tuple[int, int]] 
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except KeyboardInterrupt:  # after the command had ended, which Python ends with
+        code = 130
     except BaseException as error:  # which the user would see as a traceback
         os.write(2, f"Traceback: {type(error).__name__}: {error}\n".encode())
     finally:
