@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
@@ -13,6 +14,7 @@ from hsifcn.evaluation.calibration import (
     expected_calibration_error,
 )
 from hsifcn.models.temperature import TEMPERATURES, fit_temperature, temperature_of_confidence
+from hsifcn.training.temperature import fit_temperature_of_scene
 
 
 def draw(temperature, pixels=4000, classes=5):
@@ -49,6 +51,27 @@ def test_few_pixels_without_an_error_do_not_make_it_certain():
 def test_no_pixels_leave_it_at_one():
     empty = fit_temperature(np.zeros((0, 3)), np.zeros(0, int))
     assert empty == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("coverage", "validation", "expected"),
+    [
+        (0.0, 100, 0.6),  # one field a class: left-out fields alone tell what to expect
+        (0.2, 100, 0.8 * 0.6 + 0.2 * 0.9),
+        (0.5, 100, 0.75),
+        (1.0, 100, 0.75),  # validation pixels lie in labelled fields, so they count by a half
+        (1.0, 10, 0.6),  # too few
+    ],
+)
+def test_confidence_is_a_mean_of_accuracies_in_labelled_and_in_other_fields(
+    coverage, validation, expected
+):
+    logits, _ = draw(1.0)
+    targets = torch.arange(validation) % 5
+    scores = torch.eye(5)[targets]
+    scores[::10] = scores[::10].roll(1, 1)  # a tenth is wrong
+    found = fit_temperature_of_scene(scores, targets, (logits, 0.6), coverage)
+    assert softmax(logits / found, axis=1).max(axis=1).mean() == pytest.approx(expected, abs=0.01)
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])

@@ -121,6 +121,7 @@ def test_the_discriminant_is_that_of_a_direct_computation():
     labels[::2, ::2] = truth[::2, ::2] + 1  # no two neighbours, so each counts fully
     scene = LabelledScene(ArrayScene(cube), labels, np.zeros_like(labels), None)
     found = fit_spectral_classifier([scene], np.ones(6, bool), 3, unit_length=True)
+    wider = fit_spectral_classifier([scene], np.ones(6, bool), 4, unit_length=True)
 
     seen = divided_by_length(cube).astype(np.float64)
     steps = [seen[1:] - seen[:-1], seen[:, 1:] - seen[:, :-1]]
@@ -137,6 +138,8 @@ def test_the_discriminant_is_that_of_a_direct_computation():
     direct = seen @ wanted - 0.5 * np.sum(centres.T * wanted, axis=0)
     assert (scores.argmax(-1) == direct.argmax(-1)).mean() > 0.99
     assert (scores.argmax(-1) == truth).mean() > 0.95
+    # A class without a labelled pixel is never chosen, and changes nothing else.
+    assert ((seen @ wider.directions + wider.offsets).argmax(-1) == scores.argmax(-1)).all()
     assert found.expected_oa == pytest.approx((scores.argmax(-1) == truth).mean(), abs=0.05)
 
 

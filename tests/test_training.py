@@ -247,26 +247,22 @@ def test_the_temperature_is_fitted_on_validation_pixels(scene, split, model):
     )
 
 
-@pytest.mark.parametrize("covered", [0.0, 0.3, 1.0])
-def test_the_temperature_lies_between_by_how_well_labels_cover_fields(
-    scene, split, monkeypatch, covered
+@pytest.mark.parametrize(("covered", "share"), [(0.0, 0.0), (0.3, 0.3), (1.0, 0.5)])
+def test_confidence_is_a_mean_of_what_validation_and_left_out_pixels_tell(
+    scene, split, monkeypatch, covered, share
 ):
     monkeypatch.setattr("hsifcn.training.train.label_coverage", lambda labels: covered)
-    monkeypatch.setattr(
-        "hsifcn.training.temperature.temperature_of_confidence", lambda logits, confidence: 4.0
-    )
-    monkeypatch.setattr("hsifcn.training.temperature.fit_temperature", lambda logits, targets: 0.5)
-    temperature = fit(scene, split, short(steps=3)).bundle.temperature
-    assert temperature == pytest.approx(0.5**covered * 4 ** (1 - covered))
+    trained = fit(scene, split, short(steps=30, learn_validation=False))
+    accuracy = validation_accuracy(trained.bundle, scene, split)
+    expected = share * accuracy + (1 - share) * trained.evidence.expected_oa
+    assert mean_confidence(trained.bundle, scene, ~split.train) == pytest.approx(expected, abs=0.01)
 
 
 def test_without_validation_pixels_confidence_is_the_accuracy_to_expect(scene):
     split = make_split(field_labels(), "per-class:12:val=0")
     assert split.n_validation == 0
     trained = fit(scene, split, short(steps=60))
-    logits = Predictor(trained.bundle).whole_scene_logits(scene)
-    shares = np.exp(logits - logits.max(0))
-    confidence = (shares / shares.sum(0)).max(0)[~split.train].mean()
+    confidence = mean_confidence(trained.bundle, scene, ~split.train)
     assert confidence == pytest.approx(trained.evidence.expected_oa, abs=0.01)
 
 
@@ -276,6 +272,18 @@ def test_where_nothing_tells_logits_stay_as_they_are(scene, model):
     trained = fit(scene, few, short(model, 4, propagation=0.0))
     assert trained.bundle.temperature == 1.0
     assert trained.evidence is None
+
+
+def mean_confidence(bundle, scene, where):
+    """Mean of the greatest probability of pixels (rows, cols)."""
+    logits = Predictor(bundle).whole_scene_logits(scene)
+    shares = np.exp(logits - logits.max(0))
+    return (shares / shares.sum(0)).max(0)[where].mean()
+
+
+def validation_accuracy(bundle, scene, split):
+    found = Predictor(bundle).whole_scene_logits(scene).argmax(0) + 1
+    return (found == split.labels)[split.validation].mean()
 
 
 def temperature_at_validation_pixels(bundle, scene, split):
@@ -311,9 +319,11 @@ class TestValidationPixelsLearntInTheEnd:
         with pytest.raises(KeyboardInterrupt):
             fit(scene, split, settings, checkpoint=tmp_path, progress=stop_at(self.HELD_BACK))
         before = load_model(tmp_path / "model.safetensors")
-        assert fit(scene, split, settings).bundle.temperature == pytest.approx(
-            temperature_at_validation_pixels(before, scene, split), rel=0.011
-        )
+        trained = fit(scene, split, settings)
+        accuracy = validation_accuracy(before, scene, split)
+        assert mean_confidence(
+            trained.bundle, scene, ~(split.train | split.validation)
+        ) == pytest.approx((accuracy + trained.evidence.expected_oa) / 2, abs=0.01)
 
     @pytest.mark.parametrize(
         ("model", "changes"),

@@ -99,7 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         _drop_stdout()  # it may be what failed, and would again when Python ends
         _leave(f"{type(error).__name__}: {error}", 1, debug)
-    except (MemoryError, RuntimeError) as error:
+    # A library that finds no memory may give a SystemError.
+    except (MemoryError, RuntimeError, SystemError) as error:
         _leave(f"{type(error).__name__}: {error}", 1, debug)
 
 

@@ -25,6 +25,7 @@ from hsifcn.training.scenes import LabelledScene
 # Chosen on halves of four scenes other than Indian Pines; see docs/ideas.md.
 SHRINKAGE = 0.5
 MAX_PIXELS = 20_000  # of the labelled ones
+NEVER = -1e6  # score of a class that must not be chosen
 WINDOWS = 5  # along each side of a scene, whose neighbours show the noise
 
 Floats = npt.NDArray[np.float32]
@@ -51,11 +52,10 @@ def fit_spectral_classifier(
     Returns
     -------
     SpectralClassifier or None
-        None where a class holds no labelled pixel, or no two neighbours show the noise.
+        None where no two neighbours show the noise. A class without a labelled pixel is never
+        chosen.
     """
     spectra, targets, groups = labelled_spectra(labelled, bands, unit_length)
-    if len(np.unique(targets)) < classes:
-        return None
     noise = noise_covariance(labelled, bands, unit_length)
     if noise is None:
         return None
@@ -71,11 +71,11 @@ def fit_spectral_classifier(
 
     final = fit(np.ones(len(targets), bool))
     # What all classes have in common decides nothing, and would cost digits.
-    common, expected = final.directions.mean(axis=1), left_out_accuracy(fit, features, pixels)
+    common, seen = final.directions.mean(axis=1), np.isfinite(final.offsets)
     return SpectralClassifier(
         directions.T @ (final.directions - common[:, None]),
-        final.offsets - final.offsets.mean(),
-        expected,
+        np.where(seen, final.offsets - final.offsets[seen].mean(), NEVER),
+        left_out_accuracy(fit, features, pixels),
     )
 
 

@@ -55,7 +55,7 @@ from hsifcn.training.scenes import (
 from hsifcn.training.settings import TrainOptions
 from hsifcn.training.sources import Source, make_objective, open_source
 from hsifcn.training.spectral_classifier import fit_spectral_classifier
-from hsifcn.training.temperature import fit_temperature_of_scene, pseudo_label_temperature
+from hsifcn.training.temperature import expected_elsewhere, fit_temperature_of_scene
 from hsifcn.training.transfer import initial_weights, origin, require_same_input
 
 HELD_BACK = 0.8  # share of the steps before which validation pixels are never trained on
@@ -159,26 +159,37 @@ def train(
     share_state(state, options.ranks)
     state.seconds += propagation.seconds
     run = Run(model, options, state, progress, saved)
+    trained = learn(run, labelled, scenes, pseudo_labels)
+    return replace(trained, evidence=pseudo_labels.evidence if pseudo_labels else None)
 
+
+def learn(
+    run: Run,
+    labelled: Sequence[LabelledScene],
+    scenes: Source,
+    pseudo_labels: PseudoLabelSets | None,
+) -> Trained:
+    """Train on labels and pseudo-labels, then calibrate.
+
+    Validation pixels choose and calibrate the model, so they are not trained on. Where labels are
+    propagated over whole scenes, they are held back for most of the steps only.
+    """
+    options, state = run.options, run.state
     expected_oa = pseudo_labels.evidence.expected_oa if pseudo_labels else float("nan")
-    # Validation pixels choose and calibrate the model, so they are not trained on. Where labels are
-    # propagated over whole scenes, they are held back for most of the steps only.
     learn_all = options.learn_validation and scenes.n_validation
     if pseudo_labels is None or not learn_all or not isinstance(scenes, WholeScenes):
         if pseudo_labels is not None:
             scenes = scenes.with_pseudo_labels(pseudo_labels.training)
         objective = train_until(run, options.steps, scenes)
         state.averaged.load_state_dict(state.best)
-        trained = finish(run, labelled, objective, objective, state.best_step, expected_oa)
-    else:
-        held_back_steps = round(HELD_BACK * options.steps)
-        if state.step < held_back_steps:
-            train_until(run, held_back_steps, scenes.with_pseudo_labels(pseudo_labels.training))
-        all_labels = scenes.with_validation().with_pseudo_labels(pseudo_labels.all_labels)
-        objective = train_until(run, options.steps, all_labels)
-        validation_objective = make_objective(scenes, model.spec, options)
-        trained = finish(run, labelled, objective, validation_objective, state.step, expected_oa)
-    return replace(trained, evidence=pseudo_labels.evidence if pseudo_labels else None)
+        return finish(run, labelled, objective, objective, state.best_step, expected_oa)
+    held_back_steps = round(HELD_BACK * options.steps)
+    if state.step < held_back_steps:
+        train_until(run, held_back_steps, scenes.with_pseudo_labels(pseudo_labels.training))
+    all_labels = scenes.with_validation().with_pseudo_labels(pseudo_labels.all_labels)
+    objective = train_until(run, options.steps, all_labels)
+    validation_objective = make_objective(scenes, run.model.spec, options)
+    return finish(run, labelled, objective, validation_objective, state.step, expected_oa)
 
 
 def labelled_scenes(dataset: Dataset, model: Bundle, options: TrainOptions) -> list[LabelledScene]:
@@ -390,7 +401,7 @@ def finish(
     state = run.state
     model = with_weights(run.model, state.averaged, objective)
     with Stopwatch() as watch:
-        elsewhere = pseudo_label_temperature(state.averaged, objective, expected_oa)
+        elsewhere = expected_elsewhere(state.averaged, objective, expected_oa)
         if validation_objective is not objective:
             state.averaged.load_state_dict(state.best)
         scores, targets = validation_objective.validation_scores(state.averaged)
