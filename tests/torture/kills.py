@@ -83,6 +83,14 @@ COMMANDS = {
     "train": Command(
         "train cube.npy -o out --steps 30 -q", ("out/*",), 100, weights, again=" --resume"
     ),
+    "train-resume": Command(
+        "train cube.npy -o out --steps 60 --inductive -q",
+        ("out/*",),
+        20,
+        weights,
+        again=" --resume",
+        resumed=" --resume",
+    ),
     "train-overwrite": Command(
         "train cube.npy -o old --steps 30 --seed 1 --overwrite -q", ("old/*",), 40, weights
     ),

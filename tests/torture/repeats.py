@@ -56,9 +56,9 @@ def _command(folder: Path, words: str, **environment: str) -> str:
 
 
 def _same(context: Context) -> Outcome:
-    """Two trainings and two maps, with one thread and with two."""
+    """Two trainings and two maps, with one, two and four threads; and a run that is reproduced."""
     outcome, base = Outcome(), prepare(context.folder / "base")
-    for threads in ("1", "2"):
+    for threads in ("1", "2", "4"):
         found = []
         for number in (1, 2):
             folder = shutil.copytree(base, context.folder / f"{threads}-{number}")
@@ -73,6 +73,7 @@ def _same(context: Context) -> Outcome:
             found.append((model, (folder / "m.npy").read_bytes(), told))
         for what, one, two in zip(("weights", "map", "figures"), *found, strict=True):
             outcome.case("" if one == two else f"{threads} threads: other {what}")
+        outcome.case(_command(folder, "reproduce out -q", OMP_NUM_THREADS=threads))
     return outcome
 
 
