@@ -34,7 +34,7 @@ from benchmarks.measuring import (
     safe_name,
     train_network,
 )
-from benchmarks.pages import DOCS, markdown_table, where_measured, write_page
+from benchmarks.pages import DOCS, counted, markdown_table, where_measured, write_page
 from benchmarks.scenes import scenes_with_labels
 from hsifcn.core.scene import Scene
 from hsifcn.data.splits import Split, make_split
@@ -281,8 +281,8 @@ def page(tasks: Sequence[Task], seeds: int) -> list[str]:
         "fields; the others test, 2 pixels or more away where fields are halved. Every contender "
         "starts from the same labels and weights.",
         "",
-        f"Means of {seeds} seeds, each of which draws the halves, the first labels and the "
-        f"weights; {where_measured()}. Printed by `python -m benchmarks.labelling --scenes DIR "
+        f"Means of {counted(seeds, 'seed')}, each of which draws the halves, the first labels and "
+        f"the weights; {where_measured()}. Printed by `python -m benchmarks.labelling --scenes DIR "
         f"--seeds {seeds} --write`.",
         "",
         "Labels needed for the OA that random labels reach in the last round:",

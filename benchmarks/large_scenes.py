@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.command import Figures, run_hsifcn
-from benchmarks.pages import DOCS, markdown_table, where_measured, write_page
+from benchmarks.pages import DOCS, markdown_table, where_measured, write_figures
 from benchmarks.rasters import indian_pines, write_header
 
 NOISE = 20.0  # standard deviation, in the scene's counts; its bands' own lie between 40 and 1000
@@ -155,21 +155,16 @@ def main() -> None:
         trained = training_rows(cube, given.steps)
         mapped = prediction_rows(cube, shape)
     lines = [
-        "# Large scenes",
-        "",
-        "Scenes of more than 65,536 pixels are trained on in crops, and every scene is mapped in "
-        "tiles, so that memory does not grow with the scene. `--max-memory` sets a ceiling.",
-        "",
         f"Measured on a mosaic of the bundled scene, {'x'.join(map(str, shape))}, int16, with "
         f"{where_measured()}; a fresh process a row; printed by `python -m benchmarks.large_scenes "
         "--write`. Peak memory and seconds are those of the whole process, from start to exit. Do "
         "not expect this accuracy elsewhere: the mosaic holds copies of one scene.",
         "",
-        f"## `hsifcn train -s random:0.01 --steps {given.steps}`",
+        f"### `hsifcn train -s random:0.01 --steps {given.steps}`",
         "",
         *markdown_table(["--max-memory", "plan", "peak MB", "OA %", "seconds"], trained),
         "",
-        "## `hsifcn predict`",
+        "### `hsifcn predict`",
         "",
         "Threads that wait for each other spin for a short time (brief) or until they go on "
         "(long, `OMP_WAIT_POLICY=active`).",
@@ -184,7 +179,7 @@ def main() -> None:
     ]
     print("\n".join(lines))
     if given.write:
-        write_page(PAGE, lines)
+        write_figures(PAGE, lines)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,11 @@ def where_measured() -> str:
     return f"{found['cores']} cores of {found['processor']}, torch {known['torch']}"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: 1 seed, 5 seeds."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def write_page(page: Path, lines: Sequence[str]) -> None:
     """Write a whole page."""
     page.write_text("\n".join(lines) + "\n", "utf-8")

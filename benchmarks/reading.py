@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.io import savemat
 
-from benchmarks.pages import DOCS, markdown_table, where_measured, write_page
+from benchmarks.pages import DOCS, markdown_table, where_measured, write_figures
 from benchmarks.rasters import write_header
 from hsifcn.core.scene import Scene, Window
 from hsifcn.io import open_scene
@@ -143,8 +143,6 @@ def main() -> None:
         ]
         matlab = list(matlab_rows(Path(name), given.gigabytes / 4))
     lines = [
-        "# Reading",
-        "",
         f"Scenes of {given.gigabytes:g} GB, int16, {BANDS} bands, read from the page cache in "
         f"strips of {STRIP} full rows, each given as one array (rows, cols, bands); with "
         f"{where_measured()}, NumPy {np.__version__}; GB/s, medians of {given.repeats} rounds; "
@@ -160,7 +158,7 @@ def main() -> None:
     ]
     print("\n".join(lines))
     if given.write:
-        write_page(PAGE, lines)
+        write_figures(PAGE, lines)
 
 
 if __name__ == "__main__":

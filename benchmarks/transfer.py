@@ -31,7 +31,7 @@ from benchmarks.measuring import (
     measure_cells,
     oa_and_aa,
 )
-from benchmarks.pages import DOCS, markdown_table, where_measured, write_page
+from benchmarks.pages import DOCS, counted, markdown_table, where_measured, write_page
 from benchmarks.rasters import LabelImage, indian_pines
 from hsifcn.core.errors import FailedError, HsifcnError
 from hsifcn.data.splits import Split, make_split
@@ -352,11 +352,11 @@ def main() -> None:
     lines = [
         "# Another scene, another day",
         "",
-        f"OA / AA in per cent, means of {given.seeds} seeds, on {where_measured()}; printed by "
-        "`python -m benchmarks.transfer --write`. Models learn from Indian Pines, or from a part "
-        "of it, and map another part, or the same ground after a change. Adapted: with `--adapt`; "
-        "SVM, random forest and patch CNN get the same adaptation. Only classes that training "
-        "knew count.",
+        f"OA / AA in per cent, means of {counted(given.seeds, 'seed')}, on {where_measured()}; "
+        "printed by `python -m benchmarks.transfer --write`. Models learn from Indian Pines, or "
+        "from a part of it, and map another part, or the same ground after a change. Adapted: with "
+        "`--adapt`; SVM, random forest and patch CNN get the same adaptation. Only classes that "
+        "training knew count.",
         "",
         *table(cells),
         "",

@@ -1,4 +1,4 @@
-"""The table of formats in ``docs/files.md``: a row a format, each with a test that exists."""
+"""Tables of files in the documentation: formats with their tests, and where DESIGN says to look."""
 
 from __future__ import annotations
 
@@ -37,3 +37,23 @@ def test_each_format_of_maps_has_a_row():
     for name, suffix in FORMATS_OF_MAPS.items():
         assert f"`{name}`" in table
         assert f"`{suffix}`" in table
+
+
+DESIGN = (ROOT / "DESIGN.md").read_text("utf-8")
+PLACES = DESIGN.partition("| question | answer |")[2].partition("\n\n")[0].splitlines()[2:]
+
+
+@pytest.mark.parametrize("line", PLACES, ids=[line.split("|")[1].strip() for line in PLACES])
+def test_design_answers_with_files_and_names_that_exist(line):
+    answers = re.findall(r"`([\w/]+\.py)`(?:: ((?:`[\w.]+`(?:, )?)+))?", line)
+    assert answers
+    for file, names in answers:
+        text = (ROOT / "hsifcn" / file).read_text("utf-8")
+        for name in re.findall(r"\w+", names):
+            assert re.search(rf"^ *(def |class ){name}\b|^{name}\b", text, re.MULTILINE)
+
+
+def test_design_reads_in_an_order_of_files_that_exist():
+    order = re.findall(r"`(\w+/\w+\.py)`", DESIGN.partition("read in this")[2].partition("\n\n")[0])
+    assert len(order) == 10
+    assert [file for file in order if not (ROOT / "hsifcn" / file).exists()] == []
