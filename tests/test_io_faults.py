@@ -6,6 +6,7 @@ and remedy.
 
 from __future__ import annotations
 
+import json
 import shutil
 import warnings
 
@@ -127,12 +128,16 @@ def claiming(path, shape):
     return path
 
 
-def filled(path, value):
-    """A Zarr array whose fill value is another."""
-    text = (path / "zarr.json").read_text()
-    assert '"fill_value": 0' in text
-    (path / "zarr.json").write_text(text.replace('"fill_value": 0', f'"fill_value": {value}'))
+def told(path, **values):
+    """A Zarr array whose metadata are others."""
+    metadata = json.loads((path / "zarr.json").read_text())
+    (path / "zarr.json").write_text(json.dumps(metadata | values))
     return path
+
+
+def no_chunks(path):
+    grid = {"name": "regular", "configuration": {"chunk_shape": [0, 5, 3]}}
+    return told(path, chunk_grid=grid)
 
 
 def claiming_npy(folder, shape):
@@ -245,7 +250,8 @@ FAULTS = {
         (lambda f: neon(f, Scale_Factor=-1.0), "the scale factor -1 of"),
     ],
     "a number out of range": [
-        (lambda f: filled(zarr_store(f), 2**70), "x.zarr cannot be read as Zarr"),
+        (lambda f: told(zarr_store(f), fill_value=2**70), "x.zarr cannot be read as Zarr"),
+        (lambda f: no_chunks(zarr_store(f)), "x.zarr tells of chunks without a pixel"),
     ],
     "missing part": [(lambda f: without_chunk(zarr_store(f)), "1 of 2 chunks")],
     "two cubes": [

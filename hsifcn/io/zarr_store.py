@@ -273,6 +273,8 @@ def _voxels(path: str, name: str, array: Any, axes: tuple[int, int, int] = (0, 1
     if dtype.kind not in "iuf" or dtype.itemsize > 8 or min(array.shape) < 1:
         where = f"{path}:{name}" if name else path
         raise UnreadableFileError(f"{where} holds {dtype}, or nothing; not real numbers")
+    if min(array.chunks) < 1:
+        raise UnreadableFileError(f"{path} tells of chunks without a pixel", "write it again")
     chunk = int(np.prod(array.chunks, dtype=object)) * dtype.itemsize
     if chunk > _LARGEST_CHUNK:
         raise UnreadableFileError(f"{path}:{name} is stored in chunks of {chunk / 1e9:.1f} GB")
