@@ -140,7 +140,7 @@ class Bundle:
         header = self._header()
         contiguous = {name: tensor.contiguous() for name, tensor in self.weights.items()}
         header = json.loads(json.dumps(header))  # as it will be read: keys of text, lists
-        header["checksum"] = _checksum(header, contiguous)
+        header["checksum"] = checksum_of(header, contiguous)
         metadata = {"hsifcn": json.dumps(header, sort_keys=True)}
         with atomic_write(path, overwrite=overwrite) as temporary:
             temporary.write_bytes(safetensors.torch.save(contiguous, metadata))
@@ -199,7 +199,7 @@ def load_model(path: str | os.PathLike[str]) -> Bundle:
                 "train one network: hsifcn train",
             )
         checksum = header.pop("checksum", None)  # older files have none
-        if checksum is not None and checksum != _checksum(header, weights):
+        if checksum is not None and checksum != checksum_of(header, weights):
             raise ValueError("its bytes are not those that were written: the checksum differs")
         return _from_header(header, weights)
     except _DAMAGE as error:
@@ -303,8 +303,8 @@ def _check_numbers(bundle: Bundle) -> None:
         raise ValueError("a colour is out of 0-255")
 
 
-def _checksum(header: dict[str, Any], weights: dict[str, Tensor]) -> str:
-    """SHA-256 of all that a bundle says, whatever the order of its tensors in the file."""
+def checksum_of(header: dict[str, Any], weights: dict[str, Tensor]) -> str:
+    """SHA-256 of a header and of tensors, whatever their order in a file."""
     digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for name in sorted(weights):
         digest.update(name.encode())

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from hsifcn.core.errors import FailedError, SettingError, UnreadableFileError
+from hsifcn.inference.bundle import checksum_of
 from hsifcn.io.files import atomic_write, utf8_path
 from hsifcn.models import ModelSpec, build
 from hsifcn.training.objectives import Objective
@@ -175,6 +176,7 @@ class Checkpoint:
         """Write the state, atomically."""
         header, tensors = saved_state(state)
         header["identity"] = self.identity
+        header["checksum"] = checksum_of(header, tensors)
         with atomic_write(self.folder / STATE, overwrite=True) as temporary:
             metadata = {"hsifcn": json.dumps(header, sort_keys=True)}
             temporary.write_bytes(safetensors.torch.save(tensors, metadata))
@@ -197,9 +199,11 @@ class Checkpoint:
             with utf8_path(path) as name, safetensors.safe_open(name, framework="pt") as file:
                 header = json.loads(file.metadata()["hsifcn"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            identity = header["identity"]
+            identity, checksum = header["identity"], header.pop("checksum", None)
         except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
             raise damaged from error
+        if checksum not in (None, checksum_of(header, tensors)):  # older files have none
+            raise damaged
         if json.dumps(identity) != json.dumps(self.identity, sort_keys=True):
             raise SettingError(
                 f"{self.folder} was left by a run with other settings or input",

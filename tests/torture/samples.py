@@ -233,6 +233,27 @@ def _of_run(folder: Path, name: str) -> Path:
     return folder / name
 
 
+def _checkpoint(folder: Path) -> Path:
+    checkpoint, state = _new_checkpoint(folder)
+    checkpoint.save(state)
+    return folder / "state.safetensors"
+
+
+def _new_checkpoint(folder: Path) -> tuple[Any, Any]:
+    """A checkpoint in a folder, and the state of a training that begins."""
+    from hsifcn.models import default_spec
+    from hsifcn.training.loop import Checkpoint, initial_state
+    from hsifcn.training.settings import default_options
+
+    spec = default_spec("hsifcn", 6, 3)
+    return Checkpoint(folder, {}), initial_state(spec, default_options("hsifcn"), {})
+
+
+def read_checkpoint(path: Path) -> None:
+    checkpoint, state = _new_checkpoint(path.parent)
+    assert checkpoint.load(state)
+
+
 SAMPLES = {
     "envi-header": Sample(_envi, read_scene, "x.hdr"),
     "envi-raster": Sample(_envi, read_scene),
@@ -255,6 +276,7 @@ SAMPLES = {
     "point-table": Sample(lambda f: _shapes(f, ".gpkg"), read_points),
     "class-names": Sample(_names, read_named),
     "model": Sample(lambda f: _of_run(f, "model.safetensors"), read_model),
+    "checkpoint": Sample(_checkpoint, read_checkpoint),
     "split": Sample(lambda f: _of_run(f, "split.npz"), read_a_split),
     "metrics": Sample(lambda f: _of_run(f, "metrics.json"), read_run),
 }
