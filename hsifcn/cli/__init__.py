@@ -99,8 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         _drop_stdout()  # it may be what failed, and would again when Python ends
         _leave(f"{type(error).__name__}: {error}", 1, debug)
-    # A library that finds no memory may give a SystemError.
-    except (MemoryError, RuntimeError, SystemError) as error:
+    # Without memory, C code may give a SystemError and a library may not be found.
+    except (MemoryError, RuntimeError, SystemError, ImportError) as error:
         _leave(f"{type(error).__name__}: {error}", 1, debug)
 
 
