@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import json
 import logging
 import re
 import runpy
@@ -11,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from cli_helpers import ROOT
+from page_reader import CHROMIUM, axe_source, opened_in_a_browser
 
 pytest.importorskip("mkdocs", reason="MkDocs is not installed: pip install -e '.[docs]'")
 pytest.importorskip("material", reason="its theme is not installed: pip install -e '.[docs]'")
@@ -91,3 +94,49 @@ def test_a_page_outside_of_the_nav_and_broken_links_end_the_build(tmp_path, capl
     assert re.search(r'not included in the "nav".*\n.*stray\.md', told)
     assert "'nowhere.md'" in told
     assert "'files.md#nowhere'" in told
+
+
+TOUR = """
+<script src="axe.min.js"></script>
+<script>
+// Judges this page, keeps what was found, goes on to the next page; the last one tells it all.
+const judge = () => axe.run(document, {iframes: false}).then((result) => {
+  const all = JSON.parse(sessionStorage.told || "[]"), next = NEXT;
+  const scheme = document.body.dataset.mdColorScheme, passed = result.passes.length;
+  const found = result.violations.map((rule) => [rule.id, rule.nodes.map((node) => node.html)]);
+  all.push({page: PAGE, scheme, passed, found});
+  sessionStorage.told = JSON.stringify(all);
+  if (next) { location.href = next; return; }
+  const told = document.createElement("pre");
+  told.id = "axe";
+  told.textContent = sessionStorage.told;
+  document.body.append(told);
+});
+addEventListener("load", () => setTimeout(judge, 300));
+</script>
+"""
+OTHER = {"light": "dark", "dark": "light"}
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium or google-chrome on PATH")
+@pytest.mark.slow
+@pytest.mark.parametrize(("scheme", "size"), [("default", "500,900"), ("slate", "1300,1000")])
+def test_everybody_can_read_every_page(site, tmp_path, scheme, size):
+    """axe-core finds nothing in any page, narrow or wide, light or dark."""
+    folder = tmp_path / "site"
+    shutil.copytree(site, folder, ignore=shutil.ignore_patterns("search"))  # its index takes long
+    (folder / "axe.min.js").write_text(axe_source(), "utf-8")
+    # The page of a missing address is drawn on a server only.
+    names = sorted(path.name for path in folder.glob("*.html") if path.name != "404.html")
+    for name, after in zip(names, [*names[1:], None], strict=True):
+        source = (folder / name).read_text("utf-8")
+        if scheme == "slate":  # what a dark desktop asks for becomes what this browser asks for
+            source = re.sub(r"(?<=prefers-color-scheme: )\w+", lambda m: OTHER[m[0]], source)
+        tour = TOUR.replace("NEXT", json.dumps(after)).replace("PAGE", json.dumps(name))
+        (folder / name).write_text(source.replace("</body>", tour + "</body>"), "utf-8")
+    shown = opened_in_a_browser(folder / names[0], tmp_path / "profile", size, patience=60_000)
+    told = json.loads(html.unescape(re.search(r'<pre id="axe">(.*?)</pre>', shown)[1]))
+    assert [page["page"] for page in told] == names
+    assert {page["scheme"] for page in told} == {scheme}
+    assert all(page["passed"] > 20 for page in told)
+    assert [(page["page"], page["found"]) for page in told if page["found"]] == []
