@@ -1,7 +1,11 @@
-"""The figures and the table of ``docs/how_it_works.md``: what skips and upsampling bring.
+r"""The figures and the table of ``docs/how_it_works.md``: what skips and upsampling bring.
 
-hsifcn train data/indian_pines_corrected.mat -s checkerboard:14:gap=3 -o runs/picture
-hsifcn train data/indian_pines_corrected.mat -s checkerboard:14:gap=3 -m fcn8s -o runs/fcn8s
+cd data
+hsifcn train indian_pines_corrected.mat -s checkerboard:14:gap=3 --class-names class_names.txt \
+    --wavelengths wavelengths_nm.txt -o ../runs/picture
+hsifcn train indian_pines_corrected.mat -s checkerboard:14:gap=3 --class-names class_names.txt \
+    --wavelengths wavelengths_nm.txt -m fcn8s -o ../runs/fcn8s
+cd ..
 python -m benchmarks.explanation runs/picture runs/fcn8s --write
 
 With --write the tables and the pictures in ``docs/figures`` are written anew.
@@ -20,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from PIL import Image
 
 from benchmarks.measuring import open_run
@@ -36,6 +41,7 @@ PAGE = DOCS / "how_it_works.md"
 UPSAMPLINGS = {"learned": "learned", "bilinear": "bilinear", "nearest": "cells repeated"}
 SHOWN = ("Corn-notill", "Soybean-mintill", "Woods", "Stone-Steel-Towers")
 INCHES, DPI = 7.5, 130
+RIM = [withStroke(linewidth=3.2, foreground="black")]  # of lines that are drawn over a scene
 STYLE: Any = {"font.size": 8, "axes.titlesize": 8, "text.parse_math": False}
 
 
@@ -109,7 +115,7 @@ def upsampling(one: Explanation) -> Figure:
 
 def sight(explanations: Sequence[Explanation], image: npt.NDArray[np.uint8]) -> Figure:
     """How far each network sees, to scale over the scene, beside a patch of 15 x 15 pixels."""
-    figure = Figure(figsize=(INCHES, 3.9), layout="constrained")
+    figure = Figure(figsize=(INCHES, 4.5), layout="constrained")
     row, col = image.shape[0] // 2, image.shape[1] // 2
     drawn = zip(figure.subplots(1, len(explanations), squeeze=False)[0], explanations, strict=True)
     for axes, one in drawn:
@@ -121,15 +127,18 @@ def sight(explanations: Sequence[Explanation], image: npt.NDArray[np.uint8]) -> 
         axes.imshow(image)
         extent = (col - reach, col + reach, row + reach, row - reach)
         axes.imshow(heat, extent=extent)
-        sides = {"#56B4E9": 15, "#009E73": found.side_of(0.9), "#CC79A7": found.allowed}
-        for colour, side in sides.items():
+        beyond = " (beyond the scene)" if found.allowed > max(image.shape) else ""
+        sides = {
+            "patch, 15 px": ("#56B4E9", 15),
+            f"90 % within {found.side_of(0.9)} px": ("#F0E442", found.side_of(0.9)),
+            f"layers allow {found.allowed} px{beyond}": ("#FF8AD8", found.allowed),
+        }
+        for label, (colour, side) in sides.items():
             corner = (col - side / 2, row - side / 2)
-            square = Rectangle(corner, side, side, fill=False, edgecolor=colour, linewidth=1.5)
-            axes.add_patch(square)
-        axes.set_title(
-            f"{one.record['model']}: patch 15 px (blue), 90 % within {found.side_of(0.9)} px "
-            f"(green),\nlayers allow {found.allowed} px (pink)"
-        )
+            style: Any = {"fill": False, "edgecolor": colour, "linewidth": 1.8, "label": label}
+            axes.add_patch(Rectangle(corner, side, side, path_effects=RIM, **style))
+        axes.set_title(one.record["model"])
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.01), frameon=False)
         axes.set(xlim=(0, image.shape[1]), ylim=(image.shape[0], 0), xticks=[], yticks=[])
     return figure
 
