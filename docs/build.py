@@ -5,6 +5,7 @@ MkDocs calls the functions named ``on_...`` as hooks.
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -12,13 +13,26 @@ from typing import Any
 
 import click
 
+import hsifcn
 from hsifcn.cli import COMMANDS, cli
 from hsifcn.models import MODELS, build, default_spec, geometry
 from hsifcn.models.flops import flops_per_pixel
 
 HERE = Path(__file__).parent
-HEAD = "# Commands\n\nWritten by `make docs` from the program's own help.\n"
+HEAD = """# Commands
+
+Written by `make docs` from the program's own help.
+
+The shell completes commands and options, with a line in its own start file:
+
+```sh
+eval "$(_HSIFCN_COMPLETE=bash_source hsifcn)"    # ~/.bashrc
+eval "$(_HSIFCN_COMPLETE=zsh_source hsifcn)"     # ~/.zshrc
+_HSIFCN_COMPLETE=fish_source hsifcn | source     # ~/.config/fish/completions/hsifcn.fish
+```
+"""
 FIGURES = re.compile(r"(?<=<!-- figures -->\n).*(?=<!-- end of figures -->)", re.DOTALL)
+FUNCTIONS = re.compile(r"(?<=<!-- functions -->\n).*(?=<!-- end of functions -->)", re.DOTALL)
 BANDS, CLASSES = 200, 16  # of Indian Pines
 SHOWN_PATCHES = (None, 5, 15, 31)
 
@@ -54,6 +68,20 @@ def models_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def functions() -> str:
+    """What each public name of the package takes, gives and raises, as its docstring tells."""
+    parts = []
+    for name in hsifcn.__all__:
+        thing = getattr(hsifcn, name)
+        bare = [p.replace(annotation=p.empty) for p in inspect.signature(thing).parameters.values()]
+        call = f"{name}{inspect.Signature(bare)}"
+        if len(call) > 90:
+            call = f"{name}(\n    " + ",\n    ".join(map(str, bare)) + ",\n)"
+        text = f"```text\n{call}\n\n{inspect.getdoc(thing)}\n```\n"
+        parts.append(f"### `{name}`\n\n{text}")
+    return "\n".join(parts)
+
+
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Let links that leave the documentation lead to the file in the repository, by name only."""
     return re.sub(r"\[([^\]]+)\]\(\.\./([^)]+)\)", r"\1 (`\2` in the repository)", markdown)
@@ -65,10 +93,12 @@ def on_post_page(output: str, **_: Any) -> str:
 
 
 def write_pages() -> None:
-    """Write ``commands.md`` and the table of ``models.md``."""
+    """Write ``commands.md``, the table of ``models.md`` and the functions of ``python.md``."""
     (HERE / "commands.md").write_text(commands_page(), "utf-8")
     models = HERE / "models.md"
     models.write_text(FIGURES.sub(lambda _: models_table(), models.read_text("utf-8")), "utf-8")
+    python = HERE / "python.md"
+    python.write_text(FUNCTIONS.sub(lambda _: functions(), python.read_text("utf-8")), "utf-8")
 
 
 def build_site(out: Path = HERE.parent / "site") -> None:

@@ -82,8 +82,14 @@ def test_every_command_has_help_with_examples(tmp_path, name):
     assert (done.code, done.err) == (0, "")
     assert f"Usage: hsifcn {name} " in done.out
     assert "Examples:\n" in done.out
+    assert "Other:\n" not in done.out  # each option has its group
     assert all(len(line) <= 80 for line in done.out.splitlines())
     assert 2 <= len(examples(name)) <= 3
+
+
+def test_the_shell_completes_commands(tmp_path):
+    asked = {"_HSIFCN_COMPLETE": "bash_complete", "COMP_WORDS": "hsifcn tr", "COMP_CWORD": "1"}
+    assert hsifcn(tmp_path, **asked).out == "plain,train\n"
 
 
 @pytest.mark.parametrize("name", COMMANDS)

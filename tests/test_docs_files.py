@@ -1,12 +1,14 @@
-"""Tables of files in the documentation: formats with their tests, and where DESIGN says to look."""
+"""What the docs list: formats with their tests, functions, and where DESIGN says to look."""
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
 import pytest
 
+import hsifcn
 from hsifcn.cli.predict import FORMATS as FORMATS_OF_MAPS
 from hsifcn.io import FORMATS, png
 
@@ -57,3 +59,10 @@ def test_design_reads_in_an_order_of_files_that_exist():
     order = re.findall(r"`(\w+/\w+\.py)`", DESIGN.partition("read in this")[2].partition("\n\n")[0])
     assert len(order) == 10
     assert [file for file in order if not (ROOT / "hsifcn" / file).exists()] == []
+
+
+@pytest.mark.parametrize("name", hsifcn.__all__)
+def test_each_public_function_is_described(name):
+    text = (ROOT / "docs" / "python.md").read_text("utf-8")
+    section = text.partition(f"### `{name}`\n")[2].partition("\n### ")[0]
+    assert inspect.getdoc(getattr(hsifcn, name)) in section, "run make docs"

@@ -135,7 +135,7 @@ def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Co
 GROUPS = {
     "Data": (
         *("label_paths", "label_field", "all_touched", "wavelengths", "class_names", "bands"),
-        *("keep_bad_bands", "nodata", "resample", "scene_path"),
+        *("keep_bad_bands", "nodata", "resample", "scene_path", "against", "folder"),
     ),
     "Split": ("recipe", "recipes", "learn_from", "split_path", "seed", "folds", "learning_curve"),
     "Sample": ("points", "design", "allocation", "minimum", "expected", "distance", "measure"),
@@ -177,7 +177,7 @@ GROUPS = {
             "quiet",
             "verbose",
         ),
-        *("min_size", "preview", "sheet", "as_json", "debug", "_click_default_help"),
+        *("min_size", "preview", "sheet", "tensorboard", "as_json", "debug", "_click_default_help"),
     ),
 }
 
