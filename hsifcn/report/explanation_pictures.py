@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from hsifcn.core import formats
 from hsifcn.report import page
 from hsifcn.report.explanation_charts import stride_name
 from hsifcn.report.quicklook import label_image
@@ -37,9 +36,9 @@ def depth_maps(
         if not record["stages"]:
             title = "The map"
         if told["oa"] is not None:
-            title += f": OA {formats.percent(told['oa'], 1)} %"
+            title += f": OA {page.percent_of(told['oa'])}"
             if told["boundary_oa"] is not None:
-                title += f", boundaries {formats.percent(told['boundary_oa'], 1)} %"
+                title += f", boundaries {page.percent_of(told['boundary_oa'])}"
         pictures.append(page.picture(label_image(explanation.labels_after(number), colours), title))
     if explanation.pixels.truth.any():
         truth = label_image(explanation.pixels.truth, colours)

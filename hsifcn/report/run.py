@@ -73,6 +73,7 @@ def write_run_report(
         "headline": _headline(metrics),
         "facts": _facts(metrics),
         **_leakage(metrics),
+        "interval_sentence": _interval_sentence(intervals),
         "per_class": _per_class(metrics.get("per_class") or {}, intervals.get("per_class") or {}),
         "confusion": build_confusion(metrics.get("confusion"), names),
         "confusion_sentence": confusion_sentence(metrics.get("confusion"), names),
@@ -252,6 +253,18 @@ def _confidence(calibration: Values) -> dict[str, Any] | None:
 def _at_most(probability: float) -> str:
     """A probability rounded down: as ``--min-confidence`` it keeps every pixel that is as sure."""
     return f"{math.floor(probability * 1e6) / 1e6:.6f}".rstrip("0").rstrip(".")
+
+
+def _interval_sentence(intervals: Values) -> str:
+    """What the intervals are, with that of the overall accuracy; nothing where it is unknown."""
+    if not intervals.get("oa"):
+        return ""
+    low, high = intervals["oa"]
+    return (
+        "The pixels of a field resemble each other, so the 95\u00a0% intervals count fields, not "
+        f"pixels: OA lies between {page.percent_of(low)} and {page.percent_of(high)}. A class of "
+        "few fields has a wide interval, one of a single field has none."
+    )
 
 
 def _per_class(per_class: Values, intervals: Values) -> Table | None:
