@@ -1,26 +1,26 @@
-"""What ``hsifcn predict`` does and tells where there are many scenes."""
+"""What ``hsifcn predict`` does where there are many scenes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hsifcn.cli.campaign_text import summary_text, tell_warnings
 from hsifcn.cli.options import Output
-from hsifcn.core import formats
 
 if TYPE_CHECKING:
     from hsifcn.inference.campaign.run import Campaign, Ways
     from hsifcn.inference.predict import PredictOptions
 
 FEW = 8  # scenes named one by one that are still mapped one after the other
-SHOWN = 20  # failed scenes that are told at the end
 
 
 @dataclass(frozen=True)
 class Asked:
-    """The options of ``hsifcn predict`` that tell what is made of each scene."""
+    """The options of ``hsifcn predict`` that tell what is made of each scene, and of all."""
 
     out: str | None
     suffix: str | None
@@ -30,6 +30,7 @@ class Asked:
     stac: bool
     wavelengths: str | None
     nodata: float | None
+    mosaic: str | None = None
 
 
 def is_campaign(paths: Sequence[str], out: str | None, ways: Ways) -> bool:
@@ -55,12 +56,15 @@ def predict_many(output: Output, paths: Sequence[str], asked: Asked, ways: Ways)
     from hsifcn.core.errors import FailedError
     from hsifcn.inference.campaign.run import map_scenes
 
+    if asked.mosaic is not None:
+        asked = with_confidence(output, asked, ways)
     campaign = make_campaign(paths, asked)
+    check_mosaic(campaign, asked.mosaic)
     output.message(f"model: {campaign.model}")
     with scenes_progress(output) as on_entry:
         summary = map_scenes(campaign, ways, output.message, on_entry)
     tell_warnings(output, summary)
-    output.result(summary_text(summary, campaign.folder), summary)
+    show(output, summary, campaign.folder, asked.mosaic, overwrite=asked.options.overwrite)
     failed = summary["totals"]["failed"]
     if failed:
         raise FailedError(
@@ -69,18 +73,47 @@ def predict_many(output: Output, paths: Sequence[str], asked: Asked, ways: Ways)
         )
 
 
+def with_confidence(output: Output, asked: Asked, ways: Ways) -> Asked:
+    """Have the confidence written by which a mosaic is made; SettingError where none can be.
+
+    Where maps are there without it, the others are made as these are.
+    """
+    from hsifcn.core.errors import SettingError
+    from hsifcn.inference.campaign.manifest import read_records
+    from hsifcn.inference.campaign.mosaic import PLACED
+
+    if ways.shard is not None:
+        raise SettingError(
+            "--mosaic joins the maps of all shards",
+            "give the shards --confidence, and --assemble the --mosaic",
+        )
+    if asked.suffix not in (None, *PLACED):
+        raise SettingError(f"{asked.suffix} has no place for a georeference", "add -f gtiff")
+    records = read_records(Path(asked.out or "."))
+    without = any(r.entries and not r.header["options"].get("confidence") for r in records)
+    if asked.options.confidence or (without and not asked.options.overwrite):
+        return asked
+    output.message("--mosaic writes the confidence of each map, too: it decides overlaps")
+    return replace(asked, options=replace(asked.options, confidence=True))
+
+
 def make_campaign(paths: Sequence[str], asked: Asked) -> Campaign:
     """Make out model and scenes; see ``targets.choose_targets``."""
     from hsifcn.core.errors import SettingError
     from hsifcn.inference.bundle import load_model
+    from hsifcn.inference.campaign.mosaic import is_mosaic
     from hsifcn.inference.campaign.run import Campaign
     from hsifcn.inference.campaign.scene_list import expand, make_tasks
     from hsifcn.inference.targets import choose_model, choose_polygons, is_model
+    from hsifcn.io.table import is_raster
 
-    scenes = expand(paths[1:] if paths and is_model(paths[0]) else paths)
+    named = expand(paths[1:] if paths and is_model(paths[0]) else paths)
+    scenes = [(scene, found) for scene, found in named if not (found and is_mosaic(Path(scene)))]
     if not scenes:
         raise SettingError("no scene is named", "name scenes, a folder, a pattern or @list.txt")
     folder = Path(asked.out or ".")
+    if not folder.is_dir() and (folder.exists() or is_raster(str(folder))):
+        raise SettingError(f"-o {folder} is one file for many scenes", "name a folder")
     suffix = asked.suffix or ".img"
     polygons = asked.polygons is not None
     tasks = make_tasks(scenes, folder, suffix, polygons=polygons)
@@ -101,7 +134,51 @@ def make_campaign(paths: Sequence[str], asked: Asked) -> Campaign:
     )
 
 
-def assemble(output: Output, paths: Sequence[str], out: str | None) -> None:
+def check_mosaic(campaign: Campaign, mosaic: str | None) -> None:
+    """Raise, before the work starts, where a mosaic would replace what it may not."""
+    from hsifcn.core.errors import UnreadableFileError
+    from hsifcn.inference.campaign.run import wanted_mosaic
+    from hsifcn.inference.targets import raster_files
+    from hsifcn.io.files import mark_input, require_folder
+
+    if mosaic is None:
+        return
+    path = mosaic_path(mosaic, campaign.folder)
+    if path.parent.absolute() != campaign.folder.absolute():
+        require_folder(path)
+    mark_input(campaign.model)
+    for task in campaign.tasks:
+        with suppress(UnreadableFileError):  # which is told when it is mapped
+            mark_input(*raster_files(task.scene))
+    wanted = wanted_mosaic(path, campaign.header(), overwrite=campaign.options.overwrite)
+    wanted.require_free()
+    wanted.require_apart([Path(task.map) for task in campaign.tasks])
+
+
+def mosaic_path(mosaic: str, folder: Path) -> Path:
+    """The file of the mosaic: as named, else in the folder of the maps."""
+    from hsifcn.inference.campaign.mosaic import NAME
+
+    return Path(mosaic) if mosaic else folder / NAME
+
+
+def show(
+    output: Output, summary: dict[str, Any], folder: Path, mosaic: str | None, *, overwrite: bool
+) -> None:
+    """Print a summary, with the mosaic where one is wanted; without it too if that cannot be."""
+    from hsifcn.inference.campaign.run import add_mosaic
+
+    try:
+        if mosaic is not None:
+            path = mosaic_path(mosaic, folder)
+            add_mosaic(summary, folder, path, overwrite=overwrite, tell=output.message)
+    finally:
+        output.result(summary_text(summary, folder), summary)
+
+
+def assemble(
+    output: Output, paths: Sequence[str], out: str | None, mosaic: str | None, *, overwrite: bool
+) -> None:
     """Tell what shards did, and what is missing; exit code 1 where something is."""
     from hsifcn.core.errors import FailedError, SettingError
     from hsifcn.inference.campaign import run
@@ -111,7 +188,8 @@ def assemble(output: Output, paths: Sequence[str], out: str | None) -> None:
             "--assemble takes the folder of the maps alone", "hsifcn predict --assemble -o maps"
         )
     summary = run.assemble(Path(out))
-    output.result(summary_text(summary, Path(out)), summary)
+    tell_warnings(output, summary)
+    show(output, summary, Path(out), mosaic, overwrite=overwrite)
     totals = summary["totals"]
     if summary["missing_shards"]:
         numbers = ",".join(map(str, summary["missing_shards"]))
@@ -122,43 +200,3 @@ def assemble(output: Output, paths: Sequence[str], out: str | None) -> None:
             f"{totals['failed']} failed",
             "give the command of the shards again, with --retry-failed for those that failed",
         )
-
-
-def tell_warnings(output: Output, summary: dict[str, Any]) -> None:
-    """Tell how many scenes were mapped with warnings; which, with ``--verbose``."""
-    told = summary["warnings"]
-    for entry in told:
-        for warning in entry["warnings"]:
-            output.detail(f"warning: {entry['scene']}: {warning}")
-    if told and not output.verbose:
-        output.message(
-            f"warning: mapped with warnings: {len(told)} of the scenes; --verbose tells which"
-        )
-
-
-def summary_text(summary: dict[str, Any], folder: Path) -> str:
-    """Pixels of each class in all maps, what became of the scenes, and where the maps are."""
-    from hsifcn.cli.progress import cause_line
-    from hsifcn.cli.tables import counts_table
-
-    totals = summary["totals"]
-    parts = [f"mapped {totals['mapped']}"]
-    parts += [
-        f"{key.replace('_', ' ')} {totals[key]}"
-        for key in ("failed", "left_out", "missing")
-        if totals[key]
-    ]
-    lines = [f"scenes {totals['scenes']}: {', '.join(parts)}"]
-    if totals["pixels"]:
-        lines = [counts_table(totals["counts"], summary["class_names"]), "", *lines]
-    for name, title in (("failed", "failed"), ("left_out", "left out")):
-        told = summary[name]
-        lines += [f"{title}: {cause_line(entry)}" for entry in told[:SHOWN]]
-        if len(told) > SHOWN:
-            lines.append(f"{title}: {len(told) - SHOWN} more in {folder / 'summary.json'}")
-    missing = summary["missing"]
-    lines += [f"missing: {name}" for name in missing[:SHOWN]]
-    if len(missing) > SHOWN:
-        lines.append(f"missing: {len(missing) - SHOWN} more in {folder / 'summary.json'}")
-    lines.append(f"maps: {folder} ({formats.seconds(totals['seconds'])} of work)")
-    return "\n".join(lines)

@@ -153,7 +153,7 @@ GROUPS = {
         ),
         *("quick", "refine", "adapt", "approximate", "precision", "device", "max_memory"),
     ),
-    "Many scenes": ("workers", "shard", "assemble", "scheduler", "retry_failed"),
+    "Many scenes": (*("workers", "shard", "assemble", "scheduler", "retry_failed", "mosaic"),),
     "Output": (
         *(
             "out",

@@ -25,7 +25,7 @@ FORMATS = {"envi": ".img", "gtiff": ".tif", "npy": ".npy", "mat": ".mat", "png":
 @opt.command(
     "predict",
     "predict runs/cube other.hdr -o other_map.img --probabilities",
-    "predict runs/cube 'flights/*.hdr' -o maps --max-memory 4G",
+    "predict runs/cube 'flights/*.hdr' -o maps --max-memory 4G --mosaic",
 )
 @click.argument("paths", nargs=-1, metavar="[MODEL] [SCENE...]")
 @click.option("-o", "--out", metavar="OUT", help="File for one scene, folder for several.")
@@ -55,6 +55,7 @@ def command(
     stac: bool,
     ways: Ways,
     assemble: bool,
+    mosaic: str | None,
     wavelengths: str | None,
     nodata: float | None,
 ) -> None:
@@ -70,9 +71,11 @@ def command(
 
     suffix = FORMATS[form] if form else None
     if assemble:
-        campaign.assemble(output, paths, out)
-    elif campaign.is_campaign(paths, out, ways):
-        asked = campaign.Asked(out, suffix, options, polygons, min_size, stac, wavelengths, nodata)
+        campaign.assemble(output, paths, out, mosaic, overwrite=options.overwrite)
+    elif mosaic is not None or campaign.is_campaign(paths, out, ways):
+        asked = campaign.Asked(
+            out, suffix, options, polygons, min_size, stac, wavelengths, nodata, mosaic
+        )
         if preview:
             raise click.UsageError("--preview shows one map; leave it out for many scenes")
         campaign.predict_many(output, paths, asked, ways)

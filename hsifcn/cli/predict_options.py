@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import fields
 from typing import Any
 
 import click
@@ -47,41 +48,18 @@ def map_options(command: opt.Command) -> opt.Command:
         opt.overwrite,
     )  # fmt: skip
     @functools.wraps(command)
-    def wrapper(
-        *arguments: Any,
-        adapt: bool,
-        confidence: bool,
-        probabilities: bool,
-        min_confidence: float,
-        refine: str,
-        approximate: bool,
-        resample: bool,
-        precision: str,
-        max_memory: int | None,
-        device: str,
-        overwrite: bool,
-        **others: Any,
-    ) -> Any:
+    def wrapper(*arguments: Any, **given: Any) -> Any:
         from hsifcn.core.process import ask_for_huge_pages, load_torch
 
         ask_for_huge_pages()  # before PyTorch is loaded
         load_torch()
         from hsifcn.inference.predict import PredictOptions
 
+        given["device"] = opt.choose_device(given["device"])
         options = PredictOptions(
-            device=opt.choose_device(device),
-            refine=refine,
-            approximate=approximate,
-            resample=resample,
-            adapt=adapt,
-            precision=precision,
-            confidence=confidence,
-            probabilities=probabilities,
-            min_confidence=min_confidence,
-            max_memory=max_memory,
-            overwrite=overwrite,
+            **{field.name: given.pop(field.name) for field in fields(PredictOptions)}
         )
-        return command(*arguments, options=options, **others)
+        return command(*arguments, options=options, **given)
 
     return wrapper
 
@@ -107,6 +85,11 @@ def campaign_options(command: opt.Command) -> opt.Command:
         ),
         click.option(
             "--retry-failed", is_flag=True, help="Try scenes again that failed in an earlier run."
+        ),
+        click.option(
+            "--mosaic", is_flag=False, flag_value="", metavar="[FILE]",
+            help="Join all maps in one raster (.tif, or .vrt that names them), by the highest "
+            "confidence where they overlap; OUT/mosaic.tif without FILE.",
         ),
     )  # fmt: skip
     @functools.wraps(command)

@@ -105,14 +105,19 @@ def paragraph(text: str) -> str:
     return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
-def counts_table(counts: Sequence[int], class_names: Sequence[str]) -> str:
-    """Pixels left unclassified, and of each class."""
+def counts_table(
+    counts: Sequence[int], class_names: Sequence[str], hectares: Sequence[float] | None = None
+) -> str:
+    """Pixels left unclassified, and of each class; with hectares, these too and a total."""
     total = sum(counts)
-    return table(
-        ("class", "pixels", "%"),
-        [
-            (name, f"{count:,}", formats.percent(count / total, 1))
-            for name, count in zip(("unclassified", *class_names), counts, strict=True)
-            if count
-        ],
-    )
+    names = ("unclassified", *class_names)
+    areas = hectares or [0.0] * len(names)
+    rows = [
+        [name, f"{count:,}", formats.percent(count / total, 1), f"{area:,.1f}"]
+        for name, count, area in zip(names, counts, areas, strict=True)
+        if count
+    ]
+    if hectares is None:
+        return table(("class", "pixels", "%"), [row[:3] for row in rows])
+    rows.append(["total", f"{total:,}", "100.0", f"{sum(areas):,.1f}"])
+    return table(("class", "pixels", "%", "hectares"), rows)

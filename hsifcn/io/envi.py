@@ -25,7 +25,7 @@ from hsifcn.core.errors import (
     SettingError,
     UnreadableFileError,
 )
-from hsifcn.core.scene import Window
+from hsifcn.core.scene import Grid, Window
 from hsifcn.io.affine import calibrated
 from hsifcn.io.classes import unlabel
 from hsifcn.io.envi_header import EnviHeader, format_header, read_header
@@ -120,6 +120,12 @@ def open_scene(path: str, variable: str | None) -> FileScene:
         scale_factor=header.number("reflectance scale factor"),
     )
     return _calibrated(scene, header)
+
+
+def open_map(path: str) -> tuple[RawArray, Grid | None]:
+    """The voxels of a raster, classified or not, to be read in windows, and where it lies."""
+    header, voxels = _open(Path(path))
+    return voxels, read_grid(header)
 
 
 def read_labels(path: str, variable: str | None) -> GivenLabels:

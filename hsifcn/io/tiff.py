@@ -162,6 +162,12 @@ def open_checked_scene(path: str) -> FileScene:
     return unpacked(scene, product.gains, product.offsets, product.units)
 
 
+def open_map(path: str) -> tuple[TiffArray, Grid | None]:
+    """The voxels of a raster of ours, to be read in windows, and where it lies."""
+    with _dataset(path) as dataset:
+        return _voxels(dataset, path), _grid(dataset, path)
+
+
 def read_labels(path: str, variable: str | None) -> GivenLabels:
     """Read a GeoTIFF of one band as labels, with its colour table and category names.
 

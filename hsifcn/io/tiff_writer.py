@@ -26,7 +26,7 @@ from hsifcn.io.files import printable
 from hsifcn.io.qgis_style import raster_style, xml_text
 from hsifcn.io.writer import RasterSpec, RasterWriter
 
-_GDAL_TYPES = {
+GDAL_TYPES = {
     **{"uint8": "Byte", "int8": "Int8", "uint16": "UInt16", "int16": "Int16"},
     **{"uint32": "UInt32", "int32": "Int32", "uint64": "UInt64", "int64": "Int64"},
     **{"float32": "Float32", "float64": "Float64"},
@@ -38,15 +38,13 @@ _CACHE = 64 * 2**20  # bytes of blocks that GDAL may keep
 
 def create(spec: RasterSpec) -> RasterWriter:
     """Write a raster as GeoTIFF, with a style for QGIS if it is a classified map."""
-    if spec.dtype.name not in _GDAL_TYPES:
+    if spec.dtype.name not in GDAL_TYPES:
         raise SettingError(f"a GeoTIFF cannot hold {spec.dtype}", "write .npy instead")
     if printable(str(spec.path.absolute())) != str(spec.path.absolute()):
         raise SettingError(
             f"{spec.path} cannot be written as GeoTIFF: its path is not UTF-8", "write .img instead"
         )
-    if printable(str(spec.path.absolute())) != str(spec.path.absolute()):
-        raise SettingError(f"a GeoTIFF cannot lie at {spec.path}: GDAL wants UTF-8", "write .img")
-    wkt = _known_crs(spec.grid)
+    wkt = known_crs(spec.grid)
 
     def convert(raw: Path, target: Path) -> None:
         _convert(_describe(spec, wkt, raw), target, is_map=bool(spec.class_names))
@@ -60,7 +58,7 @@ def create(spec: RasterSpec) -> RasterWriter:
     )
 
 
-def _known_crs(grid: Grid | None) -> str | None:
+def known_crs(grid: Grid | None) -> str | None:
     """The CRS in GDAL's words; None, with a warning, where GDAL does not understand it."""
     if grid is None or grid.crs is None:
         return None
@@ -73,8 +71,8 @@ def _known_crs(grid: Grid | None) -> str | None:
     return known
 
 
-def _describe(spec: RasterSpec, wkt: str | None, raw: Path) -> str:
-    """A virtual raster (GDAL's VRT) over the raw voxels, with all that the final file will tell."""
+def virtual_raster(spec: RasterSpec, wkt: str | None) -> ElementTree.Element:
+    """A virtual raster (GDAL's VRT) of the size and at the place of a raster, without bands."""
     rows, cols = spec.shape[:2]
     root = ElementTree.Element("VRTDataset", rasterXSize=str(cols), rasterYSize=str(rows))
     if wkt is not None:
@@ -83,13 +81,20 @@ def _describe(spec: RasterSpec, wkt: str | None, raw: Path) -> str:
         a, b, c, d, e, f = spec.grid.transform
         text = ", ".join(repr(float(value)) for value in (c, a, b, f, d, e))
         ElementTree.SubElement(root, "GeoTransform").text = text
+    return root
+
+
+def _describe(spec: RasterSpec, wkt: str | None, raw: Path) -> str:
+    """A virtual raster (GDAL's VRT) over the raw voxels, with all that the final file will tell."""
+    cols = spec.shape[1]
+    root = virtual_raster(spec, wkt)
     names = spec.band_names or (("class",) if spec.class_names else ())
     size = spec.dtype.itemsize
     for i in range(spec.bands):
         band = ElementTree.SubElement(
             root,
             "VRTRasterBand",
-            dataType=_GDAL_TYPES[spec.dtype.name],
+            dataType=GDAL_TYPES[spec.dtype.name],
             band=str(i + 1),
             subClass="VRTRawRasterBand",
         )
@@ -98,7 +103,7 @@ def _describe(spec: RasterSpec, wkt: str | None, raw: Path) -> str:
         if spec.nodata is not None:
             ElementTree.SubElement(band, "NoDataValue").text = f"{spec.nodata:.17g}"
         if spec.class_names:
-            _add_classes(band, spec)
+            add_classes(band, spec)
         ElementTree.SubElement(band, "SourceFilename", relativetoVRT="0").text = str(raw.absolute())
         ElementTree.SubElement(band, "ImageOffset").text = str(i * size)
         ElementTree.SubElement(band, "PixelOffset").text = str(spec.bands * size)
@@ -106,7 +111,7 @@ def _describe(spec: RasterSpec, wkt: str | None, raw: Path) -> str:
     return ElementTree.tostring(root, encoding="unicode")
 
 
-def _add_classes(band: ElementTree.Element, spec: RasterSpec) -> None:
+def add_classes(band: ElementTree.Element, spec: RasterSpec) -> None:
     """Palette, category names, and the same again as the attribute table that ArcGIS reads.
 
     The first two count from 0 without gaps: rasters of codes that are larger have the table alone.

@@ -32,6 +32,7 @@ from hsifcn.inference.predict import PredictOptions, map_matched
 from hsifcn.inference.predict_run import find_earlier, predict_to_file, request_of
 from hsifcn.inference.targets import mark_inputs_of
 from hsifcn.io import open_scene
+from hsifcn.io.crs import pixel_area
 from hsifcn.io.files import safe_inputs
 
 # Status of answers that are no entries: this worker can do no task, this scene is to be mapped in
@@ -248,4 +249,4 @@ def _write(
     remove_parts(path)  # not before: a scene may be cut a second time, when a worker is lost
     if job.stac:
         write_map_item(bundle, scene, result)
-    return result
+    return {**result, "pixel_area": pixel_area(scene.grid)}

@@ -62,6 +62,11 @@ class Record:
         return Shard(int(match[1]), int(match[2])) if match else None
 
 
+def digest_of(values: Mapping[str, Any]) -> str:
+    """A digest of plain values, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
 def manifest_name(shard: Shard | None) -> str:
     """The name of the manifest of all scenes, or of a shard."""
     if shard is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,25 +15,29 @@ from hsifcn.core.errors import FailedError
 from hsifcn.core.process import FREE_SHARE, free_memory, usable_cores
 from hsifcn.inference.bundle import Bundle
 from hsifcn.inference.campaign.dask_cluster import on_cluster
-from hsifcn.inference.campaign.job import UNFIT, Job, own_versions
+from hsifcn.inference.campaign.job import UNFIT, Job, load_once, model_state, own_versions
 from hsifcn.inference.campaign.manifest import (
     DONE,
     FAILED,
     LEFT_OUT,
     Entry,
     Manifest,
+    digest_of,
     finished,
     merged_entries,
     open_manifest,
     require_manifests,
 )
+from hsifcn.inference.campaign.mosaic import Mosaic, make_mosaic
 from hsifcn.inference.campaign.processes import choose_workers, in_processes
 from hsifcn.inference.campaign.scene_list import Shard, Task
 from hsifcn.inference.predict import PredictOptions
 from hsifcn.io.files import read_text, write_json
+from hsifcn.io.table import naming_file
 
 SUMMARY = "summary.json"
 
+Tell = Callable[[str], None]
 OnEntry = Callable[[Entry, int, int], None]  # an entry, how many are finished, how many there are
 
 
@@ -118,9 +122,7 @@ class Ways:
     retry_failed: bool = False
 
 
-def map_scenes(
-    campaign: Campaign, ways: Ways, tell: Callable[[str], None], on_entry: OnEntry
-) -> dict[str, Any]:
+def map_scenes(campaign: Campaign, ways: Ways, tell: Tell, on_entry: OnEntry) -> dict[str, Any]:
     """Map what is not mapped yet, and give the summary of all scenes of this run.
 
     Parameters
@@ -197,9 +199,7 @@ def make_job(campaign: Campaign, header: dict[str, Any], manifest: Manifest) -> 
     )
 
 
-def run(
-    job: Job, tasks: Sequence[Task], ways: Ways, tell: Callable[[str], None]
-) -> Generator[Entry]:
+def run(job: Job, tasks: Sequence[Task], ways: Ways, tell: Tell) -> Generator[Entry]:
     """Run tasks on a cluster, or in processes here that share cores and memory."""
     if not tasks:
         return
@@ -226,8 +226,9 @@ def summary_of(
         ``maps`` (results of ``predict_to_file``), ``failed`` and ``left_out`` (scene, map, cause,
         worker),
         ``missing`` (names of maps), ``warnings`` (scene, warnings), ``totals`` (scenes, mapped,
-        failed, left_out, missing, pixels, counts, seconds), ``model``, ``model_sha256``,
-        ``class_names``, ``options``.
+        failed, left_out, missing, pixels, counts, hectares, seconds), ``model``, ``model_sha256``,
+        ``class_names``, ``options``. Hectares are those of ``counts``; None unless all maps have a
+        CRS in metres.
     """
     found = [entries[name] for name in maps if name in entries]
     done = [entry for entry in found if entry["status"] == DONE]
@@ -258,15 +259,59 @@ def summary_of(
             "missing": len(missing),
             "pixels": int(counts.sum()),
             "counts": counts.tolist(),
+            "hectares": hectares_of([entry["result"] for entry in done]),
             "seconds": sum(entry["result"]["seconds"] for entry in done),
         },
         **{key: header[key] for key in ("model", "model_sha256", "class_names", "options")},
     }
 
 
+def hectares_of(results: Sequence[dict[str, Any]]) -> list[float] | None:
+    """Hectares without a class, then of each class, of all maps; None where one does not tell."""
+    areas = [result.get("pixel_area") for result in results]
+    if not results or None in areas:
+        return None
+    counts = np.array([result["counts"] for result in results], np.float64)
+    hectares: list[float] = (np.array(areas, np.float64) @ counts / 1e4).tolist()
+    return hectares
+
+
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:
     """Write a summary beside the maps; their own records hold what each gave."""
     write_json(folder / SUMMARY, {key: summary[key] for key in summary if key != "maps"})
+
+
+def wanted_mosaic(path: Path, header: Mapping[str, Any], *, overwrite: bool) -> Mosaic:
+    """The mosaic of a campaign whose header or summary is given."""
+    campaign = digest_of({key: header[key] for key in ("model_sha256", "options")})
+    return Mosaic(path, campaign, overwrite)
+
+
+def add_mosaic(
+    summary: dict[str, Any], folder: Path, path: Path, *, overwrite: bool, tell: Tell
+) -> None:
+    """Make the mosaic of the maps of a summary, and tell of it there and in ``summary.json``.
+
+    Raises
+    ------
+    HsifcnError
+        There is no mosaic; see ``make_mosaic``.
+    """
+    maps = [folder / Path(result["map"]).name for result in summary["maps"]]
+    if not maps:
+        raise FailedError("there is no mosaic: no scene is mapped", "see what is told above")
+    model = summary["model"]
+    with naming_file(model):
+        bundle = load_once(model, summary["model_sha256"], model_state(model))
+    done = make_mosaic(
+        wanted_mosaic(path, summary, overwrite=overwrite),
+        maps,
+        bundle,
+        confident=summary["options"]["confidence"],
+        tell=tell,
+    )
+    summary["mosaic"] = {key: done[key] for key in done if key not in ("request", "files")}
+    write_summary(folder, summary)
 
 
 def assemble(folder: Path) -> dict[str, Any]:
