@@ -256,6 +256,10 @@ def test_a_campaign_with_a_mosaic(tmp_path):
     # Of all shards, as a virtual raster.
     assembled = command(tmp_path, "predict", "--assemble", "-o", "scenes", "--mosaic", "m.vrt")
     assert assembled.code == 1
+    taken = ("predict", "--assemble", "-o", "scenes", "--mosaic", "scenes/a.tif", "--overwrite")
+    (tmp_path / "scenes/a.tif").hardlink_to(tmp_path / "scenes/a.img")
+    assert "a.tif would be replaced, and it is an input" in command(tmp_path, *taken).err
+    (tmp_path / "scenes/a.tif").unlink()
     with rasterio.open(tmp_path / "m.vrt") as raster:
         np.testing.assert_array_equal(raster.read(1), whole)
     # A map is made again when its scene changes, and so is the mosaic.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,20 +135,15 @@ def make_campaign(paths: Sequence[str], asked: Asked) -> Campaign:
 
 def check_mosaic(campaign: Campaign, mosaic: str | None) -> None:
     """Raise, before the work starts, where a mosaic would replace what it may not."""
-    from hsifcn.core.errors import UnreadableFileError
-    from hsifcn.inference.campaign.run import wanted_mosaic
-    from hsifcn.inference.targets import raster_files
-    from hsifcn.io.files import mark_input, require_folder
+    from hsifcn.inference.campaign.run import mark_scenes, wanted_mosaic
+    from hsifcn.io.files import require_folder
 
     if mosaic is None:
         return
     path = mosaic_path(mosaic, campaign.folder)
     if path.parent.absolute() != campaign.folder.absolute():
         require_folder(path)
-    mark_input(campaign.model)
-    for task in campaign.tasks:
-        with suppress(UnreadableFileError):  # which is told when it is mapped
-            mark_input(*raster_files(task.scene))
+    mark_scenes(campaign.model, [task.scene for task in campaign.tasks])
     wanted = wanted_mosaic(path, campaign.header(), overwrite=campaign.options.overwrite)
     wanted.require_free()
     wanted.require_apart([Path(task.map) for task in campaign.tasks])

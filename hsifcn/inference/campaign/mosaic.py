@@ -23,12 +23,18 @@ from hsifcn.inference.bundle import Bundle
 from hsifcn.inference.campaign.manifest import digest_of
 from hsifcn.inference.campaign.mosaic_layout import Layout, PlacedMap, lay_out, open_map
 from hsifcn.inference.map_writer import confidence_path
-from hsifcn.inference.predict_run import read_record, unfinished_record
+from hsifcn.inference.predict_run import read_record
 from hsifcn.inference.targets import raster_files
 from hsifcn.io import RasterWriter, create_raster
 from hsifcn.io.alignment import moved_grid
 from hsifcn.io.crs import pixel_area
-from hsifcn.io.files import make_folder, printable, refuse_existing, write_json
+from hsifcn.io.files import (
+    make_folder,
+    printable,
+    refuse_existing,
+    restored_on_failure,
+    write_json,
+)
 from hsifcn.io.vrt_writer import write_vrt
 from hsifcn.io.writer import RasterSpec
 
@@ -79,6 +85,14 @@ class Mosaic:
         """The files that may be written, but for record and style."""
         return (self.path, self.overlaps) if self.is_virtual else (self.path,)
 
+    def outputs(self) -> list[Path]:
+        """All files that may be written."""
+        found = [self.record]
+        for raster in self.rasters:
+            beside = (raster.with_name(raster.name + end) for end in (".aux.xml", ".msk", ".ovr"))
+            found += [raster, raster.with_suffix(".qml"), *beside]
+        return found
+
     def earlier(self) -> dict[str, Any]:
         """The record of what the same campaign made here before; empty where it is not there."""
         record = read_record(self.record)
@@ -102,13 +116,11 @@ class Mosaic:
             refuse_existing(path, allowed)
 
     def require_apart(self, maps: Sequence[Path]) -> None:
-        """Raise SettingError where the mosaic would replace one of the maps or what lies beside."""
-        names = {path.absolute() for path in maps}
-        names |= {confidence_path(path).absolute() for path in maps}
-        names |= {path.with_suffix(".hdr") for path in names}
-        names |= {path.with_name(f"{path.name}.json") for path in names}
+        """Raise SettingError where it would replace a map, which all lie in one folder."""
+        names = {name for path in maps for name in (path.name, confidence_path(path).name)}
+        names |= {f"{name}.json" for name in names}
         for path in (*self.rasters, self.record):
-            if path.absolute() in names:
+            if path.name in names and path.parent.resolve() == maps[0].parent.resolve():
                 raise SettingError(f"{path} would replace one of the maps", "choose another name")
 
 
@@ -165,7 +177,8 @@ def make_mosaic(
     rows, cols = layout.shape
     tell(f"mosaic: maps: {len(layout.maps)}, size: {rows:,} x {cols:,} pixels")
     make_folder(wanted.path.parent)
-    with unfinished_record(wanted.record, wanted.path, request):
+    with restored_on_failure(wanted.outputs()):
+        write_json(wanted.record, {"request": request, "files": {}, "unfinished": True})
         merger = Merger(layout, bundle, confident=confident)
         write = write_virtual if wanted.is_virtual else write_whole
         counts = write(wanted, merger, bundle)

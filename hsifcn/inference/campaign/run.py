@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hsifcn.core.errors import FailedError
+from hsifcn.core.errors import FailedError, UnreadableFileError
 from hsifcn.core.process import FREE_SHARE, free_memory, usable_cores
 from hsifcn.inference.bundle import Bundle
 from hsifcn.inference.campaign.dask_cluster import on_cluster
@@ -32,7 +32,8 @@ from hsifcn.inference.campaign.mosaic import Mosaic, make_mosaic
 from hsifcn.inference.campaign.processes import choose_workers, in_processes
 from hsifcn.inference.campaign.scene_list import Shard, Task
 from hsifcn.inference.predict import PredictOptions
-from hsifcn.io.files import read_text, write_json
+from hsifcn.inference.targets import raster_files
+from hsifcn.io.files import mark_input, read_text, write_json
 from hsifcn.io.table import naming_file
 
 SUMMARY = "summary.json"
@@ -281,6 +282,14 @@ def write_summary(folder: Path, summary: dict[str, Any]) -> None:
     write_json(folder / SUMMARY, {key: summary[key] for key in summary if key != "maps"})
 
 
+def mark_scenes(model: str | Path, scenes: Iterable[str]) -> None:
+    """Tell of a model and of scenes, so that no mosaic takes their place."""
+    mark_input(model)
+    for scene in scenes:
+        with suppress(UnreadableFileError):  # which is told when it is mapped
+            mark_input(*raster_files(scene))
+
+
 def wanted_mosaic(path: Path, header: Mapping[str, Any], *, overwrite: bool) -> Mosaic:
     """The mosaic of a campaign whose header or summary is given."""
     campaign = digest_of({key: header[key] for key in ("model_sha256", "options")})
@@ -301,13 +310,16 @@ def add_mosaic(
     if not maps:
         raise FailedError("there is no mosaic: no scene is mapped", "see what is told above")
     model = summary["model"]
+    others = [entry["scene"] for name in ("failed", "left_out") for entry in summary[name]]
+    mapped = [result["request"]["scene"]["path"] for result in summary["maps"]]
+    mark_scenes(model, [*others, *mapped])
     with naming_file(model):
         bundle = load_once(model, summary["model_sha256"], model_state(model))
     done = make_mosaic(
         wanted_mosaic(path, summary, overwrite=overwrite),
         maps,
         bundle,
-        confident=summary["options"]["confidence"],
+        confident=bool(summary["options"].get("confidence")),
         tell=tell,
     )
     summary["mosaic"] = {key: done[key] for key in done if key not in ("request", "files")}
