@@ -28,7 +28,7 @@ from hsifcn.report.quicklook import label_image, rgb_quicklook
 
 ZOOM = 2  # screen pixels a pixel of the scene
 GUTTER = 12  # white screen pixels between the pictures
-PAGE = 1300, 815  # width and height of the picture of a page: its viewer
+WINDOW, SHOWN = (1000, 1000), 875  # pixels of a browser, and rows of it that hold the viewer
 
 
 def draw_page(page: Path, out: Path) -> None:
@@ -40,10 +40,11 @@ def draw_page(page: Path, out: Path) -> None:
         shot = Path(folder) / "page.png"
         options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
         options += [f"--user-data-dir={folder}", "--virtual-time-budget=4000"]
-        size = f"--window-size={PAGE[0]},{PAGE[1]}"
+        size = f"--window-size={WINDOW[0]},{WINDOW[1]}"
         command = [chromium, *options, size, f"--screenshot={shot}", page.resolve().as_uri()]
         subprocess.run(command, check=True, capture_output=True)
-        picture = Image.open(shot).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        top = Image.open(shot).convert("RGB").crop((0, 0, WINDOW[0], SHOWN))
+    picture = top.quantize(256, dither=Image.Dither.NONE)
     picture.save(out, optimize=True)
 
 

@@ -78,6 +78,12 @@ def test_the_page_shows_the_numbers_of_the_run(tmp_path, run):
     assert_all_shown(expected, text)
 
 
+def test_classes_stand_with_the_codes_of_the_label_file(tmp_path, run):
+    text = Page(drawn(tmp_path / "page.html", run, class_codes=[10, 20, 30])).text
+    for code, name in zip((10, 20, 30), run[0]["class_names"], strict=True):
+        assert text.count(f"{code} {name}") == 3  # legend, table, confusion matrix
+
+
 @pytest.mark.parametrize("learnt", [False, True])
 def test_it_says_whether_the_last_steps_learnt_the_validation_pixels(tmp_path, run, learnt):
     metrics, log, _ = run

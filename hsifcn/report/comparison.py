@@ -57,7 +57,7 @@ def write_comparison_report(
     comparison = page.as_json(comparison)
     contenders = comparison.get("contenders") or []
     splits = _splits(comparison)
-    names = comparison.get("class_names") or []
+    names, codes = comparison.get("class_names") or [], comparison.get("class_codes") or ()
     done = [row for row in contenders if row.get("status", "done") == "done"]
     values = {
         "comparison": comparison,
@@ -75,7 +75,7 @@ def write_comparison_report(
         "maps": [
             _maps(split, done, comparison.get("differences") or [], images) for split in splits
         ],
-        "legend": page.legend(names, comparison.get("colours") or []),
+        "legend": page.legend(page.with_codes(names, codes), comparison.get("colours") or []),
         "learning_charts": learning_charts(done, labels_of(contenders), splits),
         "cost_charts": cost_charts(done, splits),
         "cost_summary": cost_summary(done, splits),
@@ -86,7 +86,7 @@ def write_comparison_report(
             comparison.get("differences") or [], labels_of(contenders), splits
         ),
         "per_class": [_per_class(split, done) for split in splits],
-        "confusions": _confusions(done, names),
+        "confusions": _confusions(done, names, codes),
         "machine": _machine(comparison, splits),
     }
     page.write_page(path, "comparison.html.j2", values)
@@ -269,10 +269,12 @@ def _recall(contender: str) -> Callable[[Values], str]:
     return lambda line: formats.percent(line[contender])
 
 
-def _confusions(done: Sequence[Values], names: Sequence[str]) -> list[tuple[str, Confusion]]:
+def _confusions(
+    done: Sequence[Values], names: Sequence[str], codes: Sequence[int]
+) -> list[tuple[str, Confusion]]:
     built = [
         (f"{row.get('label') or row['name']}, {row['split']}",
-         build_confusion(row.get("confusion"), names))
+         build_confusion(row.get("confusion"), names, codes))
         for row in done
     ]  # fmt: skip
     return [(title, confusion) for title, confusion in built if confusion]

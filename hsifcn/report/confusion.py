@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hsifcn.core.formats import percent
-from hsifcn.report.page import percent_of
+from hsifcn.report.page import codes_of, percent_of
 
 # More classes than this and the counts no longer fit into the cells of a confusion matrix.
 MAX_CLASSES_WITH_COUNTS = 20
@@ -32,8 +32,9 @@ class ConfusionCell:
 
 @dataclass(frozen=True)
 class ConfusionRow:
-    """One true class: its name, its pixels in words, its cells by mapped class, its recall."""
+    """One true class: code, name, pixels in words, cells by mapped class, recall."""
 
+    code: int | str
     name: str
     total: str
     cells: tuple[ConfusionCell, ...]
@@ -57,7 +58,9 @@ class Confusion:
         ]
 
 
-def build_confusion(counts: object, class_names: Sequence[str]) -> Confusion | None:
+def build_confusion(
+    counts: object, class_names: Sequence[str], class_codes: Sequence[int] = ()
+) -> Confusion | None:
     """Colour a confusion matrix by the share that each cell has of its row.
 
     Parameters
@@ -66,6 +69,8 @@ def build_confusion(counts: object, class_names: Sequence[str]) -> Confusion | N
         Test pixels by true class (rows) and mapped class (columns).
     class_names : sequence of str
         One a class.
+    class_codes : sequence of int, optional
+        Their values in label files, where these are not 1, 2, ...
 
     Returns
     -------
@@ -75,7 +80,7 @@ def build_confusion(counts: object, class_names: Sequence[str]) -> Confusion | N
     if not isinstance(counts, list) or not counts or len(class_names) != len(counts):
         return None
     with_counts = len(counts) <= MAX_CLASSES_WITH_COUNTS
-    rows = []
+    rows, codes = [], codes_of(class_codes, len(class_names))
     for true, (name, row) in enumerate(zip(class_names, counts, strict=True)):
         total = sum(row)
         cells = tuple(
@@ -85,7 +90,7 @@ def build_confusion(counts: object, class_names: Sequence[str]) -> Confusion | N
             for mapped, value in enumerate(row)
         )
         recall = row[true] / total if total else 1.0
-        rows.append(ConfusionRow(name, f"{total:,}", cells, round(recall, 6)))
+        rows.append(ConfusionRow(codes[true], name, f"{total:,}", cells, round(recall, 6)))
     return Confusion(tuple(rows), with_counts)
 
 

@@ -70,6 +70,22 @@ def legend(
     ]
 
 
+def codes_of(class_codes: Sequence[int], n_classes: int) -> list[int | str]:
+    """What stands before the name of each class: its value in label files, or 1, 2, ...
+
+    Nothing stands before a class whose code is not known.
+    """
+    if not class_codes:
+        return list(range(1, n_classes + 1))
+    return [*class_codes, *[""] * (n_classes - len(class_codes))]
+
+
+def with_codes(class_names: Sequence[str], class_codes: Sequence[int]) -> list[str]:
+    """The name of each class with its code before it."""
+    codes = codes_of(class_codes, len(class_names))
+    return [f"{code} {name}".strip() for code, name in zip(codes, class_names, strict=False)]
+
+
 def is_leaky(leakage: Mapping[str, Any]) -> bool:
     """Whether the test pixels lie so near to training pixels that accuracy rests on it."""
     touching = formats.finite(leakage.get("test_touching")) or 0.0

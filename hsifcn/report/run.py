@@ -66,7 +66,7 @@ def write_run_report(
     """
     metrics = page.as_json(metrics)
     names = [page.isolated(name) for name in metrics.get("class_names") or []]
-    intervals = metrics.get("intervals") or {}
+    codes, intervals = metrics.get("class_codes") or (), metrics.get("intervals") or {}
     values = {
         "metrics": metrics,
         **_maps(scenes, metrics, names),
@@ -74,8 +74,8 @@ def write_run_report(
         "facts": _facts(metrics),
         **_leakage(metrics),
         "interval_sentence": _interval_sentence(intervals),
-        "per_class": _per_class(metrics.get("per_class") or {}, intervals.get("per_class") or {}),
-        "confusion": build_confusion(metrics.get("confusion"), names),
+        "per_class": _per_class(metrics, intervals.get("per_class") or {}),
+        "confusion": build_confusion(metrics.get("confusion"), names, codes),
         "confusion_sentence": confusion_sentence(metrics.get("confusion"), names),
         "confidence": _confidence(metrics.get("calibration") or {}),
         "charts": training_charts(page.as_json(list(log))),
@@ -98,7 +98,7 @@ def _maps(scenes: Sequence[MappedScene], metrics: Values, names: Sequence[str]) 
         "parts": [(_name(mapped), _pictures(mapped, colours)) for mapped in scenes],
         "viewers": [page.embedded_json(one) for one in data],
         "script": page.viewer_script() if scenes else "",
-        "legend": page.legend(names, colours),
+        "legend": page.legend(page.with_codes(names, codes), colours),
         "split_legend": list(SPLIT_COLOURS.items()) if scenes else [],
     }
 
@@ -267,16 +267,18 @@ def _interval_sentence(intervals: Values) -> str:
     )
 
 
-def _per_class(per_class: Values, intervals: Values) -> Table | None:
+def _per_class(metrics: Values, intervals: Values) -> Table | None:
     """Accuracy of each class, recall and precision with their 95 % intervals."""
+    per_class = metrics.get("per_class") or {}
+    names = [page.isolated(name) for name in per_class]
+    titles = page.with_codes(names, metrics.get("class_codes") or ())
     rows = [
         {
-            "name": name,
-            "number": number,
+            "title": title,
             **(figures or {}),
             **{f"{key}_interval": value for key, value in (intervals.get(name) or {}).items()},
         }
-        for number, (name, figures) in enumerate(per_class.items(), start=1)
+        for title, (name, figures) in zip(titles, per_class.items(), strict=True)
     ]
 
     def interval(measure: str) -> Column:
@@ -287,7 +289,7 @@ def _per_class(per_class: Values, intervals: Values) -> Table | None:
         )
 
     columns = [
-        Column("class", lambda row: f"{row['number']} {page.isolated(row['name'])}", numeric=False),
+        Column("class", lambda row: str(row["title"]), numeric=False),
         Column("training", lambda row: formats.count(row.get("n_train")), "pixels"),
         Column("test", lambda row: formats.count(row.get("n_test")), "pixels"),
         Column("value", lambda row: formats.percent(row.get("recall")), "recall, per cent"),

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from hsifcn.core.scene import Scene, Window
 from hsifcn.data.bands import measured_bands
 from hsifcn.io.crs import pixel_area
+from hsifcn.report.page import codes_of
 from hsifcn.report.quicklook import SPLIT_COLOURS, rgb_quicklook
 
 LARGEST_SIDE = 800  # pixels of a layer; a larger scene is thinned
@@ -95,7 +96,7 @@ def viewer_data(
         "transform": list(scene.grid.transform) if scene.grid else None,
         "hectares_per_pixel": _hectares(scene),
         "names": list(class_names),
-        "codes": _codes(class_codes, len(class_names)),
+        "codes": codes_of(class_codes, len(class_names)),
         "colours": [[int(part) for part in colour] for colour in colours],
         "counts": [int(count) for count in counts],
         "split_colours": [list(colour) for colour in SPLIT_COLOURS.values()],
@@ -181,13 +182,6 @@ def _packed_probabilities(mapped: MappedScene, step: int) -> str | None:
     if mapped.probabilities is None:
         return None
     return pack(np.ascontiguousarray(mapped.probabilities[::step, ::step]))
-
-
-def _codes(class_codes: Sequence[int], n_classes: int) -> list[int | str]:
-    """What stands before the name of each class; nothing for one without a known code."""
-    if not class_codes:
-        return list(range(1, n_classes + 1))
-    return [*class_codes, *[""] * (n_classes - len(class_codes))]
 
 
 def _hectares(scene: Scene) -> float | None:

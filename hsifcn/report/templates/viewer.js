@@ -56,6 +56,7 @@ class Viewer {
     const d = this.data, parts = [];
     if (d.step > 1) parts.push(`An overview: one row and column in ${d.step} of ${d.scene_rows} x ${d.scene_cols} pixels.`);
     if (d.spectra && d.spectra.step > 1) parts.push(`Spectra of one pixel in ${d.spectra.step}, the nearest above and to the left.`);
+    if (!d.probabilities && d.names.length > 1) parts.push("This scene is too large for the probability of every class; that of the class mapped is told.");
     this.find("notice").textContent = parts.join(" ");
   }
 
