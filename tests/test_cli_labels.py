@@ -243,6 +243,7 @@ def test_training_on_all_labels_claims_no_accuracy(folder, small_models):
     assert metrics["split"]["n_test"] == 0
 
 
+@pytest.mark.slow
 def test_one_vector_file_serves_a_folder_of_scenes(folder, small_models):
     """The second scene lies east of the first; a third has no labels."""
     scenes = folder / "scenes"

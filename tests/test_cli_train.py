@@ -504,13 +504,14 @@ def large_folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks are measured otherwise")
 @pytest.mark.parametrize(
     ("ceiling", "crops", "split"),
     [
         (None, "16 crops", "per-class:20"),
         ("430M", "at once", "per-class:20"),
-        pytest.param("500M", "at once", "random:0.1", marks=pytest.mark.slow),  # 6,000 labels
+        ("500M", "at once", "random:0.1"),  # 6,000 labels
     ],
 )
 def test_a_large_scene_is_trained_on_in_crops_within_the_ceiling(

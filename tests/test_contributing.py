@@ -70,13 +70,15 @@ def test_there_are_three_recipes():
     assert list(RECIPES) == ["Add a format", "Add a model", "Add a command"]
 
 
-@pytest.mark.parametrize("title", ["Add a format", "Add a command"])
-def test_the_recipe_of_a_format_and_of_a_command_work(title, tree):
-    tests = write_files(RECIPES[title], tree)
-    apply_changes(RECIPES[title], tree)
-    done = run(tree, "pytest", "-q", "-p", "no:cacheprovider", *map(str, tests))
+def test_the_recipes_of_a_format_and_of_a_command_work(tree):
+    tests = []
+    for title in ("Add a format", "Add a command"):
+        tests += write_files(RECIPES[title], tree)
+        apply_changes(RECIPES[title], tree)
+    done = run(tree, "pytest", "-vv", "-p", "no:cacheprovider", *map(str, tests))
     assert done.returncode == 0, done.stdout
-    assert " passed" in done.stdout or "100%" in done.stdout
+    for test in tests:
+        assert re.search(rf"{test.name}::\w+ PASSED", done.stdout), done.stdout
 
 
 @pytest.mark.slow

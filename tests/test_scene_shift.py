@@ -28,7 +28,7 @@ from hsifcn.io import open_labels, open_scene
 CUBE = ROOT / "data" / "indian_pines_corrected.mat"
 BANDS = 200
 ACROSS = np.linspace(-1, 1, BANDS)  # from the shortest to the longest wavelength
-GAINS = (0.8, 1.03, 1.25, 16.0)
+GAINS = (0.8, 1.03, 16.0)
 LIGHTS = {
     "offset": (1.0, 100.0),
     "tilted": (1 + 0.05 * ACROSS, 0.0),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import fields, replace
@@ -31,7 +32,7 @@ from hsifcn.training.train import train
 
 pytestmark = pytest.mark.usefixtures("small_models")
 
-TRAINED = [DEFAULT_MODEL, "fcn8s", "patch5"]
+TRAINED = [DEFAULT_MODEL, "patch5"]  # on scenes, on patches
 LEARNERS = [DEFAULT_MODEL, "fcn1s", "patch5"]  # fine enough for fields of five pixels
 
 
@@ -427,10 +428,22 @@ def test_an_interrupt_without_a_folder_leaves_nothing(tmp_path, monkeypatch, sce
     assert not list(tmp_path.iterdir())
 
 
-@pytest.fixture
-def interrupted(tmp_path, scene, split):
+@pytest.fixture(scope="module")
+def left_state(small_models_in_module, tmp_path_factory):
+    """What an interrupted run leaves; not to be changed."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    scene, labels = field_scene()
     with pytest.raises(KeyboardInterrupt):
-        fit(scene, split, short(), checkpoint=tmp_path, progress=stop_at(4))
+        fit(
+            scene, make_split(labels, "random:0.4:val=0.2"), short(),
+            checkpoint=folder, progress=stop_at(4),
+        )  # fmt: skip
+    return folder
+
+
+@pytest.fixture
+def interrupted(left_state, tmp_path):
+    shutil.copytree(left_state, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 
@@ -530,7 +543,7 @@ def test_one_scene_of_several_may_hold_no_training_pixel(scene, split, model, in
     assert all(torch.isfinite(tensor).all() for tensor in trained.bundle.weights.values())
 
 
-@pytest.mark.parametrize("shape", [(3, 5), (1, 9), (9, 1), (2, 2)])
+@pytest.mark.parametrize("shape", [(1, 9), (9, 1), (2, 2)])
 @pytest.mark.parametrize("model", [*TRAINED, "fcn32s", "patch31"])
 @pytest.mark.parametrize("inductive", [False, True])
 def test_scenes_smaller_than_the_stride(shape, model, inductive):

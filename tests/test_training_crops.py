@@ -328,6 +328,7 @@ class TestTraining:
         weights = trained.bundle.weights
         return b"".join(weights[name].numpy().tobytes() for name in sorted(weights))
 
+    @pytest.mark.slow
     def test_learns_the_fields(self):
         scene, split = pair()
         trained = self.fit([(scene, split)], steps=80, learning_rate=1e-2)

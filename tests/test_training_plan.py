@@ -133,7 +133,7 @@ class TestPlans:
             plan("patch5", shapes=((600, 600),), ceiling=rss_bytes())
         assert f"{caught.value.remedy.split()[2].removesuffix('M,')}".isdigit()
 
-    @settings(max_examples=40)
+    @settings(max_examples=20)
     @given(
         st.sampled_from(["hsifcn", "fcn8s"]),
         st.integers(1, 700),

@@ -19,6 +19,7 @@ from hsifcn.training.transfer import initial_weights, origin, require_same_input
 pytestmark = pytest.mark.usefixtures("small_models_in_module")
 
 BANDS = 12
+KINDS = [name for name, model in MODELS.items() if model.patch in (None, 5, 15, 31)]
 NAMES = default_class_names(3)
 
 
@@ -26,7 +27,7 @@ def weights_for(init, model, class_names=NAMES, bands=BANDS):
     return initial_weights(init, default_spec(model, bands, len(class_names)), class_names)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", KINDS)
 def test_all_weights_of_the_same_architecture_are_used(model):
     init = random_bundle(model, BANDS, classes=3)
     found = weights_for(init, model)
@@ -38,7 +39,7 @@ def test_all_weights_of_the_same_architecture_are_used(model):
 
 
 @pytest.mark.parametrize("names", [("a", "b", "c"), ("a", "b", "c", "d")])
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", KINDS)
 def test_other_classes_are_scored_by_fresh_layers(model, names):
     init = random_bundle(model, BANDS, classes=3)
     found = weights_for(init, model, names)
