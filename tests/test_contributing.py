@@ -70,6 +70,7 @@ def test_there_are_three_recipes():
     assert list(RECIPES) == ["Add a format", "Add a model", "Add a command"]
 
 
+@pytest.mark.slow
 def test_the_recipes_of_a_format_and_of_a_command_work(tree):
     tests = []
     for title in ("Add a format", "Add a command"):
