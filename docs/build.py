@@ -15,6 +15,7 @@ import click
 
 import hsifcn
 from hsifcn.cli import COMMANDS, cli
+from hsifcn.inference.predict import PredictOptions
 from hsifcn.models import MODELS, build, default_spec, geometry
 from hsifcn.models.flops import flops_per_pixel
 
@@ -35,6 +36,7 @@ FIGURES = re.compile(r"(?<=<!-- figures -->\n).*(?=<!-- end of figures -->)", re
 FUNCTIONS = re.compile(r"(?<=<!-- functions -->\n).*(?=<!-- end of functions -->)", re.DOTALL)
 BANDS, CLASSES = 200, 16  # of Indian Pines
 SHOWN_PATCHES = (None, 5, 15, 31)
+OPTIONS = {"predict": PredictOptions}  # what docstrings leave to a class
 
 
 def commands_page() -> str:
@@ -77,7 +79,11 @@ def functions() -> str:
         call = f"{name}{inspect.Signature(bare)}"
         if len(call) > 90:
             call = f"{name}(\n    " + ",\n    ".join(map(str, bare)) + ",\n)"
+        call = re.sub(r"=<function .*? at 0x\w+>", "=...", call)  # else another text each time
         text = f"```text\n{call}\n\n{inspect.getdoc(thing)}\n```\n"
+        if name in OPTIONS:
+            told = inspect.getdoc(OPTIONS[name])
+            text += f"\n`{OPTIONS[name].__name__}`:\n\n```text\n{told}\n```\n"
         parts.append(f"### `{name}`\n\n{text}")
     return "\n".join(parts)
 
