@@ -18,11 +18,14 @@ import pytest
 from cli_helpers import ENVIRONMENT, assert_refused, command, copy_of_finished, finished_folder
 from io_samples import write_envi
 
+from hsifcn.cli.campaign_text import tell_warnings
+from hsifcn.cli.options import Output
 from hsifcn.core.errors import HsifcnError
 from hsifcn.inference import tiling
 from hsifcn.inference.bundle import load_model
 from hsifcn.inference.campaign import parts
 from hsifcn.inference.campaign.job import Job, map_scene, unfit
+from hsifcn.inference.campaign.run import hectares_of
 from hsifcn.inference.campaign.scene_list import Shard, Task, expand, make_tasks
 from hsifcn.io import open_labels
 
@@ -96,12 +99,15 @@ def test_lists_folders_and_patterns(tmp_path, monkeypatch):
         (["@nosuch.txt"], "nosuch.txt does not exist"),
         (["@empty.txt"], "empty.txt names no scene"),
         (["@nested.txt"], "nested.txt names another list"),
+        (["@remote.txt"], "s3://store/a.tif is an address"),
+        (["/vsicurl/http://host/*.tif"], "is an address, and hsifcn reads files only"),
     ],
 )
 def test_lists_that_are_refused(tmp_path, monkeypatch, paths, part):
     monkeypatch.chdir(tmp_path)
     Path("empty.txt").write_text("# nothing\n")
     Path("nested.txt").write_text("@empty.txt\n")
+    Path("remote.txt").write_text("s3://store/a.tif\n")
     with pytest.raises(HsifcnError) as error:
         expand(paths)
     assert part in str(error.value)
@@ -185,6 +191,32 @@ def test_a_scene_that_is_cut_again_keeps_the_parts_that_are_mapped(tmp_path, mon
     assert map_scene(job, replace(task, cut=cut))["status"] == "done"
     assert (tmp_path / "map.img").read_bytes() == (tmp_path / "whole.img").read_bytes()
     assert not parts.parts_folder(tmp_path / "map.img").exists()
+
+
+# What is told
+
+
+def test_each_kind_of_warning_is_told_once(capsys):
+    warned = [
+        {"scene": f"/data/f{n}.img", "warnings": [f"/data/f{n}.img: {n}.5 % are odd"]}
+        for n in range(3)
+    ]
+    summary = {"warnings": [*warned, {"scene": "/data/g.img", "warnings": ["no place"]}]}
+    tell_warnings(Output(quiet=False, verbose=False, json=False), summary)
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: 3 scenes, f0.img among them: 0.5 % are odd",
+        "warning: g.img: no place",
+        "--verbose tells the warnings of every scene",
+    ]
+    tell_warnings(Output(quiet=False, verbose=True, json=False), summary)
+    assert "warning: /data/f2.img: 2.5 % are odd" in capsys.readouterr().err
+
+
+def test_hectares_are_told_where_every_map_has_some():
+    results = [{"counts": [1, 2], "pixel_area": 25.0}, {"counts": [0, 4], "pixel_area": 100.0}]
+    assert hectares_of(results) == [0.0025, 0.045]
+    assert hectares_of([*results, {"counts": [1, 1], "pixel_area": None}]) is None
+    assert hectares_of([]) is None
 
 
 # Runs

@@ -145,10 +145,12 @@ def test_maps_of_other_grids_are_left_out(tmp_path, bundle):
 
 def test_maps_without_confidence_may_not_overlap(tmp_path, bundle):
     maps, _ = overlapping_maps(tmp_path, bundle, ".img")
-    with pytest.raises(FailedError, match="overlaps another map, and no confidence was written"):
-        make(tmp_path / "mosaic.tif", maps, bundle, confident=False)
-    assert not list(tmp_path.glob("*mosaic*"))
     assert make(tmp_path / "mosaic.tif", maps[:1], bundle, confident=False)["maps"] == 1
+    before = snapshot(tmp_path)
+    for name in ("mosaic.tif", "other.tif", "virtual.vrt"):
+        with pytest.raises(FailedError, match="overlaps another map, and no confidence was writ"):
+            make(tmp_path / name, maps, bundle, confident=False)
+    assert snapshot(tmp_path) == before
 
 
 @pytest.mark.parametrize("name", ["mosaic.tif", "mosaic.vrt"])

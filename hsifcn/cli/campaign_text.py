@@ -31,9 +31,11 @@ def tell_warnings(output: Output, summary: dict[str, Any]) -> None:
     if output.verbose:
         return
     for found in list(kinds.values())[:KINDS]:
-        scenes = {scene for scene, _ in found}
+        scenes = len({scene for scene, _ in found})
         scene, text = found[0]
-        output.message(f"warning: {count(len(scenes), 'scene')}, as {Path(scene).name}: {text}")
+        name = Path(scene).name
+        whose = name if scenes == 1 else f"{scenes:,} scenes, {name} among them"
+        output.message(f"warning: {whose}: {text}")
     if len(kinds) > KINDS:
         output.message(f"warning: {len(kinds) - KINDS} kinds of warnings more")
     if kinds:

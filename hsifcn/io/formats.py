@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -183,7 +184,16 @@ def split_variable(path: str | os.PathLike[str]) -> tuple[str, str | None]:
     for i, character in enumerate(text):
         if character == ":" and (os.path.isfile(text[:i]) or is_store(text[:i])):
             return text[:i], text[i + 1 :]
+    refuse_address(text)
     raise UnreadableFileError(f"{text} does not exist", "check the path")
+
+
+def refuse_address(path: str) -> None:
+    """Raise UnreadableFileError for an address on a network, which is never followed."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://|/vsi", path) and not os.path.exists(path):
+        raise UnreadableFileError(
+            f"{path} is an address, and hsifcn reads files only", "download it, or mount the store"
+        )
 
 
 def is_store(path: str) -> bool:

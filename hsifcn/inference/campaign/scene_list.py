@@ -14,6 +14,7 @@ from hsifcn.inference.targets import require_apart
 from hsifcn.io import scene_stem
 from hsifcn.io.files import read_text
 from hsifcn.io.finding import scene_files
+from hsifcn.io.formats import refuse_address
 
 LIST_MARK = "@"  # before the path of a list file
 
@@ -94,6 +95,7 @@ def expand(paths: Sequence[str]) -> list[tuple[str, bool]]:
         if path.startswith(LIST_MARK):
             scenes += expand(_lines_of(path.removeprefix(LIST_MARK)))
             continue
+        refuse_address(path)
         files = scene_files(path)
         if files is None:
             scenes.append((path, False))
