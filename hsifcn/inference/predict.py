@@ -36,7 +36,37 @@ def _silent(text: str) -> None:
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """How a scene is mapped; see ``predict``."""
+    """How a scene is mapped.
+
+    Attributes
+    ----------
+    device : str
+        ``cpu``, ``cuda`` or ``mps``.
+    refine : str
+        ``none``, ``crf`` or ``mrf``.
+    approximate : bool
+        Cut the scene into tiles even where the refinement is not exact in them.
+    resample : bool
+        Mix the bands of another sensor to those of the model.
+    adapt : bool
+        Undo the light of the scene first, as ``scene_shift`` estimates it.
+    precision : str
+        ``auto`` scores large scenes in bfloat16 where the processor multiplies it and the labels
+        stay the same; ``float32`` never does.
+    confidence : bool
+        Write the probability of the class that each pixel has too, in per cent: (rows, cols)
+        uint8, 255 where there is no measurement.
+    probabilities : bool
+        Write the probability of every class too, and the margin: the greatest less the second,
+        (rows, cols, classes + 1) float32; NaN where there is no measurement. A CRF's are its
+        marginals; an MRF has none, so they are the network's.
+    min_confidence : float
+        Pixels whose best probability is under this stay unclassified.
+    max_memory : int or None
+        Ceiling on the process's resident memory, bytes.
+    overwrite : bool
+        Replace files that exist.
+    """
 
     device: str = "cpu"
     refine: str = "none"
@@ -126,31 +156,9 @@ def predict(
         brought to the model's as ``match_scene`` does.
     map_path : path
         Its suffix decides the format; label 0 is unclassified, and the map's no-data.
-    device : str
-        ``cpu``, ``cuda`` or ``mps``.
-    refine : str
-        ``none``, ``crf`` or ``mrf``.
-    approximate : bool
-        Cut the scene into tiles even where the refinement is not exact in them.
-    resample : bool
-        Mix the bands of another sensor to those of the model.
-    adapt : bool
-        Undo the light of the scene first, as ``scene_shift`` estimates it.
-    precision : str
-        ``auto`` scores large scenes in bfloat16 where the processor multiplies it and the labels
-        stay the same; ``float32`` never does.
-    confidence : bool
-        Write the probability of the class that each pixel has too, in per cent: (rows, cols)
-        uint8, 255 where there is no measurement.
-    probabilities : bool
-        Write the probability of every class too, and the margin: the greatest less the second,
-        (rows, cols, classes + 1) float32; NaN where there is no measurement. A CRF's are its
-        marginals; an MRF has none, so they are the network's.
-    min_confidence : float
-        Pixels whose best probability is under this stay unclassified.
-    max_memory : int, optional
-        Ceiling on the process's resident memory, bytes.
-    overwrite : bool
+    device, refine, approximate, resample, adapt, precision, confidence, probabilities,
+    min_confidence, max_memory, overwrite
+        Of ``PredictOptions``.
     tell : callable
         Given a line of text for each thing worth knowing before the work starts.
 
