@@ -257,6 +257,12 @@ setTimeout(() => {
   told.id = "told";
   const odds = () => [...v.root.querySelectorAll(".classes b")].map((b) => b.textContent);
   const result = {where: at(3, 7), odds: odds(), before: colour(3, 7)};
+  const wheel = (deltaY) => {
+    const event = new WheelEvent("wheel", {deltaY, cancelable: true});
+    v.canvas.dispatchEvent(event);
+    return event.defaultPrevented;
+  };
+  result.wheels = [wheel(1), wheel(-1), wheel(1), wheel(1)];
   v.root.querySelectorAll("input[type=checkbox]")[v.map[3 * v.data.cols + 7] - 1].click();
   result.after = colour(3, 7);
   v.root.querySelector(".classes button").click();
@@ -292,3 +298,4 @@ def test_the_viewer_works_in_a_browser(tmp_path, run):
     assert told["before"] == told["again"] == [*metrics["colours"][label - 1], 255]
     assert told["after"] == [38, 38, 38, 255]
     assert told["chosen"] == [1, 1]
+    assert told["wheels"] == [False, True, True, False]  # the page scrolls past the whole scene

@@ -135,16 +135,17 @@ class Viewer {
     this.show(...this.at);
   }
 
+  whole() { return Math.min(this.canvas.width / this.data.cols, this.canvas.height / this.data.rows); } // scale of the whole scene
+
   fit() {
     const {rows, cols} = this.data;
-    this.scale = Math.min(this.canvas.width / cols, this.canvas.height / rows);
+    this.scale = this.whole();
     this.x = (this.canvas.width - cols * this.scale) / 2;
     this.y = (this.canvas.height - rows * this.scale) / 2;
   }
 
   zoom(factor, x = this.canvas.width / 2, y = this.canvas.height / 2) {
-    const least = Math.min(this.canvas.width / this.data.cols, this.canvas.height / this.data.rows);
-    const scale = Math.max(least, Math.min(64, this.scale * factor));
+    const least = this.whole(), scale = Math.max(least, Math.min(64, this.scale * factor));
     this.x = x - (x - this.x) * scale / this.scale;
     this.y = y - (y - this.y) * scale / this.scale;
     this.scale = scale;
@@ -183,7 +184,11 @@ class Viewer {
       const box = c.getBoundingClientRect();
       return [(event.clientX - box.left) * c.width / box.width, (event.clientY - box.top) * c.height / box.height];
     };
-    c.onwheel = (event) => { event.preventDefault(); this.zoom(event.deltaY < 0 ? 1.2 : 1 / 1.2, ...place(event)); };
+    c.onwheel = (event) => {
+      if (event.deltaY > 0 && this.scale <= this.whole()) return; // nothing to zoom out of: the page scrolls
+      event.preventDefault();
+      this.zoom(event.deltaY < 0 ? 1.2 : 1 / 1.2, ...place(event));
+    };
     c.onpointerdown = (event) => { pointers.set(event.pointerId, place(event)); moved = apart = 0; c.setPointerCapture(event.pointerId); };
     c.onpointermove = (event) => {
       const now = place(event), before = pointers.get(event.pointerId);
