@@ -72,7 +72,7 @@ def test_it_is_the_sum_over_all_pairs(rows, cols, classes, strength, width, hole
     tile=st.integers(5, 40),
     seed=st.integers(0, 10**6),
 )
-@settings(max_examples=25)
+@settings(max_examples=12)
 def test_tiles_with_their_halo_give_what_the_scene_gives(rows, cols, tile, seed):
     scores = noisy(rows, cols, seed=seed, holes=0.1)
     whole = crf.mean_field(*scores, 4.0, 1.0)

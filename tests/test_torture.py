@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from torture import mutations
 from torture.checks import Check, Outcome, kept_file, read_kept, run_check
-from torture.kills import _mixed, leftovers, start, wait_for
+from torture.kills import SAID, _mixed, leftovers, start, wait_for
 from torture.page import FIGURES, table
 from torture.samples import SAMPLES
 
@@ -81,7 +81,8 @@ def test_partial_outputs_and_temporaries_are_told(tmp_path):
 def test_a_command_in_a_fork_is_killed_with_its_message_kept(tmp_path):
     process = start(tmp_path, ["info", "nothing.npy"])
     assert wait_for(process) == 2
-    assert "nothing.npy does not exist" in (tmp_path / "said.log").read_text()
+    assert "nothing.npy does not exist" in SAID.read_text()
+    SAID.unlink()
     process = os.fork()
     if not process:
         os.setpgid(0, 0)
