@@ -28,7 +28,7 @@ MEMORY = 2 * 2**30  # bytes of address space for a file, and
 _MEMORY_PER_BYTE = 16  # more for every byte of the file, which may be compressed
 SECONDS = 3  # of the processor for a file, and
 _BYTES_PER_SECOND = 2e6  # more at this rate
-_PATIENCE = 6  # times as long by the clock: others may want the processor too
+_PATIENCE = 20  # times as long by the clock: others may want the processor too
 _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",  # each thread reserves address space
     "HDF5_USE_FILE_LOCKING": "FALSE",  # a read-only file system has no locks
