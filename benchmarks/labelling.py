@@ -281,8 +281,8 @@ def page(tasks: Sequence[Task], seeds: int) -> list[str]:
         "fields; the others test, 2 pixels or more away where fields are halved. Every contender "
         "starts from the same labels and weights.",
         "",
-        f"Means of {counted(seeds, 'seed')}, each of which draws the halves, the first labels and "
-        f"the weights; {where_measured()}. Printed by `python -m benchmarks.labelling --scenes DIR "
+        f"Means of {counted(seeds, 'seed')}. A seed draws the halves, the first labels and the "
+        f"weights; {where_measured()}. Printed by `python -m benchmarks.labelling --scenes DIR "
         f"--seeds {seeds} --write`.",
         "",
         "Labels needed for the OA that random labels reach in the last round:",

@@ -231,8 +231,8 @@ def page(rows: Sequence[Row], seeds: int) -> list[str]:
     return [
         "# Several scenes",
         "",
-        f"OA / AA in per cent at the test pixels, means of {counted(seeds, 'seed')}, each of which "
-        f"draws the split and the initial weights; {where_measured()}. Printed by `python -m "
+        f"OA / AA in per cent at the test pixels, means of {counted(seeds, 'seed')}. A seed draws "
+        f"the split and the initial weights; {where_measured()}. Printed by `python -m "
         f"benchmarks.scenes --scenes DIR --seeds {seeds} --write`. SVM (`svm`) and random forest "
         "(`rf`) learn from single spectra, or from their means over 7x7 pixels. "
         f"{''.join(contenders)}The gain is that of `hsifcn` over the best of SVM and random "
