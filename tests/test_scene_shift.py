@@ -25,6 +25,8 @@ from hsifcn.inference.scene_shift import adapt, measure_shift, solve_factored
 from hsifcn.inference.spectral_summary import summarise
 from hsifcn.io import open_labels, open_scene
 
+pytestmark = pytest.mark.slow  # one training on the whole bundled scene, and maps of it
+
 CUBE = ROOT / "data" / "indian_pines_corrected.mat"
 BANDS = 200
 ACROSS = np.linspace(-1, 1, BANDS)  # from the shortest to the longest wavelength
