@@ -18,34 +18,16 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from hsifcn.core.errors import FailedError, SettingError
-from hsifcn.inference.campaign.job import PART, SPLIT, UNFIT, Job, map_scene, unfit
+from hsifcn.inference.campaign.dask_worker import check_on_worker, map_on_worker
+from hsifcn.inference.campaign.job import PART, SPLIT, UNFIT, Job
 from hsifcn.inference.campaign.manifest import Entry, lost_entry
 from hsifcn.inference.campaign.scene_list import Task
 
 CONNECT_S = 5  # seconds for the scheduler to answer
 LOOK_S = 5.0  # between two looks at the workers, while none answers
 TASKS_A_WORKER = 2  # one at work, one waiting
-MEMORY_SHARE = 0.6  # of a worker's limit that a scene may take
 
 Tell = Callable[[str], None]
-
-
-def check_on_worker(job: dict[str, Any]) -> str | None:
-    """On a worker: why it cannot do a job, None where it can."""
-    return unfit(Job(**job))
-
-
-def map_on_worker(job: dict[str, Any], task: dict[str, Any]) -> Entry:
-    """On a worker: map a scene with its threads, within its limit of memory."""
-    from distributed import get_worker
-
-    worker = get_worker()
-    options = dict(job["options"])
-    limit = worker.memory_manager.memory_limit
-    if limit and options["max_memory"] is None:
-        options["max_memory"] = int(MEMORY_SHARE * limit)
-    mine = replace(Job(**job), options=options, threads=worker.state.nthreads)
-    return {**map_scene(mine, Task(**task)), "worker": worker.address}
 
 
 def on_cluster(job: Job, tasks: Sequence[Task], address: str, tell: Tell) -> Generator[Entry]:
