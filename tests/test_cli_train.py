@@ -25,6 +25,7 @@ from cli_helpers import (
     snapshot,
 )
 
+from benchmarks.command import PROGRAM
 from hsifcn.cli.options import choose_device
 from hsifcn.data.splits import read_split
 from hsifcn.inference.bundle import load_model
@@ -464,25 +465,11 @@ def test_calibration_is_measured_on_the_test_pixels(metrics):
     assert calibration["coverage"][-1]["accuracy"] == pytest.approx(metrics["oa"])
 
 
-MEASURED = """
-import sys
-from hsifcn.cli import main
-from hsifcn.core.process import peak_rss_bytes
-code = 0
-try:
-    main(sys.argv[1:])
-except SystemExit as end:
-    code = end.code
-print(peak_rss_bytes(), file=sys.stderr)
-sys.exit(code)
-"""
-
-
 def measured_training(folder, *options):
     """Train in a process; gives its metrics, the megabytes planned, and the peak of all it did."""
     arguments = ["train", "cube.npy", "--steps", "2", "--device", "cpu", "--json", *options]
     done = subprocess.run(
-        [sys.executable, "-c", MEASURED, *arguments],
+        [sys.executable, "-c", PROGRAM, *arguments],
         cwd=folder,
         env=ENVIRONMENT,
         capture_output=True,

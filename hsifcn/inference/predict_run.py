@@ -23,12 +23,10 @@ from hsifcn.inference.bundle import Bundle
 from hsifcn.inference.map_writer import confidence_path, probabilities_path
 from hsifcn.inference.predict import Prediction, PredictOptions, Tell, map_matched
 from hsifcn.inference.refine.potentials import choose_weights
-from hsifcn.inference.targets import raster_files
+from hsifcn.inference.targets import raster_files, written_files
 from hsifcn.io import open_labels
-from hsifcn.io.envi import FORMAT as ENVI
 from hsifcn.io.files import make_folder, refuse_existing, restored_on_failure, write_json
 from hsifcn.io.polygons import NO_CONFIDENCE, write_polygons
-from hsifcn.io.table import writing_format
 
 
 def predict_to_file(
@@ -93,8 +91,8 @@ def predict_to_file(
                 confidence=read_confidence(done),
                 overwrite=options.overwrite,
             )
-    result = result_of(done, polygons, request)
-    write_json(record, result)
+        result = result_of(done, polygons, request)
+        write_json(record, result)
     return result
 
 
@@ -168,13 +166,9 @@ def rasters_beside(map_path: Path, options: PredictOptions) -> list[Path]:
 
 def outputs_of(map_path: Path, options: PredictOptions, polygons: Path | None) -> list[Path]:
     """All files that are written with a map, whether or not they are there."""
-    found = [] if polygons is None else [polygons]
-    for raster in (map_path, *rasters_beside(map_path, options)):
-        found += [raster, raster.with_suffix(".qml")]
-        found += [raster.with_name(raster.name + end) for end in (".aux.xml", ".msk", ".ovr")]
-        if writing_format(raster) is ENVI:
-            found.append(raster.with_suffix(".hdr"))
-    return found
+    rasters = (map_path, *rasters_beside(map_path, options))
+    found = [file for raster in rasters for file in written_files(raster)]
+    return found if polygons is None else [*found, polygons]
 
 
 def read_confidence(done: Prediction) -> npt.NDArray[np.uint8] | None:

@@ -254,6 +254,13 @@ def raster_files(path: str | Path) -> list[Path]:
     return [file]
 
 
+def written_files(raster: Path) -> list[Path]:
+    """All files that writing a raster may make or remove, whether or not they are there."""
+    beside = [raster.with_name(raster.name + end) for end in (".aux.xml", ".msk", ".ovr")]
+    header = [raster.with_suffix(".hdr")] if raster.suffix.lower() in ENVI.write_suffixes else []
+    return [raster, raster.with_suffix(".qml"), *beside, *header]
+
+
 def require_apart(scene: str, map_path: Path) -> None:
     """Raise SettingError where a map, or its header, would replace the scene it is made of."""
     written = {map_path.resolve()}

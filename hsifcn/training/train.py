@@ -242,7 +242,7 @@ def propagated(
     if window == 0:
         warnings.warn(
             "the memory is too small to propagate labels, so the network learns from labels alone, "
-            "which is less accurate: give a larger --max-memory",
+            "which is less accurate: free some memory, or give a larger --max-memory",
             stacklevel=2,
         )
         return None

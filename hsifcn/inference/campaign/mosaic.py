@@ -24,7 +24,7 @@ from hsifcn.inference.campaign.manifest import digest_of
 from hsifcn.inference.campaign.mosaic_layout import Layout, PlacedMap, lay_out, open_map
 from hsifcn.inference.map_writer import confidence_path
 from hsifcn.inference.predict_run import read_record
-from hsifcn.inference.targets import raster_files
+from hsifcn.inference.targets import raster_files, written_files
 from hsifcn.io import RasterWriter, create_raster
 from hsifcn.io.alignment import moved_grid
 from hsifcn.io.crs import pixel_area
@@ -87,11 +87,7 @@ class Mosaic:
 
     def outputs(self) -> list[Path]:
         """All files that may be written."""
-        found = [self.record]
-        for raster in self.rasters:
-            beside = (raster.with_name(raster.name + end) for end in (".aux.xml", ".msk", ".ovr"))
-            found += [raster, raster.with_suffix(".qml"), *beside]
-        return found
+        return [self.record, *(file for one in self.rasters for file in written_files(one))]
 
     def earlier(self) -> dict[str, Any]:
         """The record of what the same campaign made here before; empty where it is not there."""
@@ -182,8 +178,8 @@ def make_mosaic(
         merger = Merger(layout, bundle, confident=confident)
         write = write_virtual if wanted.is_virtual else write_whole
         counts = write(wanted, merger, bundle)
-    result = result_of(wanted, layout, counts) | {"request": request}
-    write_json(wanted.record, result)
+        result = result_of(wanted, layout, counts) | {"request": request}
+        write_json(wanted.record, result)
     return result
 
 
