@@ -11,7 +11,7 @@ ARG TORCH_INDEX=""
 RUN python -m venv /opt/hsifcn \
  && /opt/hsifcn/bin/pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} \
     "$(grep '^torch==' constraints.txt)" \
- && /opt/hsifcn/bin/pip install --no-cache-dir -c constraints.txt '.[zarr,onnx,dask]' \
+ && /opt/hsifcn/bin/pip install --no-cache-dir -c constraints.txt '.[zarr,onnx,dask,remote]' \
  && find /opt/hsifcn -name __pycache__ -prune -exec rm -rf {} +
 
 FROM python:3.13-slim

@@ -187,6 +187,36 @@ def test_a_large_scene_is_mapped_in_parts(folder, dask):
     assert counts == json.loads((folder / "whole.img.json").read_text())["counts"]
 
 
+def test_scenes_at_addresses(folder, dask):
+    """The server is a process, as the workers are; one of the scenes is not there."""
+    pytest.importorskip("aiohttp", reason="pip install -e '.[remote]'")
+    expected = expected_maps(folder)
+    del expected["flight_3_map.img"]
+    port = free_port()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"],
+        cwd=folder / "scenes",
+        stderr=subprocess.DEVNULL,
+    )
+    dask.processes.callback(server.wait)
+    dask.processes.callback(server.kill)
+    (folder / "scenes/flight_3.img").unlink()
+    lines = [f"http://127.0.0.1:{port}/{name}.img" for name in NAMES]
+    (folder / "list.txt").write_text("\n".join(lines))
+    dask.scheduler()
+    for number in range(2):
+        (folder / f"temporary_{number}").mkdir()
+        dask.worker(TMPDIR=str(folder / f"temporary_{number}"), NO_PROXY="127.0.0.1")
+    given = ["predict", "runs/cube", "@list.txt", "-o", "maps", "--scheduler", dask.address]
+    done = command(folder, *given, "--allow-remote", "--json")
+    assert done.code == 1
+    assert [entry["cause"] for entry in done.json["failed"]] == [
+        f"{lines[3]} does not exist; check the address"
+    ]
+    assert maps_in(folder / "maps") == expected
+    assert not list(folder.glob("temporary_?/.hsifcn-copy*"))
+
+
 def test_a_worker_settles_how_memory_is_asked_for_before_pytorch_is_loaded():
     """Without large pages a worker of Dask took a third longer than a process of this machine."""
     program = (

@@ -30,17 +30,24 @@ class Asked:
     wavelengths: str | None
     nodata: float | None
     mosaic: str | None = None
+    allow_remote: bool = False
 
 
 def is_campaign(paths: Sequence[str], out: str | None, ways: Ways) -> bool:
-    """Whether there are many scenes: a list, a folder or pattern of several, or many names."""
+    """Whether there are many scenes: a list, a folder or pattern of several, or many names.
+
+    Several scenes of which one is at an address are many, too: each is copied when it is its turn.
+    """
     from hsifcn.inference.campaign.run import Ways
     from hsifcn.inference.campaign.scene_list import LIST_MARK
     from hsifcn.inference.targets import is_model
+    from hsifcn.io.addresses import is_address
     from hsifcn.io.finding import scene_files
 
     scenes = paths[1:] if paths and is_model(paths[0]) else paths
     if ways != Ways() or any(path.startswith(LIST_MARK) for path in scenes):
+        return True
+    if any("*" in path or len(scenes) > 1 for path in scenes if is_address(path)):
         return True
     found = [scene_files(path) for path in scenes]
     if sum(1 if files is None else len(files) for files in found) > FEW:
@@ -106,7 +113,8 @@ def make_campaign(paths: Sequence[str], asked: Asked) -> Campaign:
     from hsifcn.inference.targets import choose_model, choose_polygons, is_model
     from hsifcn.io.table import is_raster
 
-    named = expand(paths[1:] if paths and is_model(paths[0]) else paths)
+    given = paths[1:] if paths and is_model(paths[0]) else paths
+    named = expand(given, allow_remote=asked.allow_remote)
     scenes = [(scene, found) for scene, found in named if not (found and is_mosaic(Path(scene)))]
     if not scenes:
         raise SettingError("no scene is named", "name scenes, a folder, a pattern or @list.txt")

@@ -135,7 +135,8 @@ def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Co
 GROUPS = {
     "Data": (
         *("label_paths", "label_field", "all_touched", "wavelengths", "class_names", "bands"),
-        *("keep_bad_bands", "nodata", "resample", "scene_path", "against", "folder"),
+        *("keep_bad_bands", "nodata", "allow_remote", "resample"),
+        *("scene_path", "against", "folder"),
     ),
     "Split": ("recipe", "recipes", "learn_from", "split_path", "seed", "folds", "learning_curve"),
     "Sample": ("points", "design", "allocation", "minimum", "expected", "distance", "measure"),

@@ -42,6 +42,11 @@ FORMATS = {"envi": ".img", "gtiff": ".tif", "npy": ".npy", "mat": ".mat", "png":
 )  # fmt: skip
 @click.option("--stac", is_flag=True, help="Write a STAC item beside the map.")
 @campaign_options
+@click.option(
+    "--allow-remote", is_flag=True,
+    help="SCENE may be an address: https://, s3://, gs://, az://. It is copied to this computer, "
+    "or to that of its worker, and removed when it is mapped. OUT is never an address.",
+)  # fmt: skip
 @opt.options(opt.wavelengths, opt.nodata, opt.common)
 def command(
     output: opt.Output,
@@ -56,6 +61,7 @@ def command(
     ways: Ways,
     assemble: bool,
     mosaic: str | None,
+    allow_remote: bool,
     wavelengths: str | None,
     nodata: float | None,
 ) -> None:
@@ -68,13 +74,26 @@ def command(
     are mapped side by side; those that fail are listed, and a rerun passes over what is done.
     """
     from hsifcn.cli import campaign
+    from hsifcn.core.errors import SettingError
+    from hsifcn.io.addresses import is_address
 
+    if out is not None and is_address(out):
+        raise SettingError("-o is an address, and maps are written to files", "name a folder")
     suffix = FORMATS[form] if form else None
     if assemble:
         campaign.assemble(output, paths, out, mosaic, overwrite=options.overwrite)
     elif mosaic is not None or campaign.is_campaign(paths, out, ways):
         asked = campaign.Asked(
-            out, suffix, options, polygons, min_size, stac, wavelengths, nodata, mosaic
+            out,
+            suffix,
+            options,
+            polygons,
+            min_size,
+            stac,
+            wavelengths,
+            nodata,
+            mosaic,
+            allow_remote,
         )
         if preview:
             raise click.UsageError("--preview shows one map; leave it out for many scenes")
@@ -82,7 +101,7 @@ def command(
     else:
         from hsifcn.inference.targets import choose_targets
 
-        targets = choose_targets(paths, out, suffix, wavelengths, nodata)
+        targets = choose_targets(paths, out, suffix, wavelengths, nodata, allow_remote=allow_remote)
         predict_few(output, targets, options, polygons, min_size, stac=stac, preview=preview)
 
 
@@ -158,10 +177,10 @@ def open_matched(
 ) -> list[Scene]:
     """Open the scenes and bring them to the bands and units of the model, telling how."""
     from hsifcn.inference.band_matching import match_scene
-    from hsifcn.io import open_scene
+    from hsifcn.io.remote import open_scene_at
 
     scenes = [
-        open_scene(path, wavelengths=targets.wavelengths, nodata=targets.nodata)
+        open_scene_at(path, wavelengths=targets.wavelengths, nodata=targets.nodata)
         for path in targets.scenes
     ]
     matches = [match_scene(bundle, scene, resample=resample) for scene in scenes]

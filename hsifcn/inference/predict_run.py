@@ -25,8 +25,10 @@ from hsifcn.inference.predict import Prediction, PredictOptions, Tell, map_match
 from hsifcn.inference.refine.potentials import choose_weights
 from hsifcn.inference.targets import raster_files, written_files
 from hsifcn.io import open_labels
+from hsifcn.io.addresses import is_address
 from hsifcn.io.files import make_folder, refuse_existing, restored_on_failure, write_json
 from hsifcn.io.polygons import NO_CONFIDENCE, write_polygons
+from hsifcn.io.remote import copied_digest
 
 
 def predict_to_file(
@@ -218,6 +220,8 @@ def unchanged_result(
 
 def scene_identity(scene: Scene) -> dict[str, Any]:
     """Path of a scene, size and time of its files: the same where they were not touched."""
+    if is_address(scene.path):
+        return {"path": scene.path, "digest": copied_digest(scene.path)}
     parts = {
         file.name: [part.stat() for part in (file, *file.rglob("*"))]  # of a file itself alone
         for file in raster_files(scene.path)

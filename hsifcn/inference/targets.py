@@ -11,6 +11,7 @@ from typing import Any
 
 from hsifcn.core.errors import HsifcnError, SettingError, UnreadableFileError
 from hsifcn.io import FORMATS, find_labels, find_scenes, scene_stem
+from hsifcn.io.addresses import is_address, refuse_address
 from hsifcn.io.envi import FORMAT as ENVI
 from hsifcn.io.files import mark_input, require_folder
 from hsifcn.io.formats import is_store, split_variable
@@ -49,6 +50,8 @@ def choose_targets(
     suffix: str | None,
     wavelengths: str | None,
     nodata: float | None = None,
+    *,
+    allow_remote: bool = False,
 ) -> Targets:
     """Make out model, scenes and maps from what was given.
 
@@ -62,6 +65,8 @@ def choose_targets(
         Of the format asked for.
     wavelengths : str or None
     nodata : float or None
+    allow_remote : bool
+        A scene that is given may be an address.
 
     Raises
     ------
@@ -76,13 +81,19 @@ def choose_targets(
     else:
         scenes = [scene for path in paths for scene in _scenes_of(path)]
         for scene in scenes:
-            split_variable(scene)  # that it is not there, told before that there is no run
+            if not is_address(scene):
+                split_variable(scene)  # that it is not there, told before that there is no run
+    if not allow_remote:
+        for scene in scenes:
+            refuse_address(scene)
     model = choose_model(paths)
     folder = Path(out or ".")
     name = None
     if not scenes:
         config = run_config(model.parent)
         scenes = config["scenes"]
+        for scene in scenes:
+            refuse_address(scene)  # a file may not lead to one
         wavelengths = wavelengths or config["wavelengths"]
         nodata = config.get("nodata") if nodata is None else nodata
         if out is None:
@@ -242,8 +253,10 @@ def single_file(out: Path, suffix: str | None) -> Path:
 def raster_files(path: str | Path) -> list[Path]:
     """The files that make up a raster: its own, in ENVI's format the header and the voxels.
 
-    Of Zarr the one folder is given.
+    Of Zarr the one folder is given; of an address nothing, as it has no files here.
     """
+    if is_address(str(path)):
+        return []
     file = Path(split_variable(path)[0])
     if file.is_dir():
         return [file]

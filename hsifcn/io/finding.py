@@ -14,6 +14,7 @@ from hsifcn.core.errors import (
     UnreadableFileError,
 )
 from hsifcn.io import png, points, vectors
+from hsifcn.io.addresses import is_address
 from hsifcn.io.formats import is_store, split_variable
 from hsifcn.io.labels import NO_SCENE_ENDINGS, labels_beside
 from hsifcn.io.reading import open_scene
@@ -55,12 +56,19 @@ def scene_files(path: str) -> list[Path] | None:
     list of Path or None
         Sorted; None where the path stands for itself. In a pattern ``**`` stands for folders.
     """
+    if is_address(path):
+        return None
     if os.path.isdir(path) and not is_store(path):
         files = sorted(Path(path).iterdir())
     elif not os.path.exists(path) and glob.has_magic(path):
         files = sorted(Path(found) for found in glob.glob(path, recursive=True))
     else:
         return None
+    return likely_scenes(files)
+
+
+def likely_scenes(files: list[Path]) -> list[Path]:
+    """Those of some files that may be scenes, told by their names; a pair of ENVI's counts once."""
     suffixes = tuple(
         suffix for form in FORMATS if form is not png.FORMAT for suffix in form.suffixes
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy.typing as npt
 from hsifcn.core.errors import NoCubeError, SettingError, UnreadableFileError
 from hsifcn.core.formats import html_table
 from hsifcn.core.scene import Grid, Window
+from hsifcn.io.addresses import is_address, parse_address, refuse_address
 from hsifcn.io.writer import RasterSpec, RasterWriter
 
 _EXPANSION_LIMIT = 10_000
@@ -188,14 +188,6 @@ def split_variable(path: str | os.PathLike[str]) -> tuple[str, str | None]:
     raise UnreadableFileError(f"{text} does not exist", "check the path")
 
 
-def refuse_address(path: str) -> None:
-    """Raise UnreadableFileError for an address on a network, which is never followed."""
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://|/vsi", path) and not os.path.exists(path):
-        raise UnreadableFileError(
-            f"{path} is an address, and hsifcn reads files only", "download it, or mount the store"
-        )
-
-
 def is_store(path: str) -> bool:
     """Whether a folder is one of Zarr's, which count as files."""
     return path.rstrip("/").endswith(".zarr") and os.path.isdir(path)
@@ -203,6 +195,8 @@ def is_store(path: str) -> bool:
 
 def scene_stem(path: str | os.PathLike[str]) -> str:
     """Give the name of a scene's file without folder, suffix and variable: what runs are called."""
+    if is_address(os.fspath(path)):
+        return Path(parse_address(os.fspath(path)).name).stem
     return Path(split_variable(path)[0]).stem
 
 

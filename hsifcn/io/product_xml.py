@@ -58,6 +58,12 @@ class Product:
     units: str = ""
 
 
+def metadata_name(name: str) -> str | None:
+    """What the file of the metadata of a spectral image is called; None where it has none."""
+    match = _NAME.fullmatch(name)
+    return None if match is None else f"{match[1]}-METADATA.XML"
+
+
 def read_product(path: str, bands: int) -> Product | None:
     """Read the metadata beside a spectral image; None where the file is no part of a product.
 
@@ -72,12 +78,13 @@ def read_product(path: str, bands: int) -> Product | None:
         They are missing, or of another number of bands; they are not used then.
     """
     match = _NAME.fullmatch(Path(path).name)
-    if match is None:
+    wanted = metadata_name(Path(path).name)
+    if match is None or wanted is None:
         return None
-    wanted = f"{match[1]}-METADATA.XML".casefold()
-    found = [file for file in sorted(Path(path).parent.iterdir()) if file.name.casefold() == wanted]
+    beside = sorted(Path(path).parent.iterdir())
+    found = [file for file in beside if file.name.casefold() == wanted.casefold()]
     if not found:
-        warnings.warn(f"{path} has no {match[1]}-METADATA.XML beside it", stacklevel=2)
+        warnings.warn(f"{path} has no {wanted} beside it", stacklevel=2)
         return None
     root = parse_xml(str(found[0]))
     table = _bands(root, str(found[0]))

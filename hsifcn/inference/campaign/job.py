@@ -31,9 +31,9 @@ from hsifcn.inference.export_stac import write_map_item
 from hsifcn.inference.predict import PredictOptions, map_matched
 from hsifcn.inference.predict_run import find_earlier, predict_to_file, request_of
 from hsifcn.inference.targets import mark_inputs_of
-from hsifcn.io import open_scene
 from hsifcn.io.crs import pixel_area
 from hsifcn.io.files import safe_inputs
+from hsifcn.io.remote import open_scene_at, remove_copy
 
 # Status of answers that are no entries: this worker can do no task, this scene is to be mapped in
 # parts, this part is mapped.
@@ -151,7 +151,7 @@ def map_scene(job: Job, task: Task) -> Entry:
     """
     entry: Entry = {
         "map": Path(task.map).name,
-        "scene": task.scene,
+        "scene": task.source,
         "worker": f"{platform.node()}:{os.getpid()}",
         "digest": None,
     }
@@ -170,6 +170,8 @@ def map_scene(job: Job, task: Task) -> Entry:
         except (OSError, MemoryError, RuntimeError) as error:
             text = " ".join(f"{type(error).__name__}: {error}".split())
             entry |= {"status": FAILED, "cause": text}
+        if entry["status"] not in {SPLIT, PART}:
+            remove_copy()
     entry["warnings"] = [
         " ".join(str(warning.message).split())
         for warning in caught
@@ -186,13 +188,15 @@ def _map_scene(job: Job, task: Task, digest: str) -> Entry:
     path = Path(task.map)
     cut = Cut(**task.cut) if task.cut else None
     with safe_inputs():
-        scene = open_scene(task.scene, wavelengths=job.wavelengths, nodata=job.nodata)
+        scene = open_scene_at(task.scene, wavelengths=job.wavelengths, nodata=job.nodata)
         if task.found and scene.shape[2] == 1 < len(bundle.good_bands):
             return {"status": LEFT_OUT, "cause": "it has one band"}
         mark_inputs_of(Path(job.model), [task.scene])
         matched = match_scene(bundle, scene, resample=options.resample).scene
         if cut is not None and cut.digest != digest:
-            raise FailedError(f"{task.scene} changed while it was mapped", "give the command again")
+            raise FailedError(
+                f"{task.source} changed while it was mapped", "give the command again"
+            )
         if cut is not None and task.part is not None:
             return {
                 "status": PART,

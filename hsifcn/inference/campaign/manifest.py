@@ -22,7 +22,9 @@ from typing import Any, BinaryIO
 from hsifcn.core.errors import ExistingOutputError, FailedError, HsifcnError
 from hsifcn.inference.campaign.scene_list import Shard, Task
 from hsifcn.inference.targets import raster_files
+from hsifcn.io.addresses import is_address
 from hsifcn.io.files import cannot_write, make_folder
+from hsifcn.io.remote import look_up
 
 NAME = "manifest.jsonl"
 _SHARD_NAME = re.compile(r"manifest-(\d+)-of-(\d+)\.jsonl")
@@ -245,7 +247,7 @@ def lost_entry(task: Task, cause: str) -> Entry:
     """The entry of a scene that no worker lived to answer for."""
     return {
         "map": Path(task.map).name,
-        "scene": task.scene,
+        "scene": task.source,
         "worker": None,
         "digest": None,
         "status": FAILED,
@@ -285,13 +287,15 @@ def scene_digest(scene: str) -> str:
     """A digest of the files of a scene: names, sizes, times of change, and samples of the bytes.
 
     Of each file the first, the middle and the last 64 KiB are read; of a folder (Zarr) names,
-    sizes and times alone.
+    sizes and times alone. Of an address it is what the store tells of its files.
 
     Raises
     ------
     OSError, HsifcnError
         They cannot be read.
     """
+    if is_address(scene):
+        return look_up(scene).digest
     digest = hashlib.sha256()
     for file in raster_files(scene):
         for part in (file, *sorted(file.rglob("*"))):  # of a file itself alone

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ from hsifcn.io.files import mark_input, read_text, write_json
 from hsifcn.io.table import naming_file
 
 SUMMARY = "summary.json"
+LOOKS = 16  # at scenes that were mapped before, at once
 
 Tell = Callable[[str], None]
 OnEntry = Callable[[Entry, int, int], None]  # an entry, how many are finished, how many there are
@@ -174,10 +177,12 @@ def what_is_left(
     tasks: Sequence[Task], manifest: Manifest, overwrite: bool, retry_failed: bool
 ) -> list[Task]:
     """The tasks that are not finished; a map that this campaign made itself may be replaced."""
+    entries = [manifest.entries.get(Path(task.map).name) for task in tasks]
+    with ThreadPoolExecutor(LOOKS) as pool:  # stores and shared disks answer late
+        done = pool.map(partial(finished, retry_failed=retry_failed), entries, tasks)
     left = []
-    for task in tasks:
-        entry = manifest.entries.get(Path(task.map).name)
-        if not finished(entry, task, retry_failed=retry_failed):
+    for task, entry, is_done in zip(tasks, entries, done, strict=True):
+        if not is_done:
             own = entry is not None and entry["status"] == DONE
             left.append(replace(task, overwrite=overwrite or own))
     return left

@@ -12,9 +12,10 @@ from typing import Any
 from hsifcn.core.errors import SettingError, UnreadableFileError
 from hsifcn.inference.targets import require_apart
 from hsifcn.io import scene_stem
+from hsifcn.io.addresses import is_address, parse_address, refuse_address, source_of
 from hsifcn.io.files import read_text
 from hsifcn.io.finding import scene_files
-from hsifcn.io.formats import refuse_address
+from hsifcn.io.remote import matching_scenes
 
 LIST_MARK = "@"  # before the path of a list file
 
@@ -26,7 +27,7 @@ class Task:
     Attributes
     ----------
     scene : str
-        Absolute path.
+        Absolute path, or an address where that is allowed.
     map : str
         Absolute path of its map.
     found : bool
@@ -49,6 +50,11 @@ class Task:
     cut: dict[str, Any] | None = None
     part: int | None = None
 
+    @property
+    def source(self) -> str:
+        """The scene as it may be told: of an address without what signs it."""
+        return source_of(self.scene)
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -70,7 +76,7 @@ class Shard:
         return list(tasks[self.number - 1 :: self.of])
 
 
-def expand(paths: Sequence[str]) -> list[tuple[str, bool]]:
+def expand(paths: Sequence[str], *, allow_remote: bool = False) -> list[tuple[str, bool]]:
     """Name every scene that paths stand for.
 
     Parameters
@@ -79,6 +85,8 @@ def expand(paths: Sequence[str]) -> list[tuple[str, bool]]:
         Scenes, folders, patterns such as ``flights/*.hdr`` (``**`` for any folders), and list
         files: ``@scenes.txt`` holds a path or a pattern a line; empty lines and those that begin
         with ``#`` are passed over.
+    allow_remote : bool
+        A scene may be an address, also with ``*`` in it.
 
     Returns
     -------
@@ -93,10 +101,13 @@ def expand(paths: Sequence[str]) -> list[tuple[str, bool]]:
     scenes: list[tuple[str, bool]] = []
     for path in paths:
         if path.startswith(LIST_MARK):
-            scenes += expand(_lines_of(path.removeprefix(LIST_MARK)))
+            lines = _lines_of(path.removeprefix(LIST_MARK))
+            scenes += expand(lines, allow_remote=allow_remote)
             continue
-        refuse_address(path)
-        files = scene_files(path)
+        if not allow_remote:
+            refuse_address(path)
+        is_pattern = is_address(path) and "*" in parse_address(path).parts.path
+        files = matching_scenes(path) if is_pattern else scene_files(path)
         if files is None:
             scenes.append((path, False))
         elif not files:
@@ -147,9 +158,9 @@ def make_tasks(
         other = tasks.get(path.name)
         if other is not None:
             raise SettingError(
-                f"two scenes have the same name: {other.scene} and {scene}",
+                f"two scenes have the same name: {other.source} and {source_of(scene)}",
                 "map them into different folders, one command each",
             )
-        scene = str(Path(scene).absolute())
+        scene = scene if is_address(scene) else str(Path(scene).absolute())
         tasks[path.name] = Task(scene, str(path), found, polygons=polygons)
     return list(tasks.values())
