@@ -178,7 +178,7 @@ def test_a_large_scene_is_mapped_in_parts(folder, dask):
     lost.send_signal(signal.SIGKILL)
     _, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
-    for end in ("", "_confidence", "_probabilities"):
+    for end in ("", "_confidence", "_dissimilarity", "_probabilities"):
         whole = (folder / f"whole{end}.img").read_bytes()
         assert (folder / f"maps/large_map{end}.img").read_bytes() == whole
     assert [path.name for path in (folder / "maps").glob(".*")] == []

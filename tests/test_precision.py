@@ -27,7 +27,7 @@ BANDS = 8
 class Tiled(Predictor):
     """Cuts every scene into tiles, as a large one would be."""
 
-    def plan(self, scene, max_memory=None):
+    def plan(self, scene, max_memory=None, *, dissimilarity=False):
         halo, stride = self.geometry.halo, self.geometry.stride
         rows, cols, _ = scene.shape
         tiles = plan_tiles(rows, cols, tile=(32, 32), halo=halo, stride=stride)

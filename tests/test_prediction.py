@@ -53,7 +53,7 @@ def in_tiles_of(predictor, tile):
         def __init__(self):
             self.__dict__.update(predictor.__dict__)
 
-        def plan(self, scene, max_memory=None):
+        def plan(self, scene, max_memory=None, *, dissimilarity=False):
             return TilePlan(self.tiles(scene), self.geometry.halo, 0)
 
         def tiles(self, scene, max_memory=None):

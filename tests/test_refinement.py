@@ -53,7 +53,7 @@ class Doubtful(Predictor):
         said = np.where(said, said, np.maximum(labels, 1))
         self.logits = 2.0 * torch.nn.functional.one_hot(torch.from_numpy(said) - 1, 3)
 
-    def score_blocks(self, blocks, window, *, with_spectra=False):
+    def score_blocks(self, blocks, window, *, with_spectra=False, dissimilarity=None):
         _, spectra, valid = super().score_blocks(blocks, window, with_spectra=with_spectra)
         return self.logits[window.slices].permute(2, 0, 1).float(), spectra, valid
 

@@ -26,7 +26,11 @@ from hsifcn.inference.rotation import RotationCheck, changed_share, check_rotati
 from hsifcn.inference.spectral_classifier import SpectralClassifier, SpectralShare
 from hsifcn.io import open_scene
 from hsifcn.training.scenes import LabelledScene
-from hsifcn.training.spectral_classifier import fit_spectral_classifier
+from hsifcn.training.spectral_classifier import (
+    fit_spectral_classifier,
+    labelled_spectra,
+    noise_covariance,
+)
 
 CUBE = ROOT / "data" / "indian_pines_corrected.mat"
 
@@ -120,8 +124,9 @@ def test_the_discriminant_is_that_of_a_direct_computation():
     labels = np.zeros((30, 40), np.uint16)
     labels[::2, ::2] = truth[::2, ::2] + 1  # no two neighbours, so each counts fully
     scene = LabelledScene(ArrayScene(cube), labels, np.zeros_like(labels), None)
-    found = fit_spectral_classifier([scene], np.ones(6, bool), 3, unit_length=True)
-    wider = fit_spectral_classifier([scene], np.ones(6, bool), 4, unit_length=True)
+    seen = [scene], np.ones(6, bool), True
+    learnt = *labelled_spectra(*seen), noise_covariance(*seen)
+    found, wider = (fit_spectral_classifier(*learnt, classes) for classes in (3, 4))
 
     seen = divided_by_length(cube).astype(np.float64)
     steps = [seen[1:] - seen[:-1], seen[:, 1:] - seen[:, :-1]]

@@ -222,15 +222,13 @@ def show_preview(output: opt.Output, result: dict[str, Any], bundle: Bundle) -> 
 def summary(result: dict[str, Any], class_names: tuple[str, ...]) -> str:
     """The pixels of each class, and where the map is."""
     from hsifcn.cli import tables
+    from hsifcn.inference.applicability import sentence
 
     files = Path(result["map"]).as_posix()
-    if result.get("confidence"):
-        files += f", {result['confidence']}"
-    if result["probabilities"]:
-        files += f", {result['probabilities']}"
-    if result["polygons"]:
-        files += f", {result['polygons']}"
-    if "stac" in result:
-        files += f", {result['stac']}"
+    for key in ("confidence", "dissimilarity", "probabilities", "polygons", "stac"):
+        if result.get(key):
+            files += f", {result[key]}"
     text = tables.counts_table(result["counts"], class_names)
+    if result.get("applicability"):
+        text += f"\n\n{sentence(result['applicability'])}"
     return f"{text}\n\nmap: {files} ({formats.seconds(result['seconds'])})"

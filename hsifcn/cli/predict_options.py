@@ -22,7 +22,8 @@ def map_options(command: opt.Command) -> opt.Command:
         ),
         click.option(
             "--confidence", is_flag=True,
-            help="Write the probability of the class of each pixel, in per cent.",
+            help="Write the probability of the class of each pixel, in per cent, and how unlike "
+            "what was labelled it is.",
         ),
         click.option(
             "--probabilities", is_flag=True,

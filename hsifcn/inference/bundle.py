@@ -23,13 +23,14 @@ from torch import Tensor, nn
 from hsifcn.core.errors import UnreadableFileError
 from hsifcn.core.formats import html_table
 from hsifcn.data.standardise import Scaling
+from hsifcn.inference.applicability import Applicability
 from hsifcn.inference.refine.potentials import Refinement, from_header
 from hsifcn.inference.spectral_classifier import SpectralClassifier
 from hsifcn.inference.spectral_summary import SpectralSummary
 from hsifcn.io.files import atomic_write, utf8_path
 from hsifcn.models import MODELS, ModelSpec, empty_network
 
-FORMAT = 1  # of the header; raised when an older hsifcn could not read it
+FORMAT = 2  # of the header; raised when an older hsifcn could not read it
 _LARGEST = 1e30  # means and standard deviations beyond it, or under its inverse, are damage
 _HOTTEST = 1e3  # temperatures beyond it too
 _DAMAGE = (  # what a header or weights changed at will lead to, from here, NumPy or PyTorch
@@ -80,6 +81,9 @@ class Bundle:
     changed_when_turned : float or None
         Share of the pixels of the training scenes that get another class when these are turned;
         see ``rotation.py``.
+    applicability : Applicability or None
+        A sample of what was labelled; None in files of older versions, and where the labels were
+        too few. See ``applicability.py``.
     """
 
     spec: ModelSpec
@@ -100,6 +104,7 @@ class Bundle:
     class_codes: tuple[int, ...] = ()
     spectral_classifier: SpectralClassifier | None = None
     changed_when_turned: float | None = None
+    applicability: Applicability | None = None
 
     def __post_init__(self) -> None:
         if not self.class_codes:
@@ -138,7 +143,8 @@ class Bundle:
             The file exists and ``overwrite`` is False.
         """
         header = self._header()
-        contiguous = {name: tensor.contiguous() for name, tensor in self.weights.items()}
+        tensors = self.weights | (self.applicability.to_tensors() if self.applicability else {})
+        contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
         header = json.loads(json.dumps(header))  # as it will be read: keys of text, lists
         header["checksum"] = checksum_of(header, contiguous)
         metadata = {"hsifcn": json.dumps(header, sort_keys=True)}
@@ -214,6 +220,7 @@ def _from_header(header: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
 
     What older files lack has a default.
     """
+    applicability = Applicability.take_from(weights, int(header["spec"]["bands"]))
     spec = _read_spec(header["spec"], weights)
     names = tuple(str(name) for name in header["class_names"])
     scale, changed = header.get("scale_factor"), header.get("changed_when_turned")
@@ -244,6 +251,7 @@ def _from_header(header: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
             header.get("spectral_classifier"), spec.bands, spec.classes
         ),
         changed_when_turned=None if changed is None else float(changed),
+        applicability=applicability,
     )
     _check_counts(bundle)
     _check_numbers(bundle)

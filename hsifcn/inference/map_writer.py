@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from hsifcn.core.scene import Scene, Window, codes_table, labels_of, labels_of_codes
+from hsifcn.inference.applicability import LARGEST_PERCENT, UnlikeShare
 from hsifcn.inference.bundle import Bundle
 from hsifcn.inference.tiling import WRITE_PIXELS
 from hsifcn.io import RasterWriter, create_raster, open_scene
@@ -23,6 +24,8 @@ from hsifcn.io.polygons import NO_CONFIDENCE
 
 class MapFiles:
     """The rasters of labels and, if asked for, of confidence and of probabilities.
+
+    With the confidence comes the dissimilarity, where the model tells it.
 
     See ``predict.write_map``.
 
@@ -44,6 +47,9 @@ class MapFiles:
     ----------
     counts : ndarray, (classes + 1,), int64
         Pixels left unclassified, then pixels of each class, of the tiles written so far.
+    measured, outside : int
+        Pixels of these tiles that hold a measurement, and those unlike anything labelled, where
+        the dissimilarity is written.
     """
 
     def __init__(
@@ -61,6 +67,9 @@ class MapFiles:
         self.bundle = bundle
         self.map_path = map_path
         self.confidence_path = confidence_path(map_path) if confidence else None
+        self.dissimilarity_path = None
+        if confidence and bundle.applicability is not None:
+            self.dissimilarity_path = dissimilarity_path(map_path)
         self.probabilities_path = probabilities_path(map_path) if probabilities else None
         self.min_confidence = min_confidence
         self.overwrite = overwrite
@@ -78,6 +87,7 @@ class MapFiles:
             }
         )
         self.counts = np.zeros(bundle.spec.classes + 1, np.int64)
+        self.measured = self.outside = 0
         self._codes = codes_table(bundle.class_codes)
         self._files = ExitStack()
 
@@ -86,7 +96,14 @@ class MapFiles:
             self._labels = files.enter_context(self._create_labels())
             self._sure = None
             if self.confidence_path is not None:
-                self._sure = files.enter_context(self._create_confidence(self.confidence_path))
+                self._sure = files.enter_context(
+                    self._create_percent(self.confidence_path, "confidence, per cent", 100)
+                )
+            self._unlike = None
+            if self.dissimilarity_path is not None:
+                self._unlike = files.enter_context(
+                    self._create_percent(self.dissimilarity_path, "dissimilarity, per cent", 200)
+                )
             self._scores = None
             if self.probabilities_path is not None:
                 self._scores = files.enter_context(self._create_scores(self.probabilities_path))
@@ -108,13 +125,21 @@ class MapFiles:
                 piece.core,
                 piece.labels(self.min_confidence),
                 piece.percent() if self._sure is not None else None,
+                piece.dissimilarity_percent() if self._unlike is not None else None,
                 piece.probabilities_and_margin() if self._scores is not None else None,
             )
+
+    def unlike_share(self) -> UnlikeShare | None:
+        """How much of what was written is unlike anything labelled; None where nothing tells."""
+        if self.dissimilarity_path is None or not self.measured:
+            return None
+        return UnlikeShare(self.outside / self.measured, self.measured, whole_scene=True)
 
     def take(self, path: Path, rows: tuple[int, int]) -> None:
         """Write rows that ``MapFiles`` of these rows alone wrote before, as ENVI rasters."""
         coded = open_scene(path)
         sure = open_scene(confidence_path(path)) if self._sure is not None else None
+        unlike = open_scene(dissimilarity_path(path)) if self._unlike is not None else None
         scores = open_scene(probabilities_path(path)) if self._scores is not None else None
         cols = self.shape[1]
         step = max(1, WRITE_PIXELS // cols)
@@ -124,6 +149,7 @@ class MapFiles:
                 replace(window, row=row),
                 labels_of_codes(coded.read(window)[..., 0], self.bundle.class_codes),
                 None if sure is None else sure.read(window)[..., 0],
+                None if unlike is None else unlike.read(window)[..., 0],
                 None if scores is None else scores.read(window),
             )
 
@@ -132,6 +158,7 @@ class MapFiles:
         window: Window,
         labels: npt.NDArray[np.uint16],
         percent: npt.NDArray[np.uint8] | None,
+        unlike: npt.NDArray[np.uint8] | None,
         scores: npt.NDArray[np.float32] | None,
     ) -> None:
         window = replace(window, row=window.row - self.first_row)
@@ -139,6 +166,11 @@ class MapFiles:
         self.counts += np.bincount(labels.ravel(), minlength=len(self.counts))
         if self._sure is not None and percent is not None:
             self._sure.write(window, percent)
+        if self._unlike is not None and unlike is not None:
+            self._unlike.write(window, unlike)
+            known = unlike[unlike != NO_CONFIDENCE]
+            self.measured += len(known)
+            self.outside += int((known > 100).sum())
         if self._scores is not None and scores is not None:
             self._scores.write(window, scores)
 
@@ -153,7 +185,7 @@ class MapFiles:
             **self._classes,
         )
 
-    def _create_confidence(self, path: Path) -> RasterWriter:
+    def _create_percent(self, path: Path, name: str, most: int) -> RasterWriter:
         return create_raster(
             path,
             shape=self.shape,
@@ -161,8 +193,8 @@ class MapFiles:
             overwrite=self.overwrite,
             grid=self.grid,
             nodata=NO_CONFIDENCE,
-            band_names=("confidence, per cent",),
-            ramp=(0, 100),
+            band_names=(name,),
+            ramp=(0, most),
         )
 
     def _create_scores(self, path: Path) -> RasterWriter:
@@ -183,6 +215,11 @@ def confidence_path(map_path: Path) -> Path:
     return map_path.with_name(f"{map_path.stem}_confidence{map_path.suffix}")
 
 
+def dissimilarity_path(map_path: Path) -> Path:
+    """Where the dissimilarity of a map's pixels is written: beside it."""
+    return map_path.with_name(f"{map_path.stem}_dissimilarity{map_path.suffix}")
+
+
 def probabilities_path(map_path: Path) -> Path:
     """Where the probabilities of a map are written: beside it."""
     return map_path.with_name(f"{map_path.stem}_probabilities{map_path.suffix}")
@@ -200,12 +237,15 @@ class MappedTile:
         From 0.
     valid : ndarray, (rows, cols), bool
         False where the scene holds no measurement; the others mean nothing there.
+    dissimilarity : Tensor, (rows, cols), float32, or None
+        See ``applicability.py``; None where it was not asked for.
     """
 
     core: Window
     logits: Tensor
     classes: Tensor
     valid: npt.NDArray[np.bool_]
+    dissimilarity: Tensor | None = None
 
     def labels(self, min_confidence: float = 0.0) -> npt.NDArray[np.uint16]:
         """Labels; 0 where invalid, or where the probability is under ``min_confidence``."""
@@ -224,6 +264,13 @@ class MappedTile:
         """``confidence`` in whole per cent, (rows, cols), ``NO_CONFIDENCE`` where invalid."""
         percent = np.rint(100 * np.where(self.valid, self.confidence(), 0)).astype(np.uint8)
         return np.where(self.valid, percent, np.uint8(NO_CONFIDENCE))
+
+    def dissimilarity_percent(self) -> npt.NDArray[np.uint8]:
+        """``dissimilarity`` in whole per cent, over 100 where it is over 1; as ``percent``."""
+        assert self.dissimilarity is not None
+        percent = (100 * self.dissimilarity).ceil_().clamp_(max=LARGEST_PERCENT)
+        found = percent.cpu().numpy().astype(np.uint8)
+        return np.where(self.valid, found, np.uint8(NO_CONFIDENCE))
 
     def probabilities_and_margin(self) -> npt.NDArray[np.float32]:
         """Probability of every class, then the margin: the greatest less the second.
@@ -247,4 +294,7 @@ class MappedTile:
             core = Window(
                 self.core.row + row, self.core.col, rows.stop - rows.start, self.core.cols
             )
-            yield MappedTile(core, self.logits[:, rows], self.classes[rows], self.valid[rows])
+            unlike = None if self.dissimilarity is None else self.dissimilarity[rows]
+            yield MappedTile(
+                core, self.logits[:, rows], self.classes[rows], self.valid[rows], unlike
+            )

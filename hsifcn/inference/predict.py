@@ -10,9 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import torch
+
 from hsifcn.core.errors import SettingError
 from hsifcn.core.process import Stopwatch
 from hsifcn.core.scene import Scene
+from hsifcn.inference.applicability import UnlikeShare
 from hsifcn.inference.band_matching import match_scene
 from hsifcn.inference.bundle import Bundle
 from hsifcn.inference.map_writer import MapFiles
@@ -20,7 +25,8 @@ from hsifcn.inference.precision import try_bfloat16, worth_trying
 from hsifcn.inference.predictor import Predictor, check_scene
 from hsifcn.inference.refine.potentials import choose_weights
 from hsifcn.inference.rotation import RotationCheck, check_rotation, let_spectra_count
-from hsifcn.inference.scene_shift import SceneShift, adapt, measure_shift
+from hsifcn.inference.scene_shift import DISTANCES, SceneShift, adapt, measure_shift
+from hsifcn.inference.spectral_summary import sample_spectra
 from hsifcn.inference.streaming import WriteBehind
 from hsifcn.inference.tiling import TilePlan
 from hsifcn.io import as_scene
@@ -55,7 +61,8 @@ class PredictOptions:
         stay the same; ``float32`` never does.
     confidence : bool
         Write the probability of the class that each pixel has too, in per cent: (rows, cols)
-        uint8, 255 where there is no measurement.
+        uint8, 255 where there is no measurement. In a second raster of this kind, how unlike the
+        pixel is to all that was labelled: over 100 where it is outside of that.
     probabilities : bool
         Write the probability of every class too, and the margin: the greatest less the second,
         (rows, cols, classes + 1) float32; NaN where there is no measurement. A CRF's are its
@@ -95,7 +102,7 @@ class Prediction:
 
     Attributes
     ----------
-    map_path, confidence_path, probabilities_path : Path, Path or None
+    map_path, confidence_path, dissimilarity_path, probabilities_path : Path, Path or None
         Files written.
     shape : tuple of int
         Rows and columns.
@@ -113,6 +120,9 @@ class Prediction:
         Whether the model was adapted to the scene's light.
     rotation : RotationCheck or None
         Whether the network knows the scene, where the model can tell.
+    applicability : UnlikeShare or None
+        How much of the scene is unlike anything labelled, where the model can tell: of all pixels
+        where their dissimilarity was written, else of a sample.
     """
 
     map_path: Path
@@ -126,6 +136,8 @@ class Prediction:
     adapted: bool = False
     rotation: RotationCheck | None = None
     confidence_path: Path | None = None
+    dissimilarity_path: Path | None = None
+    applicability: UnlikeShare | None = None
 
 
 def predict(
@@ -192,7 +204,7 @@ def map_matched(
     check_scene(bundle, scene)
     predictor, fit = fit_scene(bundle, scene, options, tell)
     done = write_map(predictor, scene, map_path, options, tell)
-    return replace(done, shift=fit.shift, adapted=fit.adapted, rotation=fit.rotation)
+    return fit.added_to(done)
 
 
 def write_map(
@@ -215,7 +227,9 @@ def write_map(
         overwrite=options.overwrite,
     )
     with Stopwatch() as watch, files:
-        plan = predictor.plan(scene, options.max_memory)  # of what the open files leave
+        unlike = files.dissimilarity_path is not None
+        # Of what the open files leave.
+        plan = predictor.plan(scene, options.max_memory, dissimilarity=unlike)
         tell(plan.sentence())
         if worth_trying(options.precision, options.device, plan):
             predictor, trial = try_bfloat16(predictor, scene, plan)
@@ -230,16 +244,29 @@ def write_map(
         seconds=watch.seconds,
         precision=predictor.precision,
         confidence_path=files.confidence_path,
+        dissimilarity_path=files.dissimilarity_path,
+        applicability=files.unlike_share(),
     )
 
 
 @dataclass(frozen=True)
 class SceneFit:
-    """How a model fits a scene: ``shift``, ``adapted`` and ``rotation`` of ``Prediction``."""
+    """How a model fits a scene: what ``Prediction`` calls the same."""
 
     shift: SceneShift | None
     adapted: bool
     rotation: RotationCheck | None
+    applicability: UnlikeShare | None
+
+    def added_to(self, done: Prediction) -> Prediction:
+        """What was made, and how the model fits the scene."""
+        return replace(
+            done,
+            shift=self.shift,
+            adapted=self.adapted,
+            rotation=self.rotation,
+            applicability=done.applicability or self.applicability,
+        )
 
 
 def fit_scene(
@@ -261,16 +288,19 @@ def fit_scene(
     known = rotation is not None and rotation.known
     shift: SceneShift | None
     adapted = False
+    spectra = sample_spectra(scene, bundle.good_bands)
     if options.adapt and not known:
-        bundle, shift, adapted = adapt(bundle, scene)
+        bundle, shift, adapted = adapt(bundle, scene, spectra)
     else:
-        measured = measure_shift(bundle, scene)
+        measured = measure_shift(bundle, scene, spectra)
         shift = measured and measured[0]
     if options.adapt:
         tell("adapted to the scene's light" if adapted else "not adapted: the scene fits as it is")
     if adapted:
         predictor = Predictor(bundle, options.device, refinement, options.approximate)
         rotation = check_rotation(predictor, scene)
+    unlike = sampled_share(predictor, spectra)
+    del spectra  # room for what is scored now
     if rotation is not None:
         predictor = let_spectra_count(predictor, scene, rotation)
     if shift is not None:
@@ -278,11 +308,25 @@ def fit_scene(
     for warning in (shift and shift.warning(adapted), rotation and rotation.warning()):
         if warning:
             warnings.warn(f"{scene.path}: {warning}", stacklevel=2)
-    return predictor, SceneFit(shift, adapted, rotation)
+    if options.confidence and bundle.applicability is None:
+        tell("no dissimilarity: the model is of an older version, or had too few labels for it")
+    return predictor, SceneFit(shift, adapted, rotation, unlike)
+
+
+def sampled_share(predictor: Predictor, spectra: npt.NDArray[np.float32]) -> UnlikeShare | None:
+    """How much of a sample of a scene is unlike anything labelled; None where nothing can tell."""
+    if predictor.applicability is None or not len(spectra):
+        return None
+    some = torch.from_numpy(spectra[:: -(-len(spectra) // DISTANCES)].copy())
+    seen = predictor.network.normalise(some.to(predictor.device))
+    unlike = predictor.applicability.dissimilarity(seen)
+    return UnlikeShare(float((unlike > 1).double().mean()), len(some), whole_scene=False)
 
 
 def write_tiles(predictor: Predictor, scene: Scene, plan: TilePlan, files: MapFiles) -> None:
     """Score a scene tile by tile; the next is read and the last is written meanwhile."""
-    with WriteBehind() as writer, closing(predictor.map_tiles(scene, plan.tiles)) as parts:
+    unlike = files.dissimilarity_path is not None
+    tiles = predictor.map_tiles(scene, plan.tiles, with_dissimilarity=unlike)
+    with WriteBehind() as writer, closing(tiles) as parts:
         for part in parts:
             writer.call(files.write, part)

@@ -20,7 +20,11 @@ from hsifcn.core.errors import ExistingOutputError
 from hsifcn.core.process import peak_rss_bytes
 from hsifcn.core.scene import LabelMap, Scene, labels_of_codes
 from hsifcn.inference.bundle import Bundle
-from hsifcn.inference.map_writer import confidence_path, probabilities_path
+from hsifcn.inference.map_writer import (
+    confidence_path,
+    dissimilarity_path,
+    probabilities_path,
+)
 from hsifcn.inference.predict import Prediction, PredictOptions, Tell, map_matched
 from hsifcn.inference.refine.potentials import choose_weights
 from hsifcn.inference.targets import raster_files, written_files
@@ -66,9 +70,10 @@ def predict_to_file(
     Returns
     -------
     dict
-        ``map, confidence, probabilities, polygons, shape, counts, tiles, seconds, planned_seconds,
-        planned_peak_bytes, peak_rss_bytes, precision, shift, adapted, rotation, files, unchanged``
-        and, under ``request``, what a rerun is compared by: model, scene and options.
+        ``map, confidence, dissimilarity, probabilities, polygons, shape, counts, tiles, seconds,
+        planned_seconds, planned_peak_bytes, peak_rss_bytes, precision, shift, adapted, rotation,
+        applicability, files, unchanged`` and, under ``request``, what a rerun is compared by:
+        model, scene and options.
 
     Raises
     ------
@@ -161,6 +166,7 @@ def rasters_beside(map_path: Path, options: PredictOptions) -> list[Path]:
     """The rasters that are written beside a map."""
     wanted = (
         (options.confidence, confidence_path(map_path)),
+        (options.confidence, dissimilarity_path(map_path)),
         (options.probabilities, probabilities_path(map_path)),
     )
     return [path for asked, path in wanted if asked]
@@ -187,6 +193,7 @@ def result_of(done: Prediction, polygons: Path | None, request: dict[str, Any]) 
     return {
         "map": str(done.map_path),
         "confidence": done.confidence_path and str(done.confidence_path),
+        "dissimilarity": done.dissimilarity_path and str(done.dissimilarity_path),
         "probabilities": done.probabilities_path and str(done.probabilities_path),
         "polygons": polygons and str(polygons),
         "shape": list(done.shape),
@@ -200,6 +207,7 @@ def result_of(done: Prediction, polygons: Path | None, request: dict[str, Any]) 
         "shift": done.shift and done.shift.record(),
         "adapted": done.adapted,
         "rotation": done.rotation and done.rotation.record(),
+        "applicability": done.applicability and done.applicability.record(),
         "request": request,
         "files": sizes(done.map_path, request),
         "unchanged": False,
@@ -246,7 +254,7 @@ def sizes(map_path: Path, request: dict[str, Any]) -> dict[str, int]:
     """Bytes of the files of a map that are there, by name."""
     rasters = [map_path]
     if request.get("confidence"):
-        rasters.append(confidence_path(map_path))
+        rasters += [confidence_path(map_path), dissimilarity_path(map_path)]
     if request["probabilities"]:
         rasters.append(probabilities_path(map_path))
     files = [file for raster in rasters if raster.exists() for file in raster_files(raster)]

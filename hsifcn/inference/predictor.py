@@ -67,6 +67,8 @@ class Predictor:
         self.network = network.to(self.device)
         classifier = bundle.spectral_classifier
         self.spectral: tuple[Tensor, Tensor] | None = None  # directions and offsets
+        known = bundle.applicability
+        self.applicability = None if known is None else known.to(self.device)
         if spectral_share is not None and classifier is not None:
             self.spectral = (
                 torch.from_numpy(classifier.directions.astype(np.float32)).to(self.device),
@@ -116,9 +118,17 @@ class Predictor:
 
     @torch.inference_mode()
     def score_blocks(
-        self, blocks: Iterator[Block], window: Window, *, with_spectra: bool = False
+        self,
+        blocks: Iterator[Block],
+        window: Window,
+        *,
+        with_spectra: bool = False,
+        dissimilarity: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None, npt.NDArray[np.bool_]]:
-        """Score a window of which the pixels come in blocks; as ``scores_and_spectra``."""
+        """Score a window of which the pixels come in blocks; as ``scores_and_spectra``.
+
+        ``dissimilarity``, (pixels,), is filled where it is given; see ``applicability.py``.
+        """
         rows, cols = window.rows, window.cols
         valid = np.empty(rows * cols, bool)
         spectra = None
@@ -130,7 +140,7 @@ class Predictor:
             by_spectrum = torch.empty((len(valid), self.bundle.spec.classes), device=self.device)
         # No name holds the features, so that they are freed as soon as no layer needs them.
         logits = self.network.form.after_stem(
-            self._features(blocks, valid, spectra, by_spectrum)
+            self._features(blocks, valid, spectra, by_spectrum, dissimilarity)
             .view(1, rows, cols, -1)
             .permute(0, 3, 1, 2)
         )[0].float()
@@ -150,6 +160,7 @@ class Predictor:
         valid: npt.NDArray[np.bool_],
         spectra: Tensor | None,
         by_spectrum: Tensor | None,
+        dissimilarity: Tensor | None = None,
     ) -> Tensor:
         """The stem's output for pixels, (pixels, channels); fills the other arrays.
 
@@ -178,6 +189,8 @@ class Predictor:
                 if by_spectrum is not None and self.spectral is not None:
                     directions, offsets = self.spectral
                     torch.addmm(offsets, pixels, directions, out=by_spectrum[part])
+                if dissimilarity is not None and self.applicability is not None:
+                    dissimilarity[part] = self.applicability.dissimilarity(pixels)
                 self.network.stem_channels(pixels, features[part])
             start += len(block)
         return features
@@ -191,7 +204,9 @@ class Predictor:
             block = block.astype(np.float32)
         return torch.from_numpy(block).to(self.device).float()
 
-    def plan(self, scene: Scene, max_memory: int | None = None) -> TilePlan:
+    def plan(
+        self, scene: Scene, max_memory: int | None = None, *, dissimilarity: bool = False
+    ) -> TilePlan:
         """How a scene will be mapped, how much memory that takes and about how long."""
         seconds = self._seconds_per_pixel  # first: the trial loads libraries, which take memory
         plan = plan_scene(
@@ -201,6 +216,7 @@ class Predictor:
             self.refinement,
             approximate=self.approximate,
             by_spectrum=self.spectral is not None,
+            dissimilarity=dissimilarity,
         )
         return replace(plan, seconds=seconds * plan.read_pixels)
 
@@ -232,13 +248,22 @@ class Predictor:
         check_scene(self.bundle, scene)
         yield from self.map_tiles(scene, self.tiles(scene, max_memory))
 
-    def map_tiles(self, scene: Scene, tiles: Sequence[Tile]) -> Generator[MappedTile]:
+    def map_tiles(
+        self, scene: Scene, tiles: Sequence[Tile], *, with_dissimilarity: bool = False
+    ) -> Generator[MappedTile]:
         """Score, refine and classify tiles of a scene that was checked."""
         refinement = self.refinement
+        unlike = None
         with closing(self._read(scene, [tile.read for tile in tiles])) as blocks:
             for tile in tiles:
+                if with_dissimilarity:
+                    pixels = tile.read.rows * tile.read.cols
+                    unlike = torch.empty(pixels, device=self.device)
                 logits, spectra, valid = self.score_blocks(
-                    blocks, tile.read, with_spectra=refinement is not None
+                    blocks,
+                    tile.read,
+                    with_spectra=refinement is not None,
+                    dissimilarity=unlike,
                 )
                 if refinement is None:
                     classes = logits.argmax(0)
@@ -248,9 +273,13 @@ class Predictor:
                     logits, classes = refinement.apply(logits, spectra, mask)
                     del spectra, mask  # room for the next tile
                 rows, cols = crop(tile)
-                yield MappedTile(
+                part = MappedTile(
                     tile.core, logits[:, rows, cols], classes[rows, cols], valid[rows, cols]
                 )
+                if unlike is not None:
+                    unlike = unlike.view(valid.shape)
+                    part = replace(part, dissimilarity=unlike[rows, cols])
+                yield part
 
     def score_scene(
         self, scene: Scene, max_memory: int | None = None

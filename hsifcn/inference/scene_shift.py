@@ -138,8 +138,12 @@ class LightChange:
         return Scaling(self.gain * scaling.mean + self.offset, self.gain * scaling.std)
 
 
-def measure_shift(bundle: Bundle, scene: Scene) -> tuple[SceneShift, LightChange] | None:
+def measure_shift(
+    bundle: Bundle, scene: Scene, spectra: npt.NDArray[np.float32] | None = None
+) -> tuple[SceneShift, LightChange] | None:
     """Compare a scene, matched to the model's bands, with the training scenes.
+
+    ``spectra`` are its ``sample_spectra``, which are read where they are not given.
 
     Returns
     -------
@@ -153,7 +157,8 @@ def measure_shift(bundle: Bundle, scene: Scene) -> tuple[SceneShift, LightChange
     learnt = bundle.spectra
     if learnt is None:
         return None
-    spectra = sample_spectra(scene, bundle.good_bands)
+    if spectra is None:
+        spectra = sample_spectra(scene, bundle.good_bands)
     if not len(spectra):
         return None
     location, spread = robust_moments(spectra)
@@ -252,8 +257,10 @@ def solve_factored(factors: Array, residuals: Array, right: Array) -> Array:
     return solution
 
 
-def adapt(bundle: Bundle, scene: Scene) -> tuple[Bundle, SceneShift, bool]:
-    """A model whose band scaling fits the light of a scene.
+def adapt(
+    bundle: Bundle, scene: Scene, spectra: npt.NDArray[np.float32] | None = None
+) -> tuple[Bundle, SceneShift, bool]:
+    """A model whose band scaling fits the light of a scene; ``spectra`` as of ``measure_shift``.
 
     Returns
     -------
@@ -268,7 +275,7 @@ def adapt(bundle: Bundle, scene: Scene) -> tuple[Bundle, SceneShift, bool]:
         The model does not know its training spectra, or the scene is too small or too uniform to
         tell light from land cover.
     """
-    measured = measure_shift(bundle, scene)
+    measured = measure_shift(bundle, scene, spectra)
     if bundle.spectra is None:
         raise MismatchError(
             "the model is older than --adapt: it holds no summary of its training spectra",

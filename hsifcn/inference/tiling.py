@@ -9,6 +9,7 @@ from hsifcn.core.errors import MemoryCeilingError
 from hsifcn.core.process import FLOAT, FREE_SHARE, free_memory, rss_bytes
 from hsifcn.core.scene import Scene
 from hsifcn.core.tiles import Tile, plan_tiles
+from hsifcn.inference.applicability import STEP_BYTES
 from hsifcn.inference.refine.potentials import FEATURES, Refinement
 from hsifcn.inference.streaming import reading_bytes
 from hsifcn.models import MODELS, ModelSpec, geometry
@@ -107,10 +108,12 @@ def plan_scene(
     *,
     approximate: bool = False,
     by_spectrum: bool = False,
+    dissimilarity: bool = False,
 ) -> TilePlan:
     """How to map a scene so that the process stays within ``max_memory`` bytes.
 
-    ``by_spectrum`` tells that scores of the spectral classifier are held, too.
+    ``by_spectrum`` tells that scores of the spectral classifier are held, too; ``dissimilarity``,
+    that the dissimilarity of each pixel is.
 
     Raises
     ------
@@ -120,7 +123,9 @@ def plan_scene(
     """
     rows, cols, _ = scene.shape
     stride, halo = geometry(spec).stride, geometry(spec).halo
-    memory = estimate_memory(spec, scene, refinement, by_spectrum=by_spectrum)
+    memory = estimate_memory(
+        spec, scene, refinement, by_spectrum=by_spectrum, dissimilarity=dissimilarity
+    )
     ceiling = max_memory or rss_bytes() + int(FREE_SHARE * free_memory())
     fits = memory.whole(rows * cols) <= ceiling
     exact = refinement is None or refinement.exact_in_tiles
@@ -193,7 +198,12 @@ def choose_tile(
 
 
 def estimate_memory(
-    spec: ModelSpec, scene: Scene, refinement: Refinement | None, *, by_spectrum: bool = False
+    spec: ModelSpec,
+    scene: Scene,
+    refinement: Refinement | None,
+    *,
+    by_spectrum: bool = False,
+    dissimilarity: bool = False,
 ) -> MemoryEstimate:
     """Memory that scoring takes, by arithmetic; what the process holds already is included."""
     scores = FLOAT * spec.classes
@@ -205,11 +215,15 @@ def estimate_memory(
         spectra = FLOAT * min(FEATURES, spec.bands)
         features += spectra
         network = max(network + spectra, scores + refinement.bytes_per_pixel(spec.classes))
+    reading, kept = reading_bytes(scene, spec.bands), scores
+    if dissimilarity:
+        reading += STEP_BYTES
+        features, network, kept = features + FLOAT, network + FLOAT, kept + FLOAT
     return MemoryEstimate(
         process=rss_bytes(),
-        reading=reading_bytes(scene, spec.bands),
-        writing=WRITE_PIXELS * (3 * scores + 16),
+        reading=reading,
+        writing=WRITE_PIXELS * (3 * scores + 16 + 12 * dissimilarity),
         features=features,
         network=network + 1,  # and whether it is valid
-        scores=scores + 9,  # and class, and whether it is valid
+        scores=kept + 9,  # and class, and whether it is valid
     )

@@ -32,22 +32,21 @@ Floats = npt.NDArray[np.float32]
 
 
 def fit_spectral_classifier(
-    labelled: Sequence[LabelledScene],
-    bands: npt.NDArray[np.bool_],
+    spectra: Floats,
+    pixels: LabelledPixels,
+    noise: npt.NDArray[np.float64] | None,
     classes: int,
-    *,
-    unit_length: bool,
 ) -> SpectralClassifier | None:
     """Fit a linear discriminant to the labelled pixels of scenes.
 
     Parameters
     ----------
-    labelled : sequence of LabelledScene
-    bands : ndarray, (bands of the scenes,), bool
-        Those used.
+    spectra : ndarray, (n, bands)
+    pixels : LabelledPixels
+        Their classes and fields; both of ``labelled_spectra``.
+    noise : ndarray, (bands, bands), or None
+        Of ``noise_covariance``.
     classes : int
-    unit_length : bool
-        Whether the network gets spectra of length 1.
 
     Returns
     -------
@@ -55,13 +54,11 @@ def fit_spectral_classifier(
         None where no two neighbours show the noise. A class without a labelled pixel is never
         chosen.
     """
-    spectra, targets, groups = labelled_spectra(labelled, bands, unit_length)
-    noise = noise_covariance(labelled, bands, unit_length)
     if noise is None:
         return None
     signal = spectra.T.astype(np.float64) @ spectra
     directions = mnf_fit(noise, signal).astype(np.float64)
-    features, pixels = spectra @ directions.T, LabelledPixels({}, targets, groups)
+    features, targets = spectra @ directions.T, pixels.targets
 
     def fit(learnt: npt.NDArray[np.bool_]) -> LinearDiscriminant:
         weights = pixels.subset(learnt).weights()
@@ -101,10 +98,11 @@ def left_out_accuracy(
 
 def labelled_spectra(
     labelled: Sequence[LabelledScene], bands: npt.NDArray[np.bool_], unit_length: bool
-) -> tuple[Floats, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Spectra (n, bands used), classes from 0 and fields of up to ``MAX_PIXELS`` labelled pixels.
+) -> tuple[Floats, LabelledPixels]:
+    """Spectra (n, bands used) of up to ``MAX_PIXELS`` labelled pixels, their classes and fields.
 
-    Fields are connected areas of one label, numbered over all scenes.
+    Spectra are of length 1 where the network gets such. Fields are connected areas of one label,
+    numbered over all scenes.
     """
     labels = [scene.training + scene.validation for scene in labelled]
     areas = [fields(own) for own in labels]
@@ -123,7 +121,7 @@ def labelled_spectra(
             if taken[window.slices].any():
                 block = read_bands(scene.scene, window, bands)[taken[window.slices]]
                 spectra.append(as_seen(block, unit_length))
-    return np.concatenate(spectra), every[chosen], np.concatenate(groups)
+    return np.concatenate(spectra), LabelledPixels({}, every[chosen], np.concatenate(groups))
 
 
 def noise_covariance(

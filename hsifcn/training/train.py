@@ -32,6 +32,7 @@ from hsifcn.models import MODELS, default_spec
 from hsifcn.models.batchnorm import reestimate
 from hsifcn.propagation.label_coverage import label_coverage
 from hsifcn.propagation.selection import Evidence
+from hsifcn.training.applicability import fit_applicability
 from hsifcn.training.loop import (
     Checkpoint,
     Progress,
@@ -54,7 +55,11 @@ from hsifcn.training.scenes import (
 )
 from hsifcn.training.settings import TrainOptions
 from hsifcn.training.sources import Source, make_objective, open_source
-from hsifcn.training.spectral_classifier import fit_spectral_classifier
+from hsifcn.training.spectral_classifier import (
+    fit_spectral_classifier,
+    labelled_spectra,
+    noise_covariance,
+)
 from hsifcn.training.temperature import expected_elsewhere, fit_temperature_of_scene
 from hsifcn.training.transfer import initial_weights, origin, require_same_input
 
@@ -414,14 +419,16 @@ def finish(
 
 def for_other_scenes(model: Bundle, labelled: Sequence[LabelledScene]) -> Bundle:
     """The model with what it takes in scenes that its network does not know."""
-    classifier = fit_spectral_classifier(
-        labelled,
-        model.good_bands,
-        model.spec.classes,
-        unit_length=model.scaling.unit_length,
+    seen = labelled, model.good_bands, model.scaling.unit_length
+    spectra, pixels = labelled_spectra(*seen)
+    return replace(
+        model,
+        spectral_classifier=fit_spectral_classifier(
+            spectra, pixels, noise_covariance(*seen), model.spec.classes
+        ),
+        changed_when_turned=changed_share(Predictor(model), [one.scene for one in labelled]),
+        applicability=fit_applicability(spectra, pixels),
     )
-    changed = changed_share(Predictor(model), [one.scene for one in labelled])
-    return replace(model, spectral_classifier=classifier, changed_when_turned=changed)
 
 
 def with_weights(model: Bundle, network: nn.Module, objective: Objective) -> Bundle:

@@ -22,7 +22,7 @@ from hsifcn.core.scene import Window, codes_table, labels_of_codes
 from hsifcn.inference.bundle import Bundle
 from hsifcn.inference.campaign.manifest import digest_of
 from hsifcn.inference.campaign.mosaic_layout import Layout, PlacedMap, lay_out, open_map
-from hsifcn.inference.map_writer import confidence_path
+from hsifcn.inference.map_writer import confidence_path, dissimilarity_path
 from hsifcn.inference.predict_run import read_record
 from hsifcn.inference.targets import raster_files, written_files
 from hsifcn.io import RasterWriter, create_raster
@@ -113,7 +113,11 @@ class Mosaic:
 
     def require_apart(self, maps: Sequence[Path]) -> None:
         """Raise SettingError where it would replace a map, which all lie in one folder."""
-        names = {name for path in maps for name in (path.name, confidence_path(path).name)}
+        names = {
+            name
+            for path in maps
+            for name in (path.name, confidence_path(path).name, dissimilarity_path(path).name)
+        }
         names |= {f"{name}.json" for name in names}
         for path in (*self.rasters, self.record):
             if path.name in names and path.parent.resolve() == maps[0].parent.resolve():

@@ -69,7 +69,8 @@ def cut_scene(bundle: Bundle, scene: Scene, options: PredictOptions, digest: str
     if rows * cols < 2 * PART_PIXELS:
         return None
     predictor, _ = fit_scene(bundle, scene, options)
-    plan = predictor.plan(scene, options.max_memory)
+    unlike = options.confidence and bundle.applicability is not None
+    plan = predictor.plan(scene, options.max_memory, dissimilarity=unlike)
     starts = sorted({tile.core.row for tile in plan.tiles})
     bounds = row_bounds(starts, rows, max(1, PART_PIXELS // cols))
     if len(bounds) < 2:
@@ -135,7 +136,7 @@ def join_parts(
             if not path.exists():
                 raise FailedError(f"{path} is missing", "give the command again")
             files.take(path, rows)
-    return Prediction(
+    done = Prediction(
         map_path=map_path,
         probabilities_path=files.probabilities_path,
         shape=scene.shape[:2],
@@ -144,10 +145,10 @@ def join_parts(
         seconds=cut.seconds + watch.seconds,
         precision=cut.precision,
         confidence_path=files.confidence_path,
-        shift=fit.shift,
-        adapted=fit.adapted,
-        rotation=fit.rotation,
+        dissimilarity_path=files.dissimilarity_path,
+        applicability=files.unlike_share(),
     )
+    return fit.added_to(done)
 
 
 def remove_parts(map_path: Path) -> None:
