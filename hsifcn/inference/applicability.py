@@ -20,7 +20,7 @@ from torch import Tensor
 from hsifcn.core.process import FLOAT
 
 INSIDE_SHARE = 0.95  # of the left-out labels, which are inside by definition of the limit
-COMPONENTS = 30  # at most
+COMPONENTS = 10  # at most
 MAX_PROTOTYPES = 512
 LARGEST_PERCENT = 254  # that is written; 255 stands for no measurement
 STEP_PIXELS = 2048  # whose distances are held at once

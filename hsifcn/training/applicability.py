@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -13,11 +15,12 @@ from hsifcn.inference.applicability import (
     Applicability,
     nearest,
 )
-from hsifcn.propagation.selection import LabelledPixels
+from hsifcn.propagation.selection import LabelledPixels, stratified_sample
 
-# Chosen on parts of Indian Pines and of four other scenes; see docs/ideas.md.
+# Chosen on Indian Pines and four other scenes; see docs/ideas.md.
 SHRINKAGE = 0.3  # share of the scatter within classes that is replaced by the identity's multiple
 MOST_OF_CLASS = 64  # prototypes
+MOST_FITTED = 4096  # labelled pixels
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -40,30 +43,60 @@ def fit_applicability(
     Applicability or None
         None where every class has one labelled pixel, so that none can be left out.
     """
+    some = stratified_sample(pixels.targets, MOST_FITTED)
+    spectra, pixels = spectra[some], pixels.subset(some)
     pixels = LabelledPixels({}, pixels.targets, with_halves(pixels.targets, pixels.groups))
-    centre = spectra.mean(axis=0, dtype=np.float64)
-    centred = spectra - centre
-    components = principal_directions(centred)
-    projection = components @ whitening(centred @ components, pixels)
-    points = centred @ projection
     told, folds = pixels.can_be_left_out(), pixels.folds()
     if not told.any():
         return None
-    distances = np.zeros(len(points))
+    distances = np.zeros(len(spectra))
     for fold in np.unique(folds[told]):
         held = folds == fold
-        others = np.flatnonzero(~held)
-        learnt = points[others[choose_prototypes(pixels.targets[others])]]
-        distances[held] = distances_from(points[held], learnt)
+        # Fitted to the others alone: its own pixels scatter as little as they can in any space.
+        others = PrototypeSpace.fit(spectra[~held], pixels.subset(~held))
+        distances[held] = others.distances(spectra[held])
     limit = weighted_quantile(distances[told], pixels.weights()[told], INSIDE_SHARE)
-    if limit <= 0:
-        return None
-    prototypes = points[choose_prototypes(pixels.targets)]
-    return Applicability(
-        as_tensor(projection / limit),
-        as_tensor(-centre @ projection / limit),
-        as_tensor(prototypes / limit),
-    )
+    return PrototypeSpace.fit(spectra, pixels).in_units_of(limit) if limit > 0 else None
+
+
+@dataclass(frozen=True)
+class PrototypeSpace:
+    """Principal components, whitened by the scatter within classes, and labelled pixels there.
+
+    Attributes
+    ----------
+    centre : ndarray, (bands,)
+    projection : ndarray, (bands, components)
+    prototypes : ndarray, (n, components)
+    """
+
+    centre: Floats
+    projection: Floats
+    prototypes: Floats
+
+    @classmethod
+    def fit(cls, spectra: npt.NDArray[np.float32], pixels: LabelledPixels) -> PrototypeSpace:
+        """Fit to labelled spectra (n, bands); prototypes are as many of each class, at random."""
+        centre = spectra.mean(axis=0, dtype=np.float64)
+        centred = spectra - centre
+        _, axes = np.linalg.eigh(centred.T @ centred)
+        components = axes[:, ::-1][:, :COMPONENTS]
+        projection = components @ whitening(centred @ components, pixels)
+        chosen = choose_prototypes(pixels.targets)
+        return cls(centre, projection, centred[chosen] @ projection)
+
+    def distances(self, spectra: npt.NDArray[np.float32]) -> Floats:
+        """Distance of spectra (n, bands) from the nearest prototype, (n,)."""
+        points = as_tensor((spectra - self.centre) @ self.projection)
+        return nearest(points, as_tensor(self.prototypes)).numpy().astype(np.float64)
+
+    def in_units_of(self, limit: float) -> Applicability:
+        """The same for a model, with a distance as unit."""
+        return Applicability(
+            as_tensor(self.projection / limit),
+            as_tensor(-self.centre @ self.projection / limit),
+            as_tensor(self.prototypes / limit),
+        )
 
 
 def with_halves(targets: Integers, groups: Integers) -> Integers:
@@ -76,20 +109,16 @@ def with_halves(targets: Integers, groups: Integers) -> Integers:
     return found
 
 
-def principal_directions(centred: Floats) -> Floats:
-    """Directions (bands, components) in which centred spectra (n, bands) vary most."""
-    _, axes = np.linalg.eigh(centred.T @ centred)
-    return axes[:, ::-1][:, :COMPONENTS]
-
-
 def whitening(features: Floats, pixels: LabelledPixels) -> Floats:
     """Matrix (features, features) behind which the scatter within classes is about 1 all round."""
-    members = np.eye(pixels.targets.max() + 1)[pixels.targets] * pixels.weights()[:, None]
-    members = members[:, members.any(axis=0)]
-    shares = members / members.sum()
-    means = (shares.T @ features) / shares.sum(axis=0)[:, None]
-    scatter = (features - means[shares.argmax(axis=1)]) * np.sqrt(shares.sum(axis=1))[:, None]
-    covariance = scatter.T @ scatter
+    weights = pixels.weights()
+    shares = weights / weights.sum()
+    centred = features.copy()
+    for label in np.unique(pixels.targets):
+        own = pixels.targets == label
+        centred[own] -= np.average(features[own], axis=0, weights=shares[own])
+    centred *= np.sqrt(shares)[:, None]
+    covariance = centred.T @ centred
     level = max(float(np.trace(covariance)) / len(covariance), 1e-12)
     shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * level * np.eye(len(covariance))
     variances, axes = np.linalg.eigh(shrunk)
@@ -98,19 +127,12 @@ def whitening(features: Floats, pixels: LabelledPixels) -> Floats:
 
 
 def choose_prototypes(targets: Integers) -> Integers:
-    """Indices of the labelled pixels that are kept: as many of each class, drawn at random."""
+    """Indices of labelled pixels: as many of each class, drawn at random."""
     labels = np.unique(targets)
     most = max(1, min(MOST_OF_CLASS, MAX_PROTOTYPES // len(labels)))
     order = np.random.default_rng(0).permutation(len(targets))
     chosen = [order[targets[order] == label][:most] for label in labels]
     return np.sort(np.concatenate(chosen))
-
-
-def distances_from(points: Floats, prototypes: Floats) -> Floats:
-    """Distance of points (n, components) from the nearest prototype, (n,)."""
-    learnt = as_tensor(prototypes)
-    parts = torch.split(as_tensor(points), 4096)
-    return torch.cat([nearest(part, learnt) for part in parts]).numpy().astype(np.float64)
 
 
 def weighted_quantile(values: Floats, weights: Floats, share: float) -> float:
