@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -133,8 +134,12 @@ def get_files(listing: Listing, folder: Path, free: int) -> None:
     callback: Any = Callback()
     callback.branched = watch
     places = [store._strip_protocol(place) for place in listing.places.values()]
-    with naming(listing.address):
-        store.get(places, list(sizes), callback=callback, batch_size=AT_ONCE)
+    try:
+        with naming(listing.address):
+            store.get(places, list(sizes), callback=callback, batch_size=AT_ONCE)
+    except KeyboardInterrupt:
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # it tells of what it leaves undone
+        raise
     for path, size in sizes.items():
         received = os.path.getsize(path)
         if size is not None and received != size:
@@ -176,7 +181,8 @@ def _failure(address: Address, error: Exception) -> HsifcnError:
     if type(cause).__name__ == "ClientPayloadError":
         reason = "the connection was lost"
     return FailedError(
-        f"{address.source} cannot be copied: {reason}", "check address and network, and try again"
+        f"{address.source} cannot be copied: {reason}",
+        "check address, credentials and network, and try again",
     )
 
 
