@@ -14,16 +14,18 @@ import torch
 from cli_helpers import ROOT, command
 from scenes import ArrayScene
 from scipy.io import loadmat
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 
 from hsifcn.core.errors import UnreadableFileError
 from hsifcn.core.scene import Window
 from hsifcn.core.tiles import plan_tiles
-from hsifcn.data.standardise import divided_by_length
+from hsifcn.data.standardise import Scaling, divided_by_length
 from hsifcn.inference.bundle import load_model
 from hsifcn.inference.predict import PredictOptions, fit_scene
 from hsifcn.inference.predictor import Predictor
 from hsifcn.inference.rotation import RotationCheck, changed_share, check_rotation
-from hsifcn.inference.spectral_classifier import SpectralClassifier, SpectralShare
+from hsifcn.inference.spectral_classifier import SpectralShare
 from hsifcn.io import open_scene
 from hsifcn.training.scenes import LabelledScene
 from hsifcn.training.spectral_classifier import (
@@ -78,17 +80,47 @@ def test_the_network_decides_alone_where_it_knows_the_scene(folder, bundle):
     np.testing.assert_array_equal(predictor.label_map(scene), Predictor(bundle).label_map(scene))
 
 
+def scores_by_numpy(classifier, cube):
+    """Scores of a spectral classifier (rows, cols, classes), by NumPy in double precision."""
+    spectra = cube.astype(np.float64)
+    spectra /= np.linalg.norm(spectra, axis=-1, keepdims=True)
+    spectra -= classifier.centre
+    scores = spectra @ classifier.directions.astype(np.float64) + classifier.offsets
+    for kernel in classifier.kernels:
+        features = spectra @ kernel.projection.astype(np.float64)
+        for point, coefficients in zip(kernel.points, kernel.coefficients, strict=True):
+            distance = ((features - point) ** 2).sum(-1)
+            scores += np.exp(-distance)[..., None] * coefficients
+    return scores
+
+
 @pytest.mark.slow
-def test_scores_are_the_mean_of_those_of_both(folder, bundle):
+def test_scores_are_the_weighted_mean_of_those_of_both(folder, bundle):
     scene, window = open_scene(folder / "south.npy"), Window(10, 20, 30, 40)
     network, _ = Predictor(bundle).scores(scene, window)
-    both, _ = Predictor(bundle).sharing(SpectralShare(0.5, 2.0)).scores(scene, window)
-    spectra = scene.read(window).astype(np.float64)[..., bundle.good_bands]
-    spectra /= np.linalg.norm(spectra, axis=-1, keepdims=True)
-    classifier = bundle.spectral_classifier
-    linear = spectra @ classifier.directions + classifier.offsets
-    wanted = (network.numpy() + 0.5 * linear.transpose(2, 0, 1)) / 1.5 / 2
+    both, _ = Predictor(bundle).sharing(SpectralShare(0.25)).scores(scene, window)
+    assert bundle.spectral_classifier.kernels
+    own = scores_by_numpy(bundle.spectral_classifier, scene.read(window)[..., bundle.good_bands])
+    wanted = 0.75 * network.numpy() + 0.25 * own.transpose(2, 0, 1)
     np.testing.assert_allclose(both.numpy(), wanted, atol=0.02)
+
+
+@pytest.mark.slow
+def test_scores_are_refined_where_fields_are_wide(folder, bundle):
+    """Fields of Indian Pines are wide, so fewer neighbours differ than by spectra alone."""
+    scene = open_scene(folder / "south.npy")
+    unknown = replace(bundle, changed_when_turned=0.0)
+    assert bundle.spectral_classifier.smoothing > 2
+    predictor, _ = fit_scene(unknown, scene, PredictOptions())
+    assert predictor.refinement.method == "crf"
+    alone = Predictor(bundle).sharing(SpectralShare(1.0))
+    changes = [
+        np.count_nonzero(np.diff(one.label_map(scene).astype(int), axis=1))
+        for one in (predictor, alone)
+    ]
+    assert changes[0] < 0.7 * changes[1]
+    asked, _ = fit_scene(unknown, scene, PredictOptions(refine="mrf"))
+    assert asked.refinement.method == "mrf"  # what the user asks for counts
 
 
 @pytest.mark.slow
@@ -115,37 +147,61 @@ def test_tiles_equal_the_whole_scene(folder, bundle):
     np.testing.assert_allclose(inner, whole[(slice(None), *tile.core.slices)], atol=1e-2)
 
 
-def test_the_discriminant_is_that_of_a_direct_computation():
-    """Of noise-whitened spectra, half of the covariance replaced by the identity's multiple."""
-    rng = np.random.default_rng(0)
-    means = rng.uniform(1, 2, (3, 6))
-    truth = np.repeat(np.arange(3), 400).reshape(30, 40)
-    cube = means[truth] + 0.05 * rng.standard_normal((30, 40, 6)) * np.linspace(0.5, 2, 6)
+def made_scene(seed=0, mixed=False):
+    """Three classes of 6 bands and labels at a quarter of the pixels, none beside another.
+
+    Where ``mixed``, class 3 is of two kinds on both sides of class 1: no line parts them.
+    """
+    rng = np.random.default_rng(seed)
+    means = rng.uniform(1, 2, (4, 6))
+    kinds = np.repeat(np.arange(4), 300).reshape(30, 40)
+    if mixed:
+        means[3] = 2 * means[0] - means[2]
+    truth = np.minimum(kinds, 2)
+    cube = means[kinds] + 0.05 * rng.standard_normal((30, 40, 6)) * np.linspace(0.5, 2, 6)
     labels = np.zeros((30, 40), np.uint16)
-    labels[::2, ::2] = truth[::2, ::2] + 1  # no two neighbours, so each counts fully
-    scene = LabelledScene(ArrayScene(cube), labels, np.zeros_like(labels), None)
+    labels[::2, ::2] = truth[::2, ::2] + 1
+    return cube, truth, LabelledScene(ArrayScene(cube), labels, np.zeros_like(labels), None)
+
+
+def fitted(cube, scene, classes=3, **options):
+    spectra = divided_by_length(cube).reshape(-1, 6)
+    scaling = Scaling(spectra.mean(0), spectra.std(0), unit_length=True)
     seen = [scene], np.ones(6, bool), True
     learnt = *labelled_spectra(*seen), noise_covariance(*seen)
-    found, wider = (fit_spectral_classifier(*learnt, classes) for classes in (3, 4))
+    return fit_spectral_classifier(*learnt, classes, scaling, **options)
 
-    seen = divided_by_length(cube).astype(np.float64)
-    steps = [seen[1:] - seen[:-1], seen[:, 1:] - seen[:, :-1]]
-    windows = [part[:29, :31] for part in steps]  # the windows looked at hold 30 x 32 pixels
-    noise = np.mean([np.cov(part.reshape(-1, 6).T, bias=True) for part in windows], axis=0) / 2
-    spectra, targets = seen[labels > 0], truth[labels > 0]
-    centres = np.stack([spectra[targets == k].mean(0) for k in range(3)])
-    within = np.cov((spectra - centres[targets]).T, bias=True)
-    level = np.trace(np.linalg.solve(noise, within)) / 6
-    covariance = 0.5 * within + 0.5 * level * noise
-    wanted = np.linalg.solve(covariance, centres.T)
 
-    scores = seen @ found.directions + found.offsets
-    direct = seen @ wanted - 0.5 * np.sum(centres.T * wanted, axis=0)
-    assert (scores.argmax(-1) == direct.argmax(-1)).mean() > 0.99
-    assert (scores.argmax(-1) == truth).mean() > 0.95
-    # A class without a labelled pixel is never chosen, and changes nothing else.
-    assert ((seen @ wider.directions + wider.offsets).argmax(-1) == scores.argmax(-1)).all()
-    assert found.expected_oa == pytest.approx((scores.argmax(-1) == truth).mean(), abs=0.05)
+def test_the_spectral_classifier_is_as_good_as_a_support_vector_machine():
+    cube, truth, scene = made_scene(mixed=True)
+    found = fitted(cube, scene)
+    seen = divided_by_length(cube)
+    labelled = scene.training > 0
+    machine = SVC(C=10).fit(
+        StandardScaler().fit(seen.reshape(-1, 6)).transform(seen[labelled]), truth[labelled]
+    )
+    their = machine.predict(StandardScaler().fit_transform(seen.reshape(-1, 6)))
+    own = scores_by_numpy(found, cube).argmax(-1)
+    accuracy = (own == truth).mean()
+    assert accuracy > (their.reshape(truth.shape) == truth).mean() - 0.01
+    assert accuracy > 0.95
+    assert found.expected_oa == pytest.approx(accuracy, abs=0.05)
+    assert (scores_by_numpy(found, 3 * cube).argmax(-1) == own).all()  # a gain changes nothing
+
+
+def test_a_class_without_a_labelled_pixel_is_never_chosen():
+    cube, _, scene = made_scene()
+    found, wider = fitted(cube, scene), fitted(cube, scene, classes=4)
+    own, same = (scores_by_numpy(one, cube).argmax(-1) for one in (found, wider))
+    assert (own == same).all()
+
+
+def test_smoothing_grows_with_the_width_of_fields():
+    cube, _, scene = made_scene()
+    found = [fitted(cube, scene, prior_weight=one).smoothing for one in (4e-4, 2e-2, 2e-1)]
+    assert found == sorted(found, reverse=True)
+    assert found[-1] == 0
+    assert fitted(cube, scene).smoothing == 0
 
 
 @pytest.mark.slow
@@ -188,12 +244,27 @@ def test_older_models_map_as_before(folder, bundle):
 @pytest.mark.slow
 def test_the_classifier_is_kept_with_the_model(bundle, tmp_path):
     bundle.save(tmp_path / "m.safetensors")
-    loaded = load_model(tmp_path / "m.safetensors")
-    np.testing.assert_allclose(
-        loaded.spectral_classifier.directions, bundle.spectral_classifier.directions, rtol=1e-6
-    )
+    loaded, own = load_model(tmp_path / "m.safetensors"), bundle.spectral_classifier
+    found = loaded.spectral_classifier
+    np.testing.assert_array_equal(found.directions, own.directions)
+    np.testing.assert_array_equal(found.kernels[-1].points, own.kernels[-1].points)
+    assert (found.expected_oa, found.smoothing) == (own.expected_oa, own.smoothing)
     assert loaded.changed_when_turned == bundle.changed_when_turned
-    damaged = SpectralClassifier(bundle.spectral_classifier.directions[:-1], np.zeros(16))
+    assert set(loaded.weights) == set(bundle.weights)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"directions": np.zeros((3, 16), np.float32)}, "spectral classifier is damaged"),
+        ({"centre": np.full(200, np.nan, np.float32)}, "not finite"),
+        ({"expected_oa": 1.5}, "out of 0-1"),
+        ({"smoothing": -1.0}, "out of range"),
+    ],
+)
+def test_a_damaged_classifier_is_refused(bundle, tmp_path, change, message):
+    damaged = replace(bundle.spectral_classifier, **change)
     replace(bundle, spectral_classifier=damaged).save(tmp_path / "d.safetensors")
-    with pytest.raises(UnreadableFileError, match="spectral classifier is damaged"):
+    with pytest.raises(UnreadableFileError, match=message):
         load_model(tmp_path / "d.safetensors")

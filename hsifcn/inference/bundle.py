@@ -143,7 +143,9 @@ class Bundle:
             The file exists and ``overwrite`` is False.
         """
         header = self._header()
-        tensors = self.weights | (self.applicability.to_tensors() if self.applicability else {})
+        tensors = dict(self.weights)
+        for part in (self.spectral_classifier, self.applicability):
+            tensors |= part.to_tensors() if part else {}
         contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
         header = json.loads(json.dumps(header))  # as it will be read: keys of text, lists
         header["checksum"] = checksum_of(header, contiguous)
@@ -174,8 +176,7 @@ class Bundle:
             "temperature": self.temperature,
             "refinement": self.refinement and asdict(self.refinement),
             "spectra": self.spectra and self.spectra.to_header(),
-            "spectral_classifier": self.spectral_classifier
-            and self.spectral_classifier.to_header(),
+            "spectral": self.spectral_classifier and self.spectral_classifier.to_header(),
             "changed_when_turned": self.changed_when_turned,
         }
 
@@ -220,7 +221,11 @@ def _from_header(header: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
 
     What older files lack has a default.
     """
-    applicability = Applicability.take_from(weights, int(header["spec"]["bands"]))
+    raw = header["spec"]
+    applicability = Applicability.take_from(weights, int(raw["bands"]))
+    spectral_classifier = SpectralClassifier.take_from(
+        weights, header.get("spectral"), int(raw["bands"]), int(raw["classes"])
+    )
     spec = _read_spec(header["spec"], weights)
     names = tuple(str(name) for name in header["class_names"])
     scale, changed = header.get("scale_factor"), header.get("changed_when_turned")
@@ -247,9 +252,7 @@ def _from_header(header: dict[str, Any], weights: dict[str, Tensor]) -> Bundle:
         temperature=float(header.get("temperature", 1.0)),
         scale_factor=None if scale is None else float(scale),
         spectra=SpectralSummary.from_header(header.get("spectra"), spec.bands),
-        spectral_classifier=SpectralClassifier.from_header(
-            header.get("spectral_classifier"), spec.bands, spec.classes
-        ),
+        spectral_classifier=spectral_classifier,
         changed_when_turned=None if changed is None else float(changed),
         applicability=applicability,
     )

@@ -20,7 +20,7 @@ from hsifcn.core.tiles import Tile, crop
 from hsifcn.inference.bundle import Bundle
 from hsifcn.inference.map_writer import MappedTile
 from hsifcn.inference.refine.potentials import FEATURES, Refinement, reduced_spectra
-from hsifcn.inference.spectral_classifier import SpectralShare
+from hsifcn.inference.spectral_classifier import SpectralScorer, SpectralShare
 from hsifcn.inference.streaming import Block, read_blocks
 from hsifcn.inference.tiling import TilePlan, plan_scene
 from hsifcn.models import geometry
@@ -66,21 +66,20 @@ class Predictor:
         network = RawSceneNetwork(bundle.network(), bundle.scaling, dtype)
         self.network = network.to(self.device)
         classifier = bundle.spectral_classifier
-        self.spectral: tuple[Tensor, Tensor] | None = None  # directions and offsets
+        self.spectral: SpectralScorer | None = None
         known = bundle.applicability
         self.applicability = None if known is None else known.to(self.device)
         if spectral_share is not None and classifier is not None:
-            self.spectral = (
-                torch.from_numpy(classifier.directions.astype(np.float32)).to(self.device),
-                torch.from_numpy(classifier.offsets.astype(np.float32)).to(self.device),
-            )
+            self.spectral = SpectralScorer(classifier, self.device)
 
-    def sharing(self, spectral_share: SpectralShare) -> Predictor:
-        """The same, with a share of the spectral classifier."""
+    def sharing(
+        self, spectral_share: SpectralShare, refinement: Refinement | None = None
+    ) -> Predictor:
+        """The same, with a share of the spectral classifier, and a refinement unless it has one."""
         return Predictor(
             self.bundle,
             self.device.type,
-            self.refinement,
+            self.refinement or refinement,
             self.approximate,
             self.network.dtype,
             spectral_share,
@@ -102,6 +101,7 @@ class Predictor:
         """
         with closing(self._read(scene, [window])) as blocks:
             logits, _, valid = self.score_blocks(blocks, window)
+        self._calibrate(logits)
         return logits, valid
 
     def scores_and_spectra(
@@ -147,12 +147,17 @@ class Predictor:
         if self.bundle.temperature != 1:
             logits.div_(self.bundle.temperature)
         if by_spectrum is not None and self.spectral_share is not None:
-            weight, temperature = self.spectral_share.weight, self.spectral_share.temperature
-            logits.add_(by_spectrum.view(rows, cols, -1).permute(2, 0, 1), alpha=weight)
-            logits.div_((1 + weight) * temperature)
+            weight = self.spectral_share.weight
+            logits.lerp_(by_spectrum.view(rows, cols, -1).permute(2, 0, 1), weight)
         if spectra is not None:
             spectra = spectra.view(rows, cols, -1).permute(2, 0, 1)
         return logits, spectra, valid.reshape(rows, cols)
+
+    @torch.inference_mode()
+    def _calibrate(self, logits: Tensor) -> None:
+        """Divide logits by the temperature of a scene that the network does not know."""
+        if self.spectral_share is not None and self.spectral_share.temperature != 1:
+            logits.div_(self.spectral_share.temperature)
 
     def _features(
         self,
@@ -187,8 +192,7 @@ class Predictor:
                     reduced = reduced_spectra(pixels.T[:, None], self.bundle.scaling)
                     spectra[part] = reduced[:, 0].T
                 if by_spectrum is not None and self.spectral is not None:
-                    directions, offsets = self.spectral
-                    torch.addmm(offsets, pixels, directions, out=by_spectrum[part])
+                    self.spectral.score(pixels, by_spectrum[part])
                 if dissimilarity is not None and self.applicability is not None:
                     dissimilarity[part] = self.applicability.dissimilarity(pixels)
                 self.network.stem_channels(pixels, features[part])
@@ -272,6 +276,7 @@ class Predictor:
                     assert spectra is not None
                     logits, classes = refinement.apply(logits, spectra, mask)
                     del spectra, mask  # room for the next tile
+                self._calibrate(logits)
                 rows, cols = crop(tile)
                 part = MappedTile(
                     tile.core, logits[:, rows, cols], classes[rows, cols], valid[rows, cols]
@@ -298,6 +303,7 @@ class Predictor:
         with closing(self._read(scene, [tile.read for tile in tiles])) as blocks:
             for tile in tiles:
                 logits, _, valid = self.score_blocks(blocks, tile.read)
+                self._calibrate(logits)
                 rows, cols = crop(tile)
                 yield tile.core, logits[:, rows, cols], valid[rows, cols]
 

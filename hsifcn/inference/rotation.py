@@ -5,8 +5,9 @@ whichever way round they are: all but one or two pixels in a hundred, in another
 noise, too. In a scene of other ground, or of another sensor, it has learnt no such thing, and the
 share of pixels that get another class grows several times. No label is needed to see that.
 
-Where the share is large, the network's scores are averaged with those of a classifier of single
-spectra, which carries over better to other ground.
+Where the share is large, a classifier of single spectra, which carries over better to other ground,
+counts beside the network or alone. It does not see fields, so its scores are refined as by a CRF,
+the more the wider the fields of the training scenes are.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import torch
 
 from hsifcn.core.scene import Scene, Window
 from hsifcn.inference.predictor import Predictor
+from hsifcn.inference.refine.potentials import Refinement
 from hsifcn.inference.spectral_classifier import SpectralShare
 from hsifcn.inference.streaming import Block, read_blocks
 from hsifcn.models.temperature import temperature_of_confidence
@@ -30,7 +34,8 @@ LEAST_PIXELS = 100  # with a measurement; with fewer nothing is told
 # docs/ideas.md. Added to shares, so that two that are nearly 0 are alike.
 FLOOR = 0.005
 KNOWN = 1.5  # times the share of the training scenes: up to here the network decides alone
-UNKNOWN = 5.0  # times that share: from here on both classifiers count alike
+UNKNOWN = 3.0  # times that share: from here on the spectral classifier decides alone
+SPECTRAL_WIDTH = 1.0  # of the refinement, see ``Refinement``
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class RotationCheck:
 
     @property
     def spectral_weight(self) -> float:
-        """Weight of the spectral classifier's scores beside the network's, 0 to 1."""
+        """Weight of the spectral classifier's scores, 0 to 1; the network's have the rest."""
         return float(np.clip((self.ratio - KNOWN) / (UNKNOWN - KNOWN), 0, 1))
 
     def warning(self) -> str | None:
@@ -103,19 +108,33 @@ def let_spectra_count(predictor: Predictor, scene: Scene, check: RotationCheck) 
     """
     if not check.spectral_weight:
         return predictor
-    share = SpectralShare(check.spectral_weight)
-    sharing = predictor.sharing(share)
     classifier = predictor.bundle.spectral_classifier
-    if classifier is None or classifier.expected_oa is None:
+    assert classifier is not None  # else there is no check
+    share = SpectralShare(check.spectral_weight)
+    strength = classifier.smoothing * check.spectral_weight
+    refinement = Refinement("crf", strength, SPECTRAL_WIDTH) if strength else None
+    sharing = predictor.sharing(share, refinement)
+    if classifier.expected_oa is None:
         return sharing
     scores = np.concatenate(
-        [
-            sharing.score_blocks(iter([block]), window)[0].flatten(1).T.cpu().numpy()[block[1]]
-            for window, block in sampled_blocks(predictor, [scene])
-        ]
+        [refined_scores(sharing, *sample) for sample in sampled_blocks(predictor, [scene])]
     )
     unknown = temperature_of_confidence(scores, classifier.expected_oa)
-    return predictor.sharing(replace(share, temperature=unknown**check.spectral_weight))
+    share = replace(share, temperature=unknown**check.spectral_weight)
+    return predictor.sharing(share, refinement)
+
+
+def refined_scores(
+    predictor: Predictor, window: Window, block: Block
+) -> npt.NDArray[np.floating[Any]]:
+    """Scores (n, classes) of the measured pixels of a window, after the refinement."""
+    valid = torch.from_numpy(block[1].reshape(window.rows, window.cols)).to(predictor.device)
+    scores, spectra, _ = predictor.score_blocks(iter([block]), window, with_spectra=True)
+    if predictor.refinement is not None:
+        assert spectra is not None
+        scores, _ = predictor.refinement.apply(scores, spectra, valid)
+    found: npt.NDArray[np.floating[Any]] = scores[:, valid].T.cpu().numpy()
+    return found
 
 
 def changed_share(predictor: Predictor, scenes: Sequence[Scene]) -> float | None:

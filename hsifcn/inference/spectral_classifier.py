@@ -1,8 +1,8 @@
-"""A linear classifier of single spectra that travels with a network.
+"""A classifier of single spectra that travels with a network.
 
-A network learns where things lie in its training scenes, so it errs in a scene of other ground. A
-linear discriminant learns from single spectra alone and errs less there. So its scores are averaged
-with the network's in scenes that the network does not know; see ``rotation.py``.
+A network learns where things lie in its training scenes, so it errs in a scene of other ground.
+Classifiers of single spectra err less there. So their scores are averaged with the network's in
+scenes that the network does not know; see ``rotation.py``.
 """
 
 from __future__ import annotations
@@ -13,51 +13,143 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
-_DIGITS = 8  # significant ones that are stored: scores are small differences of large products
+BATCH = 1024  # spectra whose distances from labelled ones are held at once
+_PREFIX = "spectral."  # of its tensors in the file of a model
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class KernelScores:
+    """Scores that fall with the distance of a centred spectrum from labelled ones.
+
+    ``exp(-|spectrum @ projection - point|^2) @ coefficients``, summed over the points.
+
+    Attributes
+    ----------
+    projection : ndarray, (bands, components), float32
+    points : ndarray, (points, components), float32
+    coefficients : ndarray, (points, classes), float32
+    """
+
+    projection: Floats
+    points: Floats
+    coefficients: Floats
 
 
 @dataclass(frozen=True, eq=False)
 class SpectralClassifier:
-    """Scores of every class that are linear in a spectrum: a convolution of one pixel.
+    """Scores of every class that are functions of one spectrum: a linear one, plus kernels.
 
     Attributes
     ----------
-    directions : ndarray, (bands, classes), float64
-        Of spectra as the network gets them before they are standardised: of length 1 where
-        ``Scaling.unit_length`` is set.
-    offsets : ndarray, (classes,), float64
+    centre : ndarray, (bands,), float32
+        Subtracted from spectra as the network gets them before they are standardised: of length 1
+        where ``Scaling.unit_length`` is set.
+    directions : ndarray, (bands, classes), float32
+    offsets : ndarray, (classes,), float32
+    kernels : tuple of KernelScores
     expected_oa : float or None
         Accuracy at pixels of labelled fields that it did not learn from: what to expect of it in
         another scene. None where no class has two fields.
+    smoothing : float
+        Nats that a wholly agreeing neighbourhood adds to the score of its class, where this
+        classifier decides alone: the more, the wider the fields of the training scenes.
     """
 
-    directions: npt.NDArray[np.float64]
-    offsets: npt.NDArray[np.float64]
+    centre: Floats
+    directions: Floats
+    offsets: Floats
+    kernels: tuple[KernelScores, ...] = ()
     expected_oa: float | None = None
+    smoothing: float = 0.0
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """Its arrays, by name."""
+        arrays = {name: getattr(self, name) for name in ("centre", "directions", "offsets")}
+        for number, kernel in enumerate(self.kernels):
+            arrays |= {f"kernels.{number}.{name}": value for name, value in vars(kernel).items()}
+        return {_PREFIX + name: torch.from_numpy(value) for name, value in arrays.items()}
 
     def to_header(self) -> dict[str, Any]:
-        """Plain lists, rounded, for the header of a model."""
+        """The rest, as plain values."""
         return {
-            "directions": [[float(f"{v:.{_DIGITS}g}") for v in row] for row in self.directions],
-            "offsets": [float(f"{value:.{_DIGITS}g}") for value in self.offsets],
+            "kernels": len(self.kernels),
             "expected_oa": self.expected_oa,
+            "smoothing": self.smoothing,
         }
 
     @classmethod
-    def from_header(cls, values: Mapping[str, Any] | None, bands: int, classes: int) -> Self | None:
-        """Read what ``to_header`` wrote; nonsense is a ValueError."""
-        if values is None:
+    def take_from(
+        cls, tensors: dict[str, Tensor], header: Mapping[str, Any] | None, bands: int, classes: int
+    ) -> Self | None:
+        """Take out of a model's tensors and header what it holds; nonsense is a ValueError."""
+        if header is None:
             return None
-        directions = np.array(values["directions"], np.float64)
-        offsets = np.array(values["offsets"], np.float64)
-        expected = values["expected_oa"]
-        finite = np.isfinite(directions).all() and np.isfinite(offsets).all()
-        if directions.shape != (bands, classes) or offsets.shape != (classes,) or not finite:
-            raise ValueError("the spectral classifier is damaged")
+
+        def take(name: str, *shape: int) -> Floats:
+            tensor = tensors.pop(_PREFIX + name)
+            fits = tensor.dtype == torch.float32 and tensor.dim() == len(shape)
+            if not (
+                fits
+                and all(side in (-1, own) for side, own in zip(shape, tensor.shape, strict=True))
+            ):
+                raise ValueError("the spectral classifier is damaged")
+            if not tensor.isfinite().all():
+                raise ValueError("a number of the spectral classifier is not finite")
+            array: Floats = tensor.numpy()
+            return array
+
+        centre, offsets = take("centre", bands), take("offsets", classes)
+        directions = take("directions", bands, classes)
+        kernels = []
+        for number in range(int(header["kernels"])):
+            projection = take(f"kernels.{number}.projection", bands, -1)
+            points = take(f"kernels.{number}.points", -1, projection.shape[1])
+            coefficients = take(f"kernels.{number}.coefficients", len(points), classes)
+            kernels.append(KernelScores(projection, points, coefficients))
+        expected, smoothing = header["expected_oa"], float(header["smoothing"])
         if expected is not None and not 0 <= expected <= 1:
             raise ValueError("the accuracy expected of the spectral classifier is out of 0-1")
-        return cls(directions, offsets, expected)
+        if not 0 <= smoothing < np.inf:
+            raise ValueError("the smoothing of the spectral classifier is out of range")
+        return cls(centre, directions, offsets, tuple(kernels), expected, smoothing)
+
+
+class SpectralScorer:
+    """A spectral classifier on a device.
+
+    Parameters
+    ----------
+    classifier : SpectralClassifier
+    device : torch.device
+    """
+
+    def __init__(self, classifier: SpectralClassifier, device: torch.device) -> None:
+        def there(array: Floats) -> Tensor:
+            return torch.from_numpy(array).to(device)
+
+        self.centre, self.offsets = there(classifier.centre), there(classifier.offsets)
+        self.directions = there(classifier.directions)
+        self.kernels = [
+            (there(one.projection), there(one.points), there(one.coefficients))
+            for one in classifier.kernels
+        ]
+
+    def score(self, spectra: Tensor, out: Tensor) -> None:
+        """Write the scores (n, classes) of spectra (n, bands) to ``out``."""
+        for part, scores in zip(torch.split(spectra, BATCH), torch.split(out, BATCH), strict=True):
+            centred = part - self.centre  # first: products of what is not centred lose digits
+            torch.addmm(self.offsets, centred, self.directions, out=scores)
+            for projection, points, coefficients in self.kernels:
+                features = centred @ projection
+                # |a - b|^2 = |a|^2 - 2 a.b + |b|^2, in one matrix product
+                distances = torch.addmm(points.square().sum(1), features, points.t(), alpha=-2)
+                distances += features.square().sum(1, keepdim=True)
+                scores.addmm_(distances.clamp_(min=0).neg_().exp_(), coefficients)
 
 
 @dataclass(frozen=True)
@@ -67,9 +159,9 @@ class SpectralShare:
     Attributes
     ----------
     weight : float
-        Of its scores; that of the network's is 1.
+        Of its scores, 0 to 1; the network's have the rest.
     temperature : float
-        What the weighted mean of both scores is divided by.
+        What the weighted mean of both scores is divided by, after its refinement.
     """
 
     weight: float

@@ -18,6 +18,7 @@ from hsifcn.models import MODELS, ModelSpec, geometry
 # layers of larger tiles leave the cache, those of smaller ones read too much twice.
 TILE_PIXELS = 2**19
 TILE_HALOS = 12
+KERNEL_BYTES = 16_000_000  # distances of some spectra from all that a spectral classifier keeps
 WRITE_PIXELS = 2**16  # whose labels and probabilities are made and written at once
 
 
@@ -65,7 +66,7 @@ class MemoryEstimate:
     Attributes
     ----------
     process : int
-        Held already.
+        Held already, or taken whatever the size of a tile.
     reading, writing : int
         Blocks of the scene that are read ahead; labels and probabilities on their way to the disk.
     features, network, scores : int
@@ -209,8 +210,9 @@ def estimate_memory(
     scores = FLOAT * spec.classes
     features = FLOAT * spec.stem_channels
     network = int(FLOAT * MODELS[spec.name].activations_per_pixel(spec))
+    held = rss_bytes()
     if by_spectrum:
-        features, network = features + scores, network + scores
+        features, network, held = features + scores, network + scores, held + KERNEL_BYTES
     if refinement is not None:
         spectra = FLOAT * min(FEATURES, spec.bands)
         features += spectra
@@ -220,7 +222,7 @@ def estimate_memory(
         reading += STEP_BYTES
         features, network, kept = features + FLOAT, network + FLOAT, kept + FLOAT
     return MemoryEstimate(
-        process=rss_bytes(),
+        process=held,
         reading=reading,
         writing=WRITE_PIXELS * (3 * scores + 16 + 12 * dissimilarity),
         features=features,

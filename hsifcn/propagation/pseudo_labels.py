@@ -326,7 +326,7 @@ class Propagation:
 
     def _choose(self, labelled: LabelledPixels, places: npt.NDArray[np.int64]) -> Evidence:
         """Choose classifiers, then the weight of their prior, on the labels."""
-        classifiers, accuracy = choose_classifiers(labelled, self.classes)
+        choice = choose_classifiers(labelled, self.classes)
         groups = len(np.unique(labelled.groups))
         folds = int(min(FOLDS, np.ceil(FOLDS * ENOUGH_GROUPS / groups)))
         tried = self._trial_windows(labelled, places)
@@ -335,7 +335,7 @@ class Propagation:
 
         def predict(held: npt.NDArray[np.bool_]) -> dict[float, npt.NDArray[np.float64]]:
             """Log probabilities of left-out pixels, by the weight of the prior."""
-            posterior = SpectralPosterior.fit(classifiers, few.subset(~held), self.classes)
+            posterior = SpectralPosterior.fit(choice.weights, few.subset(~held), self.classes)
             found = {one: np.zeros((int(held.sum()), self.classes)) for one in PRIOR_WEIGHTS}
             for number in tried:
                 window = self.windows[number]
@@ -352,7 +352,7 @@ class Propagation:
 
         chosen = choose_prior_weight(PRIOR_WEIGHTS, few, predict, folds)
         left_out = len(np.unique(labelled.groups[labelled.can_be_left_out()]))
-        return Evidence(left_out, classifiers, accuracy, *chosen)
+        return Evidence(left_out, choice.weights, choice.accuracy, *chosen)
 
     def _trial_windows(self, labelled: LabelledPixels, places: npt.NDArray[np.int64]) -> list[int]:
         """Windows with the most groups of labels, of ``TRIAL_PIXELS`` pixels or one at least."""

@@ -27,7 +27,7 @@ from hsifcn.propagation.classifiers import (
     log_softmax,
     tune_kernel,
 )
-from hsifcn.propagation.features import SMOOTHING, PixelFeatures
+from hsifcn.propagation.features import PixelFeatures
 
 # By space; see ``features.py``.
 SHRINKAGES = {"noise": (0.05, 0.2, 0.5), "shape": (0.05, 0.5)}
@@ -231,46 +231,71 @@ class Evidence:
         }
 
 
-def choose_classifiers(
-    labelled: LabelledPixels, classes: int
-) -> tuple[dict[Candidate, float], float]:
-    """Weights of classifiers by how well they predict groups of pixels that are left out.
+@dataclass(frozen=True)
+class ClassifierChoice:
+    """Which spectral classifiers count, and how right they are at pixels that are left out.
 
-    Returns
-    -------
+    Attributes
+    ----------
     weights : dict of Candidate to float
         Summing to 1.
     accuracy : float
-        Of the best mixture; NaN where there is one group only.
+        Mean of OA and AA of the best mixture; NaN where nothing can be left out.
+    group_accuracy : float
+        Accuracy of the weighted mean of all, each pixel counting as ``LabelledPixels.weights``
+        says; NaN where nothing can be left out.
     """
+
+    weights: dict[Candidate, float]
+    accuracy: float
+    group_accuracy: float
+
+
+def choose_classifiers(labelled: LabelledPixels, classes: int) -> ClassifierChoice:
+    """Weigh classifiers by how well they predict groups of pixels that are left out.
+
+    They are tried on the features that there are.
+    """
+    spaces = {space for space, _ in labelled.features}
+    strengths = sorted({strength for _, strength in labelled.features})
     tuned = stratified_sample(labelled.targets, MAX_TUNED)
     few = labelled.subset(tuned)
     predictions: dict[Candidate, Floats] = {}
-    for smoothing in SMOOTHING:
-        for space, shrinkage in [(key, one) for key, own in SHRINKAGES.items() for one in own]:
+    for smoothing in strengths:
+        for space, shrinkage in [(key, one) for key in SHRINKAGES for one in SHRINKAGES[key]]:
+            if space not in spaces:
+                continue
             candidate = Candidate("discriminant", space, smoothing, shrinkage)
             found = left_out_predictions(candidate, labelled, classes)[tuned]
             sharpness = best_sharpness(found, few)
             predictions[replace(candidate, sharpness=sharpness)] = log_softmax(sharpness * found)
         for space, components in KERNEL_COMPONENTS.items():
+            if space not in spaces:
+                continue
             features = few.features[space, smoothing][:, :components]
             settings, found = tune_kernel(features, few.targets, few.weights(), few.groups, classes)
             predictions[Candidate("kernel", space, smoothing, settings=settings)] = found
-    mixtures = [mixture for s in SMOOTHING for mixture in mixtures_of(list(predictions), s)]
+    mixtures = [mixture for s in strengths for mixture in mixtures_of(list(predictions), s)]
     means = [np.mean([predictions[one] for one in mixture], axis=0) for mixture in mixtures]
     told = few.can_be_left_out()
     truth = few.targets[told]
     if not told.any():
         even = 1 / len(predictions)
-        return dict.fromkeys(predictions, even), float("nan")
+        return ClassifierChoice(dict.fromkeys(predictions, even), float("nan"), float("nan"))
     scores = np.array([score(log_softmax(mean[told]), truth) for mean in means])
     groups = len(np.unique(labelled.groups[labelled.can_be_left_out()]))
     weights: dict[Candidate, float] = {}
     for mixture, weight in zip(mixtures, softmax_weights(scores, groups), strict=True):
         for one in mixture:
             weights[one] = weights.get(one, 0.0) + float(weight) / len(mixture)
+    kept = without_small(weights)
     best = means[int(scores.argmax())][told].argmax(1)
-    return without_small(weights), mean_accuracy(best == truth, truth)
+    together = np.sum([weight * predictions[one] for one, weight in kept.items()], axis=0)
+    return ClassifierChoice(
+        kept,
+        mean_accuracy(best == truth, truth),
+        float(np.average(together[told].argmax(1) == truth, weights=few.weights()[told])),
+    )
 
 
 def best_sharpness(log_probabilities: Floats, labelled: LabelledPixels) -> float:

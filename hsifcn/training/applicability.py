@@ -15,12 +15,11 @@ from hsifcn.inference.applicability import (
     Applicability,
     nearest,
 )
-from hsifcn.propagation.selection import LabelledPixels, stratified_sample
+from hsifcn.propagation.selection import LabelledPixels
 
 # Chosen on Indian Pines and four other scenes; see docs/ideas.md.
 SHRINKAGE = 0.3  # share of the scatter within classes that is replaced by the identity's multiple
 MOST_OF_CLASS = 64  # prototypes
-MOST_FITTED = 4096  # labelled pixels
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -43,8 +42,6 @@ def fit_applicability(
     Applicability or None
         None where every class has one labelled pixel, so that none can be left out.
     """
-    some = stratified_sample(pixels.targets, MOST_FITTED)
-    spectra, pixels = spectra[some], pixels.subset(some)
     pixels = LabelledPixels({}, pixels.targets, with_halves(pixels.targets, pixels.groups))
     told, folds = pixels.can_be_left_out(), pixels.folds()
     if not told.any():

@@ -1,12 +1,16 @@
 """The classifier of single spectra that a model carries for scenes its network does not know.
 
-A linear discriminant of noise-whitened spectra. Pixels of one field are alike, so each counts less
-the larger its field is: fields of other scenes differ from these as fields differ from each other.
+A weighted mean of discriminants and kernel classifiers, chosen as label propagation chooses its
+own (``propagation/selection.py``), but on single spectra that are not smoothed, and on what a gain
+does not change where the network's spectra have length 1. Pixels of one field are alike, so each
+counts less the larger its field is: fields of other scenes differ from these as fields differ from
+each other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,21 +18,30 @@ import torch
 
 from hsifcn.core.scene import class_targets
 from hsifcn.data.split_recipes import fields
-from hsifcn.data.standardise import divided_by_length, read_bands, strips, valid_pixels
-from hsifcn.inference.spectral_classifier import SpectralClassifier
+from hsifcn.data.standardise import Scaling, divided_by_length, read_bands, strips, valid_pixels
+from hsifcn.inference.spectral_classifier import KernelScores, SpectralClassifier
 from hsifcn.inference.spectral_summary import sample_windows
-from hsifcn.propagation.classifiers import LinearDiscriminant
+from hsifcn.propagation.classifiers import KernelRidge, LinearDiscriminant
+from hsifcn.propagation.features import principal_directions
 from hsifcn.propagation.mnf import mnf_fit, noise_sums
-from hsifcn.propagation.selection import LabelledPixels, stratified_sample
+from hsifcn.propagation.pseudo_labels import PRIOR_WEIGHTS
+from hsifcn.propagation.selection import (
+    MAX_LABELLED,
+    LabelledPixels,
+    SpectralPosterior,
+    choose_classifiers,
+    stratified_sample,
+)
 from hsifcn.training.scenes import LabelledScene
 
-# Chosen on halves of four scenes other than Indian Pines; see docs/ideas.md.
-SHRINKAGE = 0.5
-MAX_PIXELS = 20_000  # of the labelled ones
 NEVER = -1e6  # score of a class that must not be chosen
 WINDOWS = 5  # along each side of a scene, whose neighbours show the noise
+# Nats for each power of ten by which the prior's weight in the random walker is under the largest
+# that is tried. Chosen on halves of five scenes; see docs/ideas.md.
+SMOOTHING = 3.0
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 
 
 def fit_spectral_classifier(
@@ -36,8 +49,10 @@ def fit_spectral_classifier(
     pixels: LabelledPixels,
     noise: npt.NDArray[np.float64] | None,
     classes: int,
+    scaling: Scaling,
+    prior_weight: float | None = None,
 ) -> SpectralClassifier | None:
-    """Fit a linear discriminant to the labelled pixels of scenes.
+    """Fit discriminants and kernels to the labelled pixels of scenes.
 
     Parameters
     ----------
@@ -47,6 +62,10 @@ def fit_spectral_classifier(
     noise : ndarray, (bands, bands), or None
         Of ``noise_covariance``.
     classes : int
+    scaling : Scaling
+        Of the network's input.
+    prior_weight : float, optional
+        That the random walker of the scenes took; small where their fields are wide.
 
     Returns
     -------
@@ -56,50 +75,89 @@ def fit_spectral_classifier(
     """
     if noise is None:
         return None
-    signal = spectra.T.astype(np.float64) @ spectra
-    directions = mnf_fit(noise, signal).astype(np.float64)
-    features, targets = spectra @ directions.T, pixels.targets
-
-    def fit(learnt: npt.NDArray[np.bool_]) -> LinearDiscriminant:
-        weights = pixels.subset(learnt).weights()
-        return LinearDiscriminant.fit(
-            features[learnt], targets[learnt], weights, classes, SHRINKAGE
-        )
-
-    final = fit(np.ones(len(targets), bool))
-    # What all classes have in common decides nothing, and would cost digits.
-    common, seen = final.directions.mean(axis=1), np.isfinite(final.offsets)
+    projections = spectral_projections(spectra, noise, scaling)
+    centre = scaling.mean.astype(np.float32)
+    centred = spectra - centre
+    features = {(space, 0.0): centred @ projection for space, projection in projections.items()}
+    pixels = replace(pixels, features=features)
+    choice = choose_classifiers(pixels, classes)
+    posterior = SpectralPosterior.fit(choice.weights, pixels, classes)
+    seen = np.bincount(pixels.targets, minlength=classes) > 0
+    smoothing = 0.0 if prior_weight is None else np.log10(max(PRIOR_WEIGHTS) / prior_weight)
+    expected = choice.group_accuracy
     return SpectralClassifier(
-        directions.T @ (final.directions - common[:, None]),
-        np.where(seen, final.offsets - final.offsets[seen].mean(), NEVER),
-        left_out_accuracy(fit, features, pixels),
+        centre,
+        *linear_scores(posterior, projections, seen),
+        kernel_scores(posterior, projections),
+        None if np.isnan(expected) else expected,
+        SMOOTHING * max(0.0, float(smoothing)),
     )
 
 
-def left_out_accuracy(
-    fit: Callable[[npt.NDArray[np.bool_]], LinearDiscriminant],
-    features: npt.NDArray[np.float64],
-    pixels: LabelledPixels,
-) -> float | None:
-    """Accuracy at pixels of fields that were left out, each field counting by its weight.
+def spectral_projections(spectra: Floats, noise: Doubles, scaling: Scaling) -> dict[str, Doubles]:
+    """What classifiers see of centred spectra, (bands, components) by space; see ``features.py``.
 
-    None where no class has two fields.
+    Parameters
+    ----------
+    spectra : ndarray, (n, bands), float32
+    noise : ndarray, (bands, bands)
+    scaling : Scaling
     """
-    folds, told = pixels.folds(), pixels.can_be_left_out()
-    if not told.any():
-        return None
-    right = np.zeros(len(folds), bool)
-    for fold in np.unique(folds[told]):
-        held = folds == fold
-        found = fit(~held).log_probabilities(torch.from_numpy(features[held])).argmax(1)
-        right[held] = found.numpy() == pixels.targets[held]
-    return float(np.average(right[told], weights=pixels.weights()[told]))
+    products = spectra.T.astype(np.float64) @ spectra
+    standardised = (spectra - scaling.mean) / scaling.std
+    principal = principal_directions(standardised.T @ standardised).astype(np.float64)
+    return {
+        "noise": mnf_fit(noise, products).astype(np.float64).T,
+        "shape": (principal / scaling.std).T,
+    }
+
+
+def linear_scores(
+    posterior: SpectralPosterior,
+    projections: dict[str, Doubles],
+    seen: npt.NDArray[np.bool_],
+) -> tuple[Floats, Floats]:
+    """Directions (bands, classes) and offsets (classes,) of all that is linear in centred spectra.
+
+    What is the same for all classes of a pixel is left out: it decides nothing.
+    """
+    directions, offsets = np.zeros((len(projections["noise"]), len(seen))), np.zeros(len(seen))
+    for candidate, weight, classifier in posterior.parts:
+        if isinstance(classifier, LinearDiscriminant):
+            own = projections[candidate.space] @ classifier.directions
+            directions += weight * classifier.sharpness * own
+            offsets[seen] += weight * classifier.sharpness * classifier.offsets[seen]
+        else:
+            offsets += weight * classifier.sharpness * classifier.shares
+    directions -= directions[:, seen].mean(axis=1, keepdims=True)
+    offsets = np.where(seen, offsets - offsets[seen].mean(), NEVER)
+    return directions.astype(np.float32), offsets.astype(np.float32)
+
+
+def kernel_scores(
+    posterior: SpectralPosterior, projections: dict[str, Doubles]
+) -> tuple[KernelScores, ...]:
+    """The kernel classifiers, for centred spectra."""
+    found = []
+    for candidate, weight, classifier in posterior.parts:
+        if isinstance(classifier, KernelRidge):
+            scale = np.sqrt(classifier.scale)
+            projection = projections[candidate.space][:, : classifier.labelled.shape[1]]
+            points = classifier.labelled + classifier.centre
+            found.append(
+                KernelScores(
+                    (projection / scale).astype(np.float32),
+                    (points / scale).astype(np.float32),
+                    (weight * classifier.sharpness * classifier.coefficients).astype(np.float32),
+                )
+            )
+    return tuple(found)
 
 
 def labelled_spectra(
     labelled: Sequence[LabelledScene], bands: npt.NDArray[np.bool_], unit_length: bool
 ) -> tuple[Floats, LabelledPixels]:
-    """Spectra (n, bands used) of up to ``MAX_PIXELS`` labelled pixels, their classes and fields.
+    """Spectra (n, bands used) of labelled pixels, ``MAX_LABELLED`` at most; their classes, fields.
 
     Spectra are of length 1 where the network gets such. Fields are connected areas of one label,
     numbered over all scenes.
@@ -109,7 +167,7 @@ def labelled_spectra(
     first = np.cumsum([0, *(int(area.max()) for area in areas)])
     every = np.concatenate([class_targets(own[own > 0]) for own in labels])
     chosen = np.zeros(len(every), bool)
-    chosen[stratified_sample(every, MAX_PIXELS)] = True
+    chosen[stratified_sample(every, MAX_LABELLED)] = True
     spectra, groups, start = [], [], 0
     for number, (scene, own) in enumerate(zip(labelled, labels, strict=True)):
         taken = np.zeros(own.shape, bool)
@@ -126,7 +184,7 @@ def labelled_spectra(
 
 def noise_covariance(
     labelled: Sequence[LabelledScene], bands: npt.NDArray[np.bool_], unit_length: bool
-) -> npt.NDArray[np.float64] | None:
+) -> Doubles | None:
     """Covariance of the noise, (bands, bands), from neighbours in small windows of the scenes."""
     total, count = np.zeros((int(bands.sum()),) * 2), 0
     for one in labelled:

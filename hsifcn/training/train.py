@@ -164,8 +164,7 @@ def train(
     share_state(state, options.ranks)
     state.seconds += propagation.seconds
     run = Run(model, options, state, progress, saved)
-    trained = learn(run, labelled, scenes, pseudo_labels)
-    return replace(trained, evidence=pseudo_labels.evidence if pseudo_labels else None)
+    return learn(run, labelled, scenes, pseudo_labels)
 
 
 def learn(
@@ -180,21 +179,21 @@ def learn(
     propagated over whole scenes, they are held back for most of the steps only.
     """
     options, state = run.options, run.state
-    expected_oa = pseudo_labels.evidence.expected_oa if pseudo_labels else float("nan")
+    evidence = pseudo_labels.evidence if pseudo_labels else None
     learn_all = options.learn_validation and scenes.n_validation
     if pseudo_labels is None or not learn_all or not isinstance(scenes, WholeScenes):
         if pseudo_labels is not None:
             scenes = scenes.with_pseudo_labels(pseudo_labels.training)
         objective = train_until(run, options.steps, scenes)
         state.averaged.load_state_dict(state.best)
-        return finish(run, labelled, objective, objective, state.best_step, expected_oa)
+        return finish(run, labelled, objective, objective, state.best_step, evidence)
     held_back_steps = round(HELD_BACK * options.steps)
     if state.step < held_back_steps:
         train_until(run, held_back_steps, scenes.with_pseudo_labels(pseudo_labels.training))
     all_labels = scenes.with_validation().with_pseudo_labels(pseudo_labels.all_labels)
     objective = train_until(run, options.steps, all_labels)
     validation_objective = make_objective(scenes, run.model.spec, options)
-    return finish(run, labelled, objective, validation_objective, state.step, expected_oa)
+    return finish(run, labelled, objective, validation_objective, state.step, evidence)
 
 
 def labelled_scenes(dataset: Dataset, model: Bundle, options: TrainOptions) -> list[LabelledScene]:
@@ -385,7 +384,7 @@ def finish(
     objective: Objective,
     validation_objective: Objective,
     kept_step: int,
-    expected_oa: float,
+    evidence: Evidence | None,
 ) -> Trained:
     """Make the model of the averaged weights and calibrate its probabilities.
 
@@ -400,12 +399,13 @@ def finish(
         Then the best state before that scores them.
     kept_step : int
         Of the averaged weights.
-    expected_oa : float
-        Of the pseudo-labels, see ``Evidence``; NaN where there are none.
+    evidence : Evidence or None
+        Of the pseudo-labels; None where there are none.
     """
     state = run.state
     model = with_weights(run.model, state.averaged, objective)
     with Stopwatch() as watch:
+        expected_oa = evidence.expected_oa if evidence else float("nan")
         elsewhere = expected_elsewhere(state.averaged, objective, expected_oa)
         if validation_objective is not objective:
             state.averaged.load_state_dict(state.best)
@@ -413,19 +413,27 @@ def finish(
         coverage = label_coverage([scene.training for scene in labelled])
         temperature = fit_temperature_of_scene(scores, targets, elsewhere, coverage)
         model = replace(model, temperature=temperature)
-        model = run.options.ranks.once(partial(for_other_scenes, model, labelled))
-    return Trained(model, state.log, kept_step, state.seconds + watch.seconds)
+        model = run.options.ranks.once(partial(for_other_scenes, model, labelled, evidence))
+    return Trained(model, state.log, kept_step, state.seconds + watch.seconds, evidence)
 
 
-def for_other_scenes(model: Bundle, labelled: Sequence[LabelledScene]) -> Bundle:
+def for_other_scenes(
+    model: Bundle, labelled: Sequence[LabelledScene], evidence: Evidence | None
+) -> Bundle:
     """The model with what it takes in scenes that its network does not know."""
     seen = labelled, model.good_bands, model.scaling.unit_length
     spectra, pixels = labelled_spectra(*seen)
+    classifier = fit_spectral_classifier(
+        spectra,
+        pixels,
+        noise_covariance(*seen),
+        model.spec.classes,
+        model.scaling,
+        evidence.prior_weight if evidence else None,
+    )
     return replace(
         model,
-        spectral_classifier=fit_spectral_classifier(
-            spectra, pixels, noise_covariance(*seen), model.spec.classes
-        ),
+        spectral_classifier=classifier,
         changed_when_turned=changed_share(Predictor(model), [one.scene for one in labelled]),
         applicability=fit_applicability(spectra, pixels),
     )
