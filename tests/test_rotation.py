@@ -68,6 +68,7 @@ def test_the_command_tells_of_a_scene_that_the_network_does_not_know(folder):
     assert found["changed"] > 1.6 * found["changed_in_training"]
     assert 0 < found["spectral_weight"] <= 1
     assert "warning: south.npy: the network does not know this scene" in away.err
+    assert f"it was right in {100 * found['expected_oa']:.0f} %" in away.err
     assert json.loads((folder / "s.npy.json").read_text())["rotation"] == found
 
 

@@ -48,10 +48,13 @@ class RotationCheck:
         Share of the pixels looked at.
     changed_in_training : float
         The same of the training scenes.
+    expected_oa : float or None
+        Accuracy of the spectral classifier at labelled fields that it had not learnt.
     """
 
     changed: float
     changed_in_training: float
+    expected_oa: float | None = None
 
     @property
     def ratio(self) -> float:
@@ -72,12 +75,20 @@ class RotationCheck:
         """What it means for the map; None where the network knows the scene."""
         if self.known:
             return None
+        known = (
+            ""
+            if self.expected_oa is None
+            else (
+                f" (at labelled fields that it had not learnt, it was right in "
+                f"{100 * self.expected_oa:.0f} %)"
+            )
+        )
         return (
             f"the network does not know this scene: turned by 180 degrees, "
             f"{100 * self.changed:.1f} % of its pixels get another class "
             f"({100 * self.changed_in_training:.1f} % in training), so a classifier of single "
-            f"spectra counts with weight {self.spectral_weight:.2f}; expect a poorer map than in "
-            "training, and check it"
+            f"spectra counts with weight {self.spectral_weight:.2f}{known}; expect a poorer map "
+            "than in training, and check it"
         )
 
     def record(self) -> dict[str, Any]:
@@ -95,9 +106,10 @@ def check_rotation(predictor: Predictor, scene: Scene) -> RotationCheck | None:
     """
     bundle = predictor.bundle
     changed = changed_share(predictor, [scene])
-    if changed is None or bundle.changed_when_turned is None or bundle.spectral_classifier is None:
+    classifier = bundle.spectral_classifier
+    if changed is None or bundle.changed_when_turned is None or classifier is None:
         return None
-    return RotationCheck(changed, bundle.changed_when_turned)
+    return RotationCheck(changed, bundle.changed_when_turned, classifier.expected_oa)
 
 
 def let_spectra_count(predictor: Predictor, scene: Scene, check: RotationCheck) -> Predictor:
