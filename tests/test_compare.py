@@ -47,6 +47,17 @@ def rows(comparison):
     return {row["name"]: row for row in comparison["contenders"]}
 
 
+def test_validation_accuracy_by_step_is_a_file_of_its_own(comparison):
+    lines = (finished_comparison() / "out/validation_curves.csv").read_text("utf-8").splitlines()
+    wanted = sum(
+        accuracy is not None
+        for row in comparison["contenders"]
+        for _, accuracy in row["train_oa_curve"] or ()
+    )
+    assert len(lines) == 1 + wanted
+    assert (finished_comparison() / "out/validation_curves.svg").exists() == (wanted > 0)
+
+
 def test_all_keys(comparison):
     assert comparison.keys() >= KEYS
     assert all(split.keys() >= SPLIT for split in comparison["splits"])

@@ -1,7 +1,8 @@
-"""``hsifcn train --learning-curve``: shares of the training labels, one test."""
+"""``hsifcn train --learning-curve``, over shares of the labels or steps; curves of a comparison."""
 
 from __future__ import annotations
 
+import csv
 import itertools
 import json
 
@@ -10,7 +11,7 @@ import pytest
 from cli_helpers import assert_refused, command, hsifcn, small_scene
 
 from hsifcn.data.splits import make_split, read_split, thin_split
-from hsifcn.report.learning_curve import learning_curve_svg
+from hsifcn.report.learning_curve import learning_curve_svg, write_validation_curves
 
 
 def test_smaller_shares_lie_in_greater_ones():
@@ -36,11 +37,32 @@ def test_the_figure_has_a_point_a_row():
         assert part in text
 
 
+def test_curves_of_a_comparison_by_step(tmp_path):
+    curve = {"split": "a", "train_oa_steps": [10, 20, 30]}
+    rows = [
+        curve | {"label": "=one", "train_oa_curve": [[1.0, 0.5], [2.0, 0.75], [3.0, None]]},
+        curve | {"label": "two", "train_oa_curve": [[1.5, 0.25], [2.5, 0.5], [3.5, 1.0]]},
+        {"split": "a", "label": "svm", "train_oa_curve": None, "train_oa_steps": None},
+        {"split": "a", "label": "old", "train_oa_curve": [[1.0, 0.5]]},
+    ]
+    write_validation_curves(tmp_path, rows)
+    table = list(csv.DictReader((tmp_path / "validation_curves.csv").open(newline="")))
+    found = [(row["model"], int(row["step"]), float(row["validation_oa"])) for row in table]
+    wanted = [("'=one", 10, 0.5), ("'=one", 20, 0.75), ("two", 10, 0.25), ("two", 20, 0.5)]
+    assert found == [*wanted, ("two", 30, 1.0)]
+    figure = (tmp_path / "validation_curves.svg").read_text("utf-8")
+    assert all(part in figure for part in ("=one", "two", "training steps"))
+    write_validation_curves(tmp_path / "none", rows[2:])
+    assert not (tmp_path / "none").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
         (["--learning-curve", "0.1,2"], ["0.1,2", "at most 1"]),
         (["--learning-curve", "a"], ["'a' is no list of shares"]),
+        (["--learning-curve", "steps:0,9"], ["steps:0,9", "fewer than 1"]),
+        (["--learning-curve", "steps:9", "--steps", "4"], ["leave out --steps"]),
         (["--learning-curve", "1", "--folds", "3"], ["--folds"]),
         (["--learning-curve", "1", "-s", "fixed:a.npy,b.npy"], ["another split"]),
     ],
@@ -67,3 +89,22 @@ def test_each_share_is_a_run(tmp_path):
     assert few.n_train < all_labels.n_train
     assert (few.test == all_labels.test).all()
     assert (tmp_path / "out/learning_curve.svg").exists()
+
+
+@pytest.mark.slow
+def test_each_number_of_steps_is_a_run_of_its_own(tmp_path):
+    small_scene(tmp_path)
+    words = ["train", "cube.npy", "-s", "random:0.4", "-o", "out", "-q", "--json"]
+    done = hsifcn(tmp_path, *words, "--learning-curve", "steps:6,2", timeout=600)
+    assert done.code == 0, done.err
+    assert [row["steps"] for row in done.json["rows"]] == [2, 6]
+    for row, steps in zip(done.json["rows"], (2, 6), strict=True):
+        metrics = json.loads((tmp_path / f"out/steps-{steps}/seed-0/metrics.json").read_text())
+        assert metrics["steps"] == steps  # its own schedule, to its end
+        assert row["oa"]["values"] == [metrics["oa"]]
+    parts = [read_split(tmp_path / f"out/steps-{steps}/seed-0/split.npz") for steps in (2, 6)]
+    assert parts[0].digest == parts[1].digest
+    with (tmp_path / "out/learning_curve.csv").open(newline="") as file:
+        table = [(row["steps"], row["figure"]) for row in csv.DictReader(file)]
+    assert table[::3] == [("2", "oa"), ("6", "oa")]
+    assert "training steps" in (tmp_path / "out/learning_curve.svg").read_text("utf-8")

@@ -1,4 +1,4 @@
-"""``hsifcn train --learning-curve``: accuracy against the number of labels."""
+"""``hsifcn train --learning-curve``: accuracy against the number of labels, or of steps."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def draw_learning_curve(
     resume: bool,
     overwrite: bool,
 ) -> None:
-    """Split the labels by every seed and train on shares of the training labels."""
+    """Split the labels by every seed and train at each point of the curve."""
     from hsifcn.data.dataset import Labelling, split_scenes
     from hsifcn.io import open_scene
 
@@ -45,16 +45,16 @@ def draw_learning_curve(
         seed: split_scenes(opened, labels, asked["recipe"], seed, labelling)[1] for seed in seeds
     }
     paths = [*(path for path in labels if path), *further]
-    train_on_shares(
+    train_at_points(
         output, folder, asked["learning_curve"], seeds, splits, paths,
         resume=resume, overwrite=overwrite,
     )  # fmt: skip
 
 
-def train_on_shares(
+def train_at_points(
     output: opt.Output,
     folder: Path,
-    shares: Sequence[float],
+    points: opt.CurvePoints,
     seeds: range,
     splits: Mapping[int, Sequence[Split]],
     label_paths: Sequence[str],
@@ -62,15 +62,18 @@ def train_on_shares(
     resume: bool,
     overwrite: bool,
 ) -> None:
-    """Train on shares of the training labels, each in a process of its own, the test as it is.
+    """Train on shares of the labels or for some steps, each in a process of its own.
+
+    All are tested on the same pixels.
 
     Parameters
     ----------
     output : Output
     folder : Path
-        Gets a folder a share (``share-0.1``) with a run a seed, and a split file each.
-    shares : sequence of float
-        Of the training labels; a greater one holds the labels of a smaller one.
+        Gets a folder a point (``share-0.1``, ``steps-80``) with a run a seed, and a split file
+        each.
+    points : CurvePoints
+        A greater share holds the labels of a smaller one.
     seeds : range
     splits : mapping of int to sequence of Split
         All labels, a split a scene, by seed.
@@ -94,59 +97,69 @@ def train_on_shares(
         )
     words = without_options(sys.argv[1:], (*REPLACED, *OF_CURVE))
     labels = [word for path in label_paths for word in ("-l", path)]
-    metrics: dict[float, list[dict[str, Any]]] = {share: [] for share in shares}
-    for share, seed in itertools.product(shares, seeds):
-        run = folder / f"share-{share:g}" / f"seed-{seed}"
+    metrics: dict[float, list[dict[str, Any]]] = {value: [] for value in points.values}
+    for value, seed in itertools.product(points.values, seeds):
+        share, steps = (value, []) if points.along == "share" else (1, ["--steps", f"{value:.0f}"])
+        run = folder / f"{points.along}-{value:.10g}" / f"seed-{seed}"
         run.parent.mkdir(parents=True, exist_ok=True)
         file = run.with_name(f"seed-{seed}.npz")
         for number, split in enumerate(splits[seed], start=1):
             write_split(split_path(file, number), thin_split(split, share, seed), overwrite=True)
-        output.message(f"{formats.percent(share, 0)} % of the labels, seed {seed}: {run}")
-        run_command(words, [*labels, "-s", str(file), "--seed", str(seed), "-o", str(run)])
-        metrics[share].append(read_metrics(run))
-    result = write_curve(folder, metrics)
+        what = f"{value} steps" if steps else f"{formats.percent(share, 0)} % of the labels"
+        output.message(f"{what}, seed {seed}: {run}")
+        asked = [*labels, "-s", str(file), *steps, "--seed", str(seed), "-o", str(run)]
+        run_command(words, asked)
+        metrics[value].append(read_metrics(run))
+    result = write_curve(folder, points.along, metrics)
     output.result(summary(result), result)
 
 
-def write_curve(folder: Path, metrics: Mapping[float, list[dict[str, Any]]]) -> dict[str, Any]:
-    """Write ``learning_curve.json`` and ``.svg``; gives what the former holds."""
+def write_curve(
+    folder: Path, along: str, metrics: Mapping[float, list[dict[str, Any]]]
+) -> dict[str, Any]:
+    """Write ``learning_curve.json``, ``.csv`` and ``.svg``; gives what the first holds."""
     from hsifcn.evaluation.seeds import statistic
     from hsifcn.io.files import atomic_write, write_json
-    from hsifcn.report.learning_curve import learning_curve_svg
+    from hsifcn.report.learning_curve import learning_curve_csv, learning_curve_svg
 
     rows = []
-    for share, found in metrics.items():
+    for value, found in metrics.items():
         n_train = [row["split"]["n_train"] + row["split"]["n_validation"] for row in found]
-        row = {"share": share, "labels": sum(n_train) / len(n_train)}
+        row = {along: value, "labels": sum(n_train) / len(n_train)}
         rows.append(row | {key: statistic([one[key] for one in found]) for key in KEYS})
     first = metrics[max(metrics)][0]
     result = {
         "model": first["model"],
+        "along": "labels" if along == "share" else along,
         "n_test": first["split"]["n_test"],
         "leakage": first["split"]["leakage"],
         "rows": rows,
         "figure": str(folder / "learning_curve.svg"),
+        "table": str(folder / "learning_curve.csv"),
     }
-    with atomic_write(folder / "learning_curve.svg", overwrite=True) as temporary:
-        temporary.write_text(learning_curve_svg(rows), "utf-8")
+    drawn = learning_curve_svg(rows, result["along"]), learning_curve_csv(rows, result["along"])
+    for path, text in zip((result["figure"], result["table"]), drawn, strict=True):
+        with atomic_write(path, overwrite=True) as temporary:
+            temporary.write_text(text, "utf-8")
     write_json(folder / "learning_curve.json", result)
     return result
 
 
 def summary(result: dict[str, Any]) -> str:
-    """Accuracy by number of labels, for people."""
+    """Accuracy by number of labels or of steps, for people."""
     from hsifcn.cli import tables
     from hsifcn.data.splits import leakage_sentence
 
     rows = [
-        (formats.count(row["labels"]), *(formats.mean_sd(row[key]) for key in KEYS))
+        (formats.count(row[result["along"]]), *(formats.mean_sd(row[key]) for key in KEYS))
         for row in result["rows"]
     ]
+    of_which = "of the most labels " if result["along"] == "labels" else ""
     facts = {
         "model": result["model"],
-        "test": f"{result['n_test']:,} pixels, the same for all; of the most labels "
+        "test": f"{result['n_test']:,} pixels, the same for all; {of_which}"
         f"{leakage_sentence(result['leakage'])}",
-        "figure": result["figure"],
+        "figure": f"{result['figure']}, {result['table']}",
     }
-    table = tables.table(("labels", "OA %", "AA %", "kappa %"), rows)
+    table = tables.table((result["along"], "OA %", "AA %", "kappa %"), rows)
     return f"{table}\n\n{tables.facts(facts)}"

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -85,22 +85,37 @@ class Output:
         click.echo(json.dumps(values, indent=1) if self.json else shown(text))
 
 
-class Shares(click.ParamType):  # type: ignore[type-arg, unused-ignore]
-    """Shares with commas between, as ``0.1,0.5,1``."""
+class CurvePoints(NamedTuple):
+    """Where a learning curve has points: at each ``share`` of the labels, or after ``steps``."""
 
-    name = "shares"
+    along: str
+    values: tuple[float, ...]
+
+
+class LearningCurve(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """Shares of the labels, as ``0.1,0.5,1``, or steps, as ``steps:40,80,320``."""
+
+    name = "learning curve"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, ...] | None:
+    ) -> CurvePoints:
         """Turn text into ascending numbers."""
+        text = str(value)
+        of_steps = text.startswith("steps:")
         try:
-            shares = {float(part) for part in str(value).split(",")}
+            found: set[float] = {
+                int(part) if of_steps else float(part)
+                for part in text.removeprefix("steps:").split(",")
+            }
         except ValueError:
-            self.fail(f"'{value}' is no list of shares; write 0.1,0.5,1", param, ctx)
-        if not all(0 < share <= 1 for share in shares):
+            message = f"'{value}' is no list of shares or steps; write 0.1,0.5,1 or steps:40,80,320"
+            self.fail(message, param, ctx)
+        if of_steps and min(found) < 1:
+            self.fail(f"'{value}' has fewer than 1 step", param, ctx)
+        if not of_steps and not all(0 < share <= 1 for share in found):
             self.fail(f"'{value}' has a share that is not above 0 and at most 1", param, ctx)
-        return tuple(sorted(shares))
+        return CurvePoints("steps" if of_steps else "share", tuple(sorted(found)))
 
 
 def common(command: Command) -> Command:

@@ -66,8 +66,9 @@ REMOVED = {
     "standard deviation of every figure, as tables too.",
 )  # fmt: skip
 @click.option(
-    "--learning-curve", type=opt.Shares(), metavar="0.1,0.5,1",
-    help="Train on these shares of the training labels, too; tell accuracy by number of labels.",
+    "--learning-curve", type=opt.LearningCurve(), metavar="0.1,0.5,1",
+    help="Train on each of these shares of the training labels, or, with steps:40,80,320, for each "
+    "number of steps; tell accuracy by number of labels or steps.",
 )  # fmt: skip
 @click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps, if not the default.")
 @click.option("--inductive", is_flag=True, help="See no spectrum but the training pixels'.")
@@ -109,6 +110,8 @@ def command(
 
         if folds:
             raise click.UsageError("--learning-curve needs a split: leave out --folds")
+        if asked["steps"] and asked["learning_curve"].along == "steps":
+            raise click.UsageError("--learning-curve tells the steps: leave out --steps")
         scenes = all_scenes(scenes)
         draw_learning_curve(
             output, run_folder(scenes, out), scenes, label_paths, range(seed, seed + seeds), asked,

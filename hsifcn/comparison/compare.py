@@ -33,6 +33,7 @@ from hsifcn.io.cache import state_of
 from hsifcn.io.files import make_folder, write_json
 from hsifcn.io.formats import split_variable
 from hsifcn.report import write_comparison_report
+from hsifcn.report.learning_curve import write_validation_curves
 from hsifcn.report.paper_tables import write_paper_tables
 
 Say = Callable[[str], None]
@@ -82,6 +83,7 @@ def compare(
         opened = OpenCase(case, experiment, datasets[case.name], folder)
         comparison["scaling"] = growth(opened, entries, out / "jobs" / "mosaics", say)
     write_paper_tables(out, paper_tables(comparison), overwrite=True)
+    write_validation_curves(out, comparison["contenders"])
     write_json(out / "comparison.json", comparison)
     write_comparison_report(
         out / "report.html", comparison=comparison, images=images(datasets, entries, comparison)

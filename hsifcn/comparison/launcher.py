@@ -165,4 +165,5 @@ def run_probe(task: Task, stem: Path) -> dict[str, Any]:
         "train_seconds_from_steps": probe if probe < steps else None,
         "train_seconds_to_best": None,
         "train_oa_curve": None,
+        "train_oa_steps": None,
     }

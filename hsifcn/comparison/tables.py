@@ -31,7 +31,7 @@ from hsifcn.report.paper_tables import PaperTable, caption
 from hsifcn.report.quicklook import DIFFERENCE_COLOURS, label_image, rgb_quicklook
 from hsifcn.training.patches import PATCH_BATCH
 
-DETAILS = ("per_class", "per_class_recall", "confusion", "train_oa_curve")
+DETAILS = ("per_class", "per_class_recall", "confusion", "train_oa_curve", "train_oa_steps")
 FLOPS = ("flops_train_step", "flops_train", "flops_predict")
 COSTS = (
     "params",
@@ -192,7 +192,8 @@ def contender_row(entry: Entry, scored: Entry, dataset: Dataset) -> dict[str, An
         row["accuracy_of"] = scored.contender.name
         row["labels_equal"] = int((entry.maps[0] == scored.maps[0]).sum())
         row["labels_compared"] = entry.maps[0].size
-    for key in ("train_oa_curve", "train_seconds_from_steps", "trials", "stopped_by"):
+    recorded = ("train_oa_curve", "train_oa_steps", "train_seconds_from_steps", "trials")
+    for key in (*recorded, "stopped_by"):
         row[key] = entry.results[0].get(key)
     for key in COSTS:
         values = [value for result in entry.results if (value := result.get(key)) is not None]

@@ -75,6 +75,7 @@ def train_task(task: Task, scene: Scene) -> Result:
         "peak_train_bytes": peak,
         "train_baseline_bytes": baseline,
         "train_oa_curve": [[row["seconds"], row["validation_oa"]] for row in trained.log],
+        "train_oa_steps": [row["step"] for row in trained.log],
     }
 
 
