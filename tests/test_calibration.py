@@ -13,7 +13,12 @@ from hsifcn.evaluation.calibration import (
     coverage_curve,
     expected_calibration_error,
 )
-from hsifcn.models.temperature import TEMPERATURES, fit_temperature, temperature_of_confidence
+from hsifcn.models.temperature import (
+    FOR_UNKNOWN_SCENES,
+    TEMPERATURES,
+    fit_temperature,
+    temperature_of_confidence,
+)
 from hsifcn.training.temperature import fit_temperature_of_scene
 
 
@@ -80,6 +85,8 @@ def test_the_temperature_of_a_sureness_is_found(temperature):
     shares = np.exp(logits / temperature)
     sureness = (shares / shares.sum(1, keepdims=True)).max(1).mean()
     assert temperature_of_confidence(logits, sureness) == pytest.approx(temperature, rel=0.011)
+    hotter = temperature_of_confidence(30 * logits, sureness, FOR_UNKNOWN_SCENES)
+    assert hotter == pytest.approx(30 * temperature, rel=0.011)
 
 
 def test_a_sureness_out_of_reach_gives_the_last_temperature():

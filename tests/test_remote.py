@@ -126,6 +126,9 @@ def open_at(address):
         ("/vsigs/store/x.tif", "gs://store/x.tif", "x.tif"),
         ("s3://store/x.zarr/", "s3://store/x.zarr", "x.zarr"),
         ("abfs://box@account/x.tif", "abfs://box@account/x.tif", "x.tif"),
+        (f"https://me:pa'ss:word@h/x.img?{SECRET}", "https://h/x.img", "x.img"),
+        (f"s3://key:se/cret@store/x.tif?{SECRET}", "s3://store/x.tif", "x.tif"),
+        ("https://h:80/a@2:b/x@1.img", "https://h:80/a@2:b/x@1.img", "x@1.img"),
     ],
 )
 def test_addresses_are_told_without_secrets(text, source, name):
@@ -136,6 +139,26 @@ def test_addresses_are_told_without_secrets(text, source, name):
 def test_secrets_are_taken_out_of_messages():
     text = f"403, message='No', url='https://me:p@h/x?{SECRET}' then s3://b/k?{SECRET} (again)"
     assert without_secrets(text) == "403, message='No', url='https://h/x' then s3://b/k (again)"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("predict", "https://me:pass@h/m.safetensors", "x.npy"),
+        ("predict", f"https://h/m.safetensors?{SECRET}", "x.npy"),
+        ("predict", f"@https://h/list.txt?{SECRET}"),
+        ("predict", f"https://h/*.tif?{SECRET}"),
+        ("info", f"s3://key:pass@store/x.tif?{SECRET}"),
+        ("info", "x.npy", "--wavelengths", f"https://me:pass@h/w.txt?{SECRET}"),
+    ],
+)
+def test_an_address_for_anything_else_is_refused_without_its_secrets(given, tmp_path):
+    np.save(tmp_path / "x.npy", sample_cube())
+    options = ["--allow-remote"] if given[0] == "predict" else []
+    done = command(tmp_path, *given, *options, "-q")
+    assert_refused(done, "://")
+    assert SECRET not in done.err
+    assert "pass@" not in done.err
 
 
 @pytest.mark.parametrize(

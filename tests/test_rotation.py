@@ -197,6 +197,14 @@ def test_a_class_without_a_labelled_pixel_is_never_chosen():
     assert (own == same).all()
 
 
+def test_labels_without_a_neighbour_are_learnt_where_nothing_else_may_be_seen():
+    cube, truth, scene = made_scene()
+    inductive = replace(scene, counted=scene.training > 0)
+    assert noise_covariance([inductive], np.ones(6, bool), True) is None
+    found = scores_by_numpy(fitted(cube, inductive), cube).argmax(-1)
+    assert (found == truth).mean() > 0.9
+
+
 def test_smoothing_grows_with_the_width_of_fields():
     cube, _, scene = made_scene()
     found = [fitted(cube, scene, prior_weight=one).smoothing for one in (4e-4, 2e-2, 2e-1)]
@@ -220,7 +228,7 @@ def test_pixels_that_change_are_counted(bundle):
 
     scene = ArrayScene(np.ones((64, 64, len(bundle.good_bands)), np.float32))
     assert changed_share(Stub(), [scene]) == 0.5  # a quarter, and the quarter it becomes
-    few = ArrayScene(np.ones((9, 9, len(bundle.good_bands)), np.float32))
+    few = ArrayScene(np.ones((30, 40, len(bundle.good_bands)), np.float32))
     assert changed_share(Stub(), [few]) is None
 
 

@@ -139,5 +139,7 @@ def _report_bug(
 def _leave(message: str, code: int, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-    _say("interrupted" if code == INTERRUPTED else f"error: {message}")
+    from hsifcn.io.addresses import without_secrets  # any option may be given an address
+
+    _say("interrupted" if code == INTERRUPTED else f"error: {without_secrets(message)}")
     sys.exit(code)

@@ -25,11 +25,13 @@ from hsifcn.inference.predictor import Predictor
 from hsifcn.inference.refine.potentials import Refinement
 from hsifcn.inference.spectral_classifier import SpectralShare
 from hsifcn.inference.streaming import Block, read_blocks
-from hsifcn.models.temperature import temperature_of_confidence
+from hsifcn.models.temperature import FOR_UNKNOWN_SCENES, temperature_of_confidence
 
 _SIDE = 64  # rows and columns of the windows that are turned
 _WINDOWS = 2  # of them along each side of a scene
-LEAST_PIXELS = 100  # with a measurement; with fewer nothing is told
+# With a measurement; with fewer nothing is told. A third of small pieces of Indian Pines (24 to 32
+# rows and columns) would count as unknown to a network trained on it, and hardly one of 48.
+LEAST_PIXELS = 2000
 # Chosen on halves of Indian Pines and of four other scenes, gains, offsets, haze and noise; see
 # docs/ideas.md. Added to shares, so that two that are nearly 0 are alike.
 FLOOR = 0.005
@@ -131,7 +133,7 @@ def let_spectra_count(predictor: Predictor, scene: Scene, check: RotationCheck) 
     scores = np.concatenate(
         [refined_scores(sharing, *sample) for sample in sampled_blocks(predictor, [scene])]
     )
-    unknown = temperature_of_confidence(scores, classifier.expected_oa)
+    unknown = temperature_of_confidence(scores, classifier.expected_oa, FOR_UNKNOWN_SCENES)
     share = replace(share, temperature=unknown**check.spectral_weight)
     return predictor.sharing(share, refinement)
 

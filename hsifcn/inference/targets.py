@@ -113,7 +113,10 @@ def choose_targets(
 
 def choose_model(paths: Sequence[str]) -> Path:
     """The bundle that the first of some paths names, else the newest run's."""
-    return model_file(Path(paths[0])) if paths and is_model(paths[0]) else newest_run() / MODEL
+    if not paths or not is_model(paths[0]):
+        return newest_run() / MODEL
+    refuse_address(paths[0])
+    return model_file(Path(paths[0]))
 
 
 @dataclass(frozen=True)
@@ -176,6 +179,8 @@ def mark_inputs_of(model: Path, scenes: Sequence[str]) -> None:
 
 def is_model(path: str) -> bool:
     """Whether a path names a model, not a scene."""
+    if is_address(path):
+        path = path.partition("?")[0]
     return path.endswith(".safetensors") or (Path(path, MODEL).is_file() and not is_store(path))
 
 

@@ -19,6 +19,11 @@ _OF_GDAL = {"/vsicurl/": "", "/vsis3/": "s3://", "/vsigs/": "gs://"}
 # Others, such as file:// and zip://, may lead back to this machine or into other files.
 _PROTOCOLS = {"https", "http", "s3", "gs", "gcs", "az", "abfs", "abfss"}
 _VARIABLE = re.compile(r"(.+?\.(?:mat|npz|h5|hdf5|he5|nc|nc4|zarr)):(.+)", re.IGNORECASE)
+# What comes before an @: a user on the web; anywhere a name and a password, which may hold a slash.
+# `host:80/` is none. A Path makes `https:/` of `https://`.
+_USER = re.compile(r"(https?:/+)[^/\s]*@", re.IGNORECASE)
+_PASSWORD = re.compile(r"(:/+)[^/\s:@\[]*:(?!\d*(?:[/?\s'\"]|$))[^\s?]*?@")
+_QUERY = re.compile(r"(:/[^\s?'\"]*)\?[^\s'\"]*")
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,8 @@ def refuse_address(path: str) -> None:
     if is_address(path):
         raise UnreadableFileError(
             f"{without_secrets(path.partition('?')[0])} is an address, and hsifcn reads files only",
-            "hsifcn predict takes it with --allow-remote; else download it, or mount the store",
+            "hsifcn predict takes scenes at addresses with --allow-remote; else download it, or "
+            "mount the store",
         )
 
 
@@ -116,5 +122,4 @@ def source_of(path: str) -> str:
 
 def without_secrets(text: str) -> str:
     """A text whose addresses have neither query nor password."""
-    text = re.sub(r"(https?://)[^/\s'\"]*@", r"\1", text, flags=re.IGNORECASE)
-    return re.sub(r"(://[^\s?'\"]*)\?[^\s'\"]*", r"\1", text)
+    return _QUERY.sub(r"\1", _PASSWORD.sub(r"\1", _USER.sub(r"\1", text)))

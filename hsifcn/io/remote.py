@@ -121,6 +121,11 @@ def open_scene_at(path: str, *, wavelengths: str | None, nodata: float | None) -
 def matching_scenes(text: str) -> list[str]:
     """The addresses that a pattern stands for, ``s3://store/2026/*.tif``; see ``scene_files``."""
     address = parse_address(text)
+    if address.parts.query:
+        raise UnreadableFileError(
+            f"{address.source} is a pattern, and only addresses of files are signed",
+            "name each scene, in a list: @scenes.txt",
+        )
     store = open_store(address.parts.scheme)
     with naming(address):
         found = store.glob(store._strip_protocol(address.url))

@@ -14,6 +14,8 @@ Floats = npt.NDArray[np.floating[Any]]
 # that its logarithm lies within about half a unit of 0: networks are seldom off by more.
 PRIOR_SPREAD = 0.5
 TEMPERATURES = np.geomspace(0.1, 10, 461)  # a per cent apart
+# Scores of spectra that are far from all that was learnt are large, so it takes more to be unsure.
+FOR_UNKNOWN_SCENES = np.concatenate([TEMPERATURES, 100 * TEMPERATURES[1:]])
 
 
 def fit_temperature(logits: Floats, targets: npt.NDArray[np.integer[Any]]) -> float:
@@ -44,7 +46,9 @@ def fit_temperature(logits: Floats, targets: npt.NDArray[np.integer[Any]]) -> fl
     return float(TEMPERATURES[int(np.argmin(costs))])
 
 
-def temperature_of_confidence(logits: Floats, confidence: float) -> float:
+def temperature_of_confidence(
+    logits: Floats, confidence: float, temperatures: Floats = TEMPERATURES
+) -> float:
     """The temperature at which softmax is, on average, so sure of the greatest class.
 
     Parameters
@@ -52,11 +56,13 @@ def temperature_of_confidence(logits: Floats, confidence: float) -> float:
     logits : ndarray, (pixels, classes), float
     confidence : float
         Mean over the pixels of the greatest probability.
+    temperatures : ndarray, (n,), float
+        From cold to hot.
 
     Returns
     -------
     float
-        One of those that ``fit_temperature`` chooses from.
+        One of ``temperatures``; the last where all are too sure.
     """
     scores = np.asarray(logits, np.float32)
     scores = scores - scores.max(axis=1, keepdims=True)
@@ -65,5 +71,5 @@ def temperature_of_confidence(logits: Floats, confidence: float) -> float:
         return float((1 / np.exp(scores / temperature).sum(axis=1)).mean()) > confidence
 
     # The hotter, the less sure: the first that is not surer.
-    first = bisect.bisect_left(TEMPERATURES, True, key=lambda t: not too_sure(t))
-    return float(TEMPERATURES[min(first, len(TEMPERATURES) - 1)])
+    first = bisect.bisect_left(temperatures, True, key=lambda t: not too_sure(t))
+    return float(temperatures[min(first, len(temperatures) - 1)])

@@ -51,7 +51,7 @@ def fit_spectral_classifier(
     classes: int,
     scaling: Scaling,
     prior_weight: float | None = None,
-) -> SpectralClassifier | None:
+) -> SpectralClassifier:
     """Fit discriminants and kernels to the labelled pixels of scenes.
 
     Parameters
@@ -60,7 +60,7 @@ def fit_spectral_classifier(
     pixels : LabelledPixels
         Their classes and fields; both of ``labelled_spectra``.
     noise : ndarray, (bands, bands), or None
-        Of ``noise_covariance``.
+        Of ``noise_covariance``; without it there are no minimum noise fractions.
     classes : int
     scaling : Scaling
         Of the network's input.
@@ -69,12 +69,9 @@ def fit_spectral_classifier(
 
     Returns
     -------
-    SpectralClassifier or None
-        None where no two neighbours show the noise. A class without a labelled pixel is never
-        chosen.
+    SpectralClassifier
+        A class without a labelled pixel is never chosen.
     """
-    if noise is None:
-        return None
     projections = spectral_projections(spectra, noise, scaling)
     centre = scaling.mean.astype(np.float32)
     centred = spectra - centre
@@ -94,22 +91,24 @@ def fit_spectral_classifier(
     )
 
 
-def spectral_projections(spectra: Floats, noise: Doubles, scaling: Scaling) -> dict[str, Doubles]:
+def spectral_projections(
+    spectra: Floats, noise: Doubles | None, scaling: Scaling
+) -> dict[str, Doubles]:
     """What classifiers see of centred spectra, (bands, components) by space; see ``features.py``.
 
     Parameters
     ----------
     spectra : ndarray, (n, bands), float32
-    noise : ndarray, (bands, bands)
+    noise : ndarray, (bands, bands), or None
     scaling : Scaling
     """
     products = spectra.T.astype(np.float64) @ spectra
     standardised = (spectra - scaling.mean) / scaling.std
     principal = principal_directions(standardised.T @ standardised).astype(np.float64)
-    return {
-        "noise": mnf_fit(noise, products).astype(np.float64).T,
-        "shape": (principal / scaling.std).T,
-    }
+    found = {"shape": (principal / scaling.std).T}
+    if noise is not None:
+        found["noise"] = mnf_fit(noise, products).astype(np.float64).T
+    return found
 
 
 def linear_scores(
@@ -121,7 +120,7 @@ def linear_scores(
 
     What is the same for all classes of a pixel is left out: it decides nothing.
     """
-    directions, offsets = np.zeros((len(projections["noise"]), len(seen))), np.zeros(len(seen))
+    directions, offsets = np.zeros((len(projections["shape"]), len(seen))), np.zeros(len(seen))
     for candidate, weight, classifier in posterior.parts:
         if isinstance(classifier, LinearDiscriminant):
             own = projections[candidate.space] @ classifier.directions
@@ -185,7 +184,10 @@ def labelled_spectra(
 def noise_covariance(
     labelled: Sequence[LabelledScene], bands: npt.NDArray[np.bool_], unit_length: bool
 ) -> Doubles | None:
-    """Covariance of the noise, (bands, bands), from neighbours in small windows of the scenes."""
+    """Covariance of the noise, (bands, bands), from neighbours in small windows of the scenes.
+
+    None where no two neighbours show it: labels without a neighbour, in ``inductive`` training.
+    """
     total, count = np.zeros((int(bands.sum()),) * 2), 0
     for one in labelled:
         for window in sample_windows(one.scene, WINDOWS):

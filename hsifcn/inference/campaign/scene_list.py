@@ -111,14 +111,15 @@ def expand(paths: Sequence[str], *, allow_remote: bool = False) -> list[tuple[st
         if files is None:
             scenes.append((path, False))
         elif not files:
-            raise UnreadableFileError(f"{path} holds no scene", "name a scene")
+            raise UnreadableFileError(f"{source_of(path)} holds no scene", "name a scene")
         else:
             scenes += [(str(file), True) for file in files]
     return scenes
 
 
 def _lines_of(path: str) -> list[str]:
-    """The paths that a list file names."""
+    """The paths that a list file names; the list itself is no address."""
+    refuse_address(path)
     lines = [line.strip() for line in read_text(path).splitlines()]
     named = [line for line in lines if line and not line.startswith("#")]
     if not named:
