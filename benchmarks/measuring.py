@@ -111,11 +111,15 @@ def map_scene(contender: str, scene: Scene, split: Split, seed: int) -> LabelIma
 def map_by_network(
     scene: Scene, split: Split, settings: TrainOptions
 ) -> tuple[LabelImage, npt.NDArray[np.float32]]:
-    """Map a scene with a network: labels, and the probability of each."""
+    """Map a scene with a network: labels as the split numbers them, and the probability of each."""
     from hsifcn.inference.predictor import Predictor
 
     bundle, _ = train_network(scene, split, settings)
-    return Predictor(bundle).labels_and_confidence(scene)
+    found, probability = Predictor(bundle).labels_and_confidence(scene)
+    # A network numbers the classes that it was trained on without gaps.
+    names = default_class_names(int(split.labels.max()))
+    numbers = np.array([0, *(names.index(name) + 1 for name in bundle.class_names)], np.uint16)
+    return numbers[found], probability
 
 
 def train_network(scene: Scene, split: Split, settings: TrainOptions) -> tuple[Bundle, Split]:

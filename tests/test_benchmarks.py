@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from argparse import Namespace
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from cli_helpers import finished_folder
+from scenes import ArrayScene, field_cube, field_labels
 
 from benchmarks import (
     accuracy,
@@ -48,6 +49,22 @@ class Cell:
 def test_a_cell_that_cannot_be_measured_keeps_the_reason(tmp_path):
     assert "too few labels" in measuring.measure_and_keep(Cell(tmp_path, "svm", fails=True))
     assert measuring.kept(Cell(tmp_path, "svm"))["skipped"] == "too few labels"
+
+
+@pytest.mark.parametrize("contender", ["hsifcn", "walker", "svm"])
+def test_maps_have_the_numbers_of_the_labels_where_a_class_has_no_training_pixel(contender):
+    labels = field_labels(classes=4)
+    scene = ArrayScene(field_cube(labels))
+    split = make_split(labels, "random:0.5", seed=0)
+    none_of_two = split.labels == 2
+    split = replace(
+        split,
+        train=split.train & ~none_of_two,
+        validation=split.validation & ~none_of_two,
+        test=split.test & ~none_of_two,
+    )
+    found = measuring.map_scene(contender, scene, split, 0)
+    assert (found == labels)[split.test].mean() > 0.9
 
 
 def test_what_is_kept_is_not_measured_again(tmp_path):
