@@ -270,6 +270,7 @@ def test_the_classifier_is_kept_with_the_model(bundle, tmp_path):
         ({"centre": np.full(200, np.nan, np.float32)}, "not finite"),
         ({"expected_oa": 1.5}, "out of 0-1"),
         ({"smoothing": -1.0}, "out of range"),
+        ({"smoothing": 1e4}, "out of range"),
     ],
 )
 def test_a_damaged_classifier_is_refused(bundle, tmp_path, change, message):

@@ -16,6 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from hsifcn.inference.refine.potentials import LARGEST_STRENGTH
+
 BATCH = 1024  # spectra whose distances from labelled ones are held at once
 _PREFIX = "spectral."  # of its tensors in the file of a model
 
@@ -114,7 +116,7 @@ class SpectralClassifier:
         expected, smoothing = header["expected_oa"], float(header["smoothing"])
         if expected is not None and not 0 <= expected <= 1:
             raise ValueError("the accuracy expected of the spectral classifier is out of 0-1")
-        if not 0 <= smoothing < np.inf:
+        if not 0 <= smoothing <= LARGEST_STRENGTH:
             raise ValueError("the smoothing of the spectral classifier is out of range")
         return cls(centre, directions, offsets, tuple(kernels), expected, smoothing)
 
