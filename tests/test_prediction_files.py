@@ -11,9 +11,11 @@ import pytest
 from io_samples import sample_cube, write_envi
 
 from hsifcn.core.errors import SettingError, UnreadableFileError
-from hsifcn.inference.predict_run import read_record, scene_identity, sizes
+from hsifcn.inference.predict import PredictOptions
+from hsifcn.inference.predict_run import rasters_beside, read_record, scene_identity, sizes
 from hsifcn.inference.targets import choose_targets, newest_run, raster_files, require_apart
 from hsifcn.io import open_scene
+from hsifcn.io.finding import likely_scenes
 
 
 @pytest.fixture
@@ -218,3 +220,11 @@ def test_records_that_are_none(tmp_path, content):
     if content is not None:
         (tmp_path / "m.json").write_bytes(content)
     assert read_record(tmp_path / "m.json") == {}
+
+
+def test_no_raster_beside_a_map_is_taken_for_a_scene(tmp_path):
+    """A campaign may write its maps among its scenes, and be run again."""
+    beside = rasters_beside(tmp_path / "a.tif", PredictOptions(confidence=True, probabilities=True))
+    assert len(beside) == 3
+    scene = tmp_path / "a.img"
+    assert likely_scenes([*beside, scene]) == [scene]

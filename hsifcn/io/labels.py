@@ -20,7 +20,7 @@ from hsifcn.io.formats import GivenLabels
 _LARGE = 2**25  # pixels of a label raster, of which only those at the scene are read
 _SCENE_ENDINGS = ("_corrected", "_cube")
 _LABEL_ENDINGS = ("_gt", "_labels")
-NO_SCENE_ENDINGS = (*_LABEL_ENDINGS, "_map", "_confidence", "_probabilities")
+NO_SCENE_ENDINGS = (*_LABEL_ENDINGS, "_map", "_confidence", "_dissimilarity", "_probabilities")
 # Largest of their types, and what programs write for "unlabelled" besides.
 _FILL_VALUES = (127, 255, 32767, 65535, 2**31 - 1, 2**32 - 1, 99, 254, 999, 9999, 99999)
 _NEGATIVE_FILLS = (
