@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from hsifcn.data.splits import Split
 
 OF_CURVE = ("--learning-curve", "-s", "--split", "-l", "--labels")  # named anew for each training
-KEYS = ("oa", "aa", "kappa")
 
 
 def draw_learning_curve(
@@ -118,7 +117,7 @@ def write_curve(
     folder: Path, along: str, metrics: Mapping[float, list[dict[str, Any]]]
 ) -> dict[str, Any]:
     """Write ``learning_curve.json``, ``.csv`` and ``.svg``; gives what the first holds."""
-    from hsifcn.evaluation.seeds import statistic
+    from hsifcn.evaluation.seeds import OVERALL, statistic
     from hsifcn.io.files import atomic_write, write_json
     from hsifcn.report.learning_curve import learning_curve_csv, learning_curve_svg
 
@@ -126,7 +125,7 @@ def write_curve(
     for value, found in metrics.items():
         n_train = [row["split"]["n_train"] + row["split"]["n_validation"] for row in found]
         row = {along: value, "labels": sum(n_train) / len(n_train)}
-        rows.append(row | {key: statistic([one[key] for one in found]) for key in KEYS})
+        rows.append(row | {key: statistic([one[key] for one in found]) for key in OVERALL})
     first = metrics[max(metrics)][0]
     result = {
         "model": first["model"],
@@ -149,9 +148,10 @@ def summary(result: dict[str, Any]) -> str:
     """Accuracy by number of labels or of steps, for people."""
     from hsifcn.cli import tables
     from hsifcn.data.splits import leakage_sentence
+    from hsifcn.evaluation.seeds import OVERALL
 
     rows = [
-        (formats.count(row[result["along"]]), *(formats.mean_sd(row[key]) for key in KEYS))
+        (formats.count(row[result["along"]]), *(formats.mean_sd(row[key]) for key in OVERALL))
         for row in result["rows"]
     ]
     of_which = "of the most labels " if result["along"] == "labels" else ""

@@ -29,8 +29,9 @@ from hsifcn.models.temperature import FOR_UNKNOWN_SCENES, temperature_of_confide
 
 _SIDE = 64  # rows and columns of the windows that are turned
 _WINDOWS = 2  # of them along each side of a scene
-# With a measurement; with fewer nothing is told. A third of small pieces of Indian Pines (24 to 32
-# rows and columns) would count as unknown to a network trained on it, and hardly one of 48.
+# With a measurement; with fewer nothing is told. Of small pieces (24 to 32 rows and columns) of
+# Indian Pines, Houston and EnMAP a tenth to a half would count as unknown to a network that was
+# trained on the whole scene; of pieces of 48, a tenth (a fifth of EnMAP's); of 64, none.
 LEAST_PIXELS = 2000
 # Chosen on halves of Indian Pines and of four other scenes, gains, offsets, haze and noise; see
 # docs/ideas.md. Added to shares, so that two that are nearly 0 are alike.

@@ -16,9 +16,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from hsifcn.core.process import FLOAT
 from hsifcn.inference.refine.potentials import LARGEST_STRENGTH
 
-BATCH = 1024  # spectra whose distances from labelled ones are held at once
+BATCH = 1024  # spectra that are scored at once, or fewer:
+DISTANCES = 2**21  # from points that are held at once; training keeps 1536 points at most
+KERNEL_BYTES = 2 * FLOAT * DISTANCES  # that these take, with room for a copy
 _PREFIX = "spectral."  # of its tensors in the file of a model
 
 Floats = npt.NDArray[np.float32]
@@ -137,19 +140,23 @@ class SpectralScorer:
         self.centre, self.offsets = there(classifier.centre), there(classifier.offsets)
         self.directions = there(classifier.directions)
         self.kernels = [
-            (there(one.projection), there(one.points), there(one.coefficients))
+            (points.t(), points.square().sum(1), there(one.projection), there(one.coefficients))
             for one in classifier.kernels
+            for points in (there(one.points),)
         ]
+        most = max((len(one.points) for one in classifier.kernels), default=1)
+        self.batch = max(1, min(BATCH, DISTANCES // most))
 
     def score(self, spectra: Tensor, out: Tensor) -> None:
         """Write the scores (n, classes) of spectra (n, bands) to ``out``."""
-        for part, scores in zip(torch.split(spectra, BATCH), torch.split(out, BATCH), strict=True):
+        parts = torch.split(spectra, self.batch), torch.split(out, self.batch)
+        for part, scores in zip(*parts, strict=True):
             centred = part - self.centre  # first: products of what is not centred lose digits
             torch.addmm(self.offsets, centred, self.directions, out=scores)
-            for projection, points, coefficients in self.kernels:
+            for points, squares, projection, coefficients in self.kernels:
                 features = centred @ projection
                 # |a - b|^2 = |a|^2 - 2 a.b + |b|^2, in one matrix product
-                distances = torch.addmm(points.square().sum(1), features, points.t(), alpha=-2)
+                distances = torch.addmm(squares, features, points, alpha=-2)
                 distances += features.square().sum(1, keepdim=True)
                 scores.addmm_(distances.clamp_(min=0).neg_().exp_(), coefficients)
 

@@ -11,6 +11,7 @@ from hsifcn.core.scene import Scene
 from hsifcn.core.tiles import Tile, plan_tiles
 from hsifcn.inference.applicability import STEP_BYTES
 from hsifcn.inference.refine.potentials import FEATURES, Refinement
+from hsifcn.inference.spectral_classifier import KERNEL_BYTES
 from hsifcn.inference.streaming import reading_bytes
 from hsifcn.models import MODELS, ModelSpec, geometry
 
@@ -18,7 +19,6 @@ from hsifcn.models import MODELS, ModelSpec, geometry
 # layers of larger tiles leave the cache, those of smaller ones read too much twice.
 TILE_PIXELS = 2**19
 TILE_HALOS = 12
-KERNEL_BYTES = 16_000_000  # distances of some spectra from all that a spectral classifier keeps
 WRITE_PIXELS = 2**16  # whose labels and probabilities are made and written at once
 
 

@@ -258,20 +258,18 @@ def choose_classifiers(labelled: LabelledPixels, classes: int) -> ClassifierChoi
     """
     spaces = {space for space, _ in labelled.features}
     strengths = sorted({strength for _, strength in labelled.features})
+    linear = [(key, one) for key in SHRINKAGES if key in spaces for one in SHRINKAGES[key]]
+    kernels = {key: count for key, count in KERNEL_COMPONENTS.items() if key in spaces}
     tuned = stratified_sample(labelled.targets, MAX_TUNED)
     few = labelled.subset(tuned)
     predictions: dict[Candidate, Floats] = {}
     for smoothing in strengths:
-        for space, shrinkage in [(key, one) for key in SHRINKAGES for one in SHRINKAGES[key]]:
-            if space not in spaces:
-                continue
+        for space, shrinkage in linear:
             candidate = Candidate("discriminant", space, smoothing, shrinkage)
             found = left_out_predictions(candidate, labelled, classes)[tuned]
             sharpness = best_sharpness(found, few)
             predictions[replace(candidate, sharpness=sharpness)] = log_softmax(sharpness * found)
-        for space, components in KERNEL_COMPONENTS.items():
-            if space not in spaces:
-                continue
+        for space, components in kernels.items():
             features = few.features[space, smoothing][:, :components]
             settings, found = tune_kernel(features, few.targets, few.weights(), few.groups, classes)
             predictions[Candidate("kernel", space, smoothing, settings=settings)] = found

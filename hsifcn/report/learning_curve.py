@@ -12,13 +12,13 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from hsifcn.core.formats import finite
+from hsifcn.evaluation.seeds import OVERALL
 from hsifcn.io.files import atomic_write
 from hsifcn.report.figures import MARKERS, PALETTE, STYLE, WIDTH_INCHES, end_at_100
 from hsifcn.report.paper_tables import csv_cell
 
 NAMES = {"oa": "OA", "aa": "AA"}
 AXES = {"labels": "training labels", "steps": "training steps"}
-KEYS = ("oa", "aa", "kappa")
 
 
 def learning_curve_svg(rows: Sequence[Mapping[str, Any]], along: str = "labels") -> str:
@@ -59,7 +59,7 @@ def learning_curve_csv(rows: Sequence[Mapping[str, Any]], along: str) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow((along, "figure", "mean", "std", "n", "values"))
     for row in rows:
-        for key in KEYS:
+        for key in OVERALL:
             known = [value for value in row[key]["values"] if value is not None]
             values = " ".join(str(value) for value in known)
             found = row[key]["mean"], row[key]["std"]

@@ -36,9 +36,9 @@ from hsifcn.training.scenes import LabelledScene
 
 NEVER = -1e6  # score of a class that must not be chosen
 WINDOWS = 5  # along each side of a scene, whose neighbours show the noise
-# Nats for each power of ten by which the prior's weight in the random walker is under the largest
-# that is tried. Chosen on halves of five scenes; see docs/ideas.md.
-SMOOTHING = 3.0
+# Of smoothing, for each power of ten by which the prior's weight in the random walker is under the
+# largest that is tried. Chosen on halves of five scenes; see docs/ideas.md.
+NATS_A_DECADE = 3.0
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -80,14 +80,14 @@ def fit_spectral_classifier(
     choice = choose_classifiers(pixels, classes)
     posterior = SpectralPosterior.fit(choice.weights, pixels, classes)
     seen = np.bincount(pixels.targets, minlength=classes) > 0
-    smoothing = 0.0 if prior_weight is None else np.log10(max(PRIOR_WEIGHTS) / prior_weight)
+    decades = 0.0 if prior_weight is None else float(np.log10(max(PRIOR_WEIGHTS) / prior_weight))
     expected = choice.group_accuracy
     return SpectralClassifier(
         centre,
         *linear_scores(posterior, projections, seen),
         kernel_scores(posterior, projections),
         None if np.isnan(expected) else expected,
-        SMOOTHING * max(0.0, float(smoothing)),
+        NATS_A_DECADE * decades,
     )
 
 
